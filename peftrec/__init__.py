@@ -1,0 +1,66 @@
+"""Product recommendation with one frozen BERT and one small adapter per shop.
+
+The names below are loaded on first use, so that ``import peftrec`` costs nothing and what only reads tables or the
+registry never waits for torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from peftrec.backbone import Backbone
+    from peftrec.data import Catalog, Dataset, Events, Profiles, load_dataset
+    from peftrec.evaluation import evaluate
+    from peftrec.model import Adapter
+    from peftrec.registry import Registry
+    from peftrec.serving import Engine
+    from peftrec.training import TrainConfig, train_adapter
+    from peftrec.tuners import LoRAConfig
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Adapter",
+    "Backbone",
+    "Catalog",
+    "Dataset",
+    "Engine",
+    "Events",
+    "LoRAConfig",
+    "Profiles",
+    "Registry",
+    "TrainConfig",
+    "__version__",
+    "evaluate",
+    "load_dataset",
+    "train_adapter",
+]
+
+_HOMES = {
+    "Adapter": "peftrec.model",
+    "Backbone": "peftrec.backbone",
+    "Catalog": "peftrec.data",
+    "Dataset": "peftrec.data",
+    "Engine": "peftrec.serving",
+    "Events": "peftrec.data",
+    "LoRAConfig": "peftrec.tuners",
+    "Profiles": "peftrec.data",
+    "Registry": "peftrec.registry",
+    "TrainConfig": "peftrec.training",
+    "evaluate": "peftrec.evaluation",
+    "load_dataset": "peftrec.data",
+    "train_adapter": "peftrec.training",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'peftrec' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value  # the next access finds it without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

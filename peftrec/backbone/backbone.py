@@ -1,0 +1,171 @@
+"""The frozen BERT that every shop shares."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import BertModel, PreTrainedTokenizerFast
+
+from peftrec.backbone import loading
+from peftrec.backbone.encoder import Precision, encode, encoder_for, progress_bar
+from peftrec.backbone.fingerprint import tokenizer_fingerprint, weights_fingerprint
+from peftrec.errors import ConfigError
+from peftrec.text import Templates
+from peftrec.text.words import MAX_LENGTH
+
+if TYPE_CHECKING:
+    from peftrec.backbone.items import ItemTable
+
+DEFAULT_PRECISION: Precision = "bf16"
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """One frozen BERT: all layers read a product's words, the top ``decoder_layers`` of them read a shopper's products.
+
+    Build it with :meth:`load`. Nothing in it is ever trained: tuners and heads live in adapters.
+
+    Attributes:
+        name: What it was loaded from: a short name, the last part of a folder's path, or a hub id.
+        bert: All layers, float32, in evaluation mode, without gradients.
+        tokenizer: The fast tokenizer that belongs to the weights.
+        decoder_layers: How many of the top layers the behaviour decoder copies.
+        fingerprint: Sha256 of the weights.
+        tokenizer_fingerprint: Sha256 of the tokenizer's rules and vocabulary.
+        templates: How products, profiles and scenes become text.
+    """
+
+    name: str
+    bert: BertModel
+    tokenizer: PreTrainedTokenizerFast
+    decoder_layers: int
+    fingerprint: str
+    tokenizer_fingerprint: str
+    templates: Templates = field(default_factory=Templates)
+    _encoders: dict[str, BertModel] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def load(cls, name_or_path: str | Path, *, decoder_layers: int | None = None) -> "Backbone":
+        """Loads a backbone.
+
+        Args:
+            name_or_path: ``"minilm-l6"``, the folder of a BERT, or a hub id. Code from the hub is never run.
+            decoder_layers: Depth of the behaviour decoder, 1 to the number of layers; half of them by default.
+
+        Raises:
+            MissingExtraError: The package that carries a short name's weights is not installed.
+            BackboneNotFoundError: No such folder or hub id, or files that are damaged or incomplete.
+            UnsupportedBackboneError: The checkpoint is no BERT encoder.
+            ConfigError: ``decoder_layers`` is out of range.
+        """
+        source = loading.locate(name_or_path)
+        bert = loading.load_bert(source)
+        tokenizer = loading.load_tokenizer(source, vocabulary=bert.config.vocab_size)
+        name = Path(source).name if Path(source).is_dir() and str(name_or_path) not in loading.SHORT_NAMES else None
+        return cls(
+            name=name or str(name_or_path),
+            bert=bert,
+            tokenizer=tokenizer,
+            decoder_layers=_checked_depth(decoder_layers, layers=bert.config.num_hidden_layers),
+            fingerprint=weights_fingerprint(bert),
+            tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+        )
+
+    @property
+    def hidden(self) -> int:
+        """Floats in a vector."""
+        return self.bert.config.hidden_size
+
+    @property
+    def layers(self) -> int:
+        """Layers of the whole BERT."""
+        return self.bert.config.num_hidden_layers
+
+    @property
+    def template_fingerprint(self) -> str:
+        """Sha256 of the three templates."""
+        return self.templates.fingerprint
+
+    @property
+    def max_length(self) -> int:
+        """Words read of each text, ``[CLS]`` and ``[SEP]`` included."""
+        return min(MAX_LENGTH, self.bert.config.max_position_embeddings)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.bert.embeddings.word_embeddings.weight.device
+
+    def to(self, device: str | torch.device) -> "Backbone":
+        """The same backbone with its weights moved to a device, in place."""
+        self._encoders.clear()
+        self.bert.to(device)  # pyright: ignore[reportArgumentType]  # transformers narrows nn.Module.to
+        return self
+
+    def decoder(self) -> nn.ModuleList:
+        """A fresh copy of the top ``decoder_layers`` layers (``BertLayer``), lowest first: float32, frozen.
+
+        Each call copies anew: a tuner may attach itself to the copy, and the backbone stays as it is.
+        """
+        top = self.bert.encoder.layer[self.layers - self.decoder_layers :]
+        return nn.ModuleList(copy.deepcopy(layer) for layer in top).eval().requires_grad_(False)
+
+    def encode(
+        self, texts: Sequence[str], *, precision: Precision = DEFAULT_PRECISION, progress: bool = True
+    ) -> NDArray[np.float32]:
+        """One vector per text: the mean over its words after the last layer.
+
+        Args:
+            texts: Any texts, the longest cut to :attr:`max_length` words; an empty one is read as ``[CLS] [SEP]``.
+            precision: ``fp32``, ``bf16`` or ``int8``.
+            progress: Show a bar when the work takes longer than two seconds.
+
+        Returns:
+            (n, hidden) float32, in the order of ``texts``, equal texts having equal vectors.
+
+        Raises:
+            ConfigError: An unknown precision.
+        """
+        if precision not in self._encoders:
+            self._encoders[precision] = encoder_for(self.bert, precision)
+        bert = self._encoders[precision]
+        with progress_bar(len(texts), show=progress) as bar:
+            return encode(texts, bert, self.tokenizer, max_length=self.max_length, advance=bar.update)
+
+    def items(
+        self, texts: Sequence[str], *, table: "ItemTable | None" = None, progress: bool = True
+    ) -> NDArray[np.float32]:
+        """Like :meth:`encode`, through the item table on disk: only texts never seen before are encoded.
+
+        Args:
+            texts: Any texts; repeated ones cost nothing.
+            table: Another table than the default one of this backbone.
+            progress: Show a bar when the work takes longer than two seconds.
+
+        Returns:
+            (n, hidden) float32, in the order of ``texts``.
+
+        Raises:
+            ItemTableError: The table's folder cannot be read or written.
+        """
+        from peftrec.backbone.items import ItemTable  # it imports this module
+
+        return (table or ItemTable(self)).vectors(texts, progress=progress)
+
+
+def _checked_depth(depth: int | None, *, layers: int) -> int:
+    if depth is None:
+        return max(1, layers // 2)
+    if not isinstance(depth, int) or isinstance(depth, bool) or not 1 <= depth <= layers:
+        raise ConfigError(
+            f"decoder_layers={depth!r}",
+            expected=f"a whole number from 1 to {layers}, the layers of this backbone",
+            remedy=f"leave it out for {max(1, layers // 2)}",
+        )
+    return depth

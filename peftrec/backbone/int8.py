@@ -1,0 +1,110 @@
+"""Int8 weights with activations quantised on the fly: a quarter of the memory and, on a CPU, several times the speed.
+
+For a linear layer ``y = x Wᵀ + b`` both factors are rounded to 8 bits, each row with its own step::
+
+    s_x = max|x_row| / 127          x̂ = round(x / s_x)        one step per token
+    s_w = max|W_row| / 127          Ŵ = round(W / s_w)        one step per output channel
+    y   ≈ (x̂ Ŵᵀ) · s_x · s_w + b    the product is exact in int32
+
+This is the "vector-wise quantisation" of LLM.int8() (https://arxiv.org/abs/2208.07339, section 3.1), without the
+outlier columns, which BERT-sized models do not need: vectors keep a cosine above 0.995 with fp32 (checked by a test).
+"""
+
+import torch
+from torch import Tensor, nn
+
+_LEVELS = 127.0
+_CUDA_ROWS = 32  # torch._int_mm on CUDA wants more than 16 rows, in multiples of 8
+
+
+def quantise_rows(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Rounds each row to int8 with its own step.
+
+    Args:
+        values: (rows, columns), floating point.
+
+    Returns:
+        The int8 rows (rows, columns) and their float32 steps (rows, 1); ``rows * steps`` gives the values back within
+        half a step. A row of zeros stays zero.
+    """
+    values = values.float()
+    steps = values.abs().amax(dim=1, keepdim=True).clamp_min_(1e-12).div_(_LEVELS)
+    return (values / steps).round_().to(torch.int8), steps
+
+
+class Int8Linear(nn.Module):
+    """A frozen drop-in for :class:`torch.nn.Linear` that computes in int8 and answers in the input's dtype."""
+
+    weight: Tensor  # (in_features, out_features) int8, stored so that its transpose is contiguous
+    steps: Tensor  # (out_features,) float32
+    bias: Tensor | None  # (out_features,) float32
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        rows, steps = quantise_rows(linear.weight.detach())
+        self.register_buffer("weight", rows)
+        self.register_buffer("steps", steps.squeeze(1))
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().float().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., in_features) -> (..., out_features)``."""
+        rows, steps = quantise_rows(x.reshape(-1, self.in_features))
+        return self.product(rows, steps).to(x.dtype).view(*x.shape[:-1], self.out_features)
+
+    def product(self, rows: Tensor, steps: Tensor) -> Tensor:
+        """Multiplies rows that are already quantised: several layers that read the same input share one rounding.
+
+        Args:
+            rows: (n, in_features) int8.
+            steps: (n, 1) float32, as :func:`quantise_rows` gives them.
+
+        Returns:
+            (n, out_features) float32.
+        """
+        answer = _int_mm(rows, self.weight).to(torch.float32).mul_(steps)
+        if self.bias is None:
+            return answer.mul_(self.steps)
+        return torch.addcmul(self.bias, answer, self.steps, out=answer)
+
+    def extra_repr(self) -> str:
+        """The shape, for ``print(model)``."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Int8Embedding(nn.Module):
+    """A frozen drop-in for :class:`torch.nn.Embedding`: one int8 row and one step per word, float32 answers."""
+
+    weight: Tensor  # (words, hidden) int8
+    steps: Tensor  # (words, 1) float32
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        rows, steps = quantise_rows(embedding.weight.detach())
+        self.register_buffer("weight", rows)
+        self.register_buffer("steps", steps)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """``(...) int64 -> (..., hidden) float32``."""
+        return self.weight[ids].float() * self.steps[ids]
+
+
+def int8_linears(module: nn.Module) -> nn.Module:
+    """Replaces every :class:`torch.nn.Linear` below ``module``, in place, and returns it."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Linear):
+            setattr(module, name, Int8Linear(child))
+        else:
+            int8_linears(child)
+    return module
+
+
+def _int_mm(rows: Tensor, weight: Tensor) -> Tensor:
+    """``rows @ weightᵀ`` in int32; pads the rows where the kernel has a minimum."""
+    count = rows.shape[0]
+    if rows.is_cuda and (count < _CUDA_ROWS or count % 8):
+        padding = max(_CUDA_ROWS - count, -count % 8)
+        rows = torch.cat([rows, rows.new_zeros(padding, rows.shape[1])])
+    if count == 0:
+        return rows.new_zeros(0, weight.shape[0], dtype=torch.int32)
+    return torch._int_mm(rows, weight.t())[:count]  # pyright: ignore[reportPrivateImportUsage]  # no public name yet

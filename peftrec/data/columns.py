@@ -1,0 +1,38 @@
+"""Names of the columns that peftrec knows, and what each table must hold."""
+
+USER = "user_id"
+ITEM = "item_id"
+TIME = "timestamp"
+EVENT = "event"
+QUANTITY = "quantity"
+PRICE = "price"
+DISCOUNT = "discount"
+DWELL = "dwell_seconds"
+SESSION = "session_id"
+CHANNEL = "channel"
+QUERY = "query"
+PLATFORM = "platform"
+
+TITLE = "title"
+DESCRIPTION = "description"
+BRAND = "brand"
+CATEGORY = "category"
+TAGS = "tags"
+IMAGE = "image"
+
+EVENT_TYPES = ("view", "click", "favourite", "cart", "purchase")
+
+CATALOG_REQUIRED = (ITEM, TITLE)
+CATALOG_OPTIONAL = (DESCRIPTION, BRAND, CATEGORY, TAGS, PRICE, IMAGE)
+EVENTS_REQUIRED = (USER, ITEM, TIME)
+EVENTS_OPTIONAL = (EVENT, QUANTITY, PRICE, DISCOUNT, DWELL, SESSION, CHANNEL, QUERY, PLATFORM)
+PROFILES_REQUIRED = (USER,)
+
+# What shops call these columns; consulted only to propose a mapping in an error message, never to rename by guess.
+ALIASES: dict[str, tuple[str, ...]] = {
+    USER: ("household_id", "customer_id", "customerid", "visitor_id", "visitorid", "member_id", "shopper_id", "user"),
+    ITEM: ("product_id", "article_id", "sku", "asin", "stock_code", "stockcode", "parent_asin", "goods_id", "item"),
+    TIME: ("transaction_timestamp", "time", "datetime", "date", "t_dat", "created_at", "event_time", "invoice_date"),
+    TITLE: ("name", "product_name", "prod_name", "item_name", "product_title", "product_type"),
+    EVENT: ("event_type", "action", "behavior", "behaviour"),
+}

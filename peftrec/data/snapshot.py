@@ -1,0 +1,263 @@
+"""What a platform's log says at one moment: popularity, prices, who buys alike. Nothing later is ever read.
+
+A :class:`Snapshot` is built once for a moment and then answers any number of shoppers, in training, in evaluation and in
+serving alike. It holds no shopper's name, only a panel of anonymous baskets for collaborative scores.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+
+from peftrec.data import columns
+from peftrec.data.dataset import Dataset
+from peftrec.data.histories import DAY, PURCHASE, Histories
+
+GROUP_COLUMNS = (columns.TITLE, columns.CATEGORY, columns.BRAND)
+"""Catalogue columns whose equal values make products kin: a shopper's habit in one is a hint for the others."""
+
+POPULARITY_WEEKS = (1, 4, 16)
+PANEL_LIMIT = 20_000
+"""Shoppers kept for collaborative scores, the latest ones: their cost per request grows with the panel, not the platform."""
+
+NEIGHBOURS = 100
+SHORT, LONG = 28.0, 84.0
+"""Half-lives, in days, of a recent and of a lasting habit."""
+
+ITEM_FEATURES = (
+    *(f"buyers_{weeks}w" for weeks in POPULARITY_WEEKS),
+    "buyers",
+    "trend_1w",
+    "trend_4w",
+    "on_sale_since",
+    "last_sold",
+    "price",
+    "price_change",
+    "discounted_1w",
+    "discounted_4w",
+    "repeat_share",
+    "purchases_per_buyer",
+    "typical_gap",
+    "never_sold",
+)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Shoppers' pasts as sparse rows over the catalogue, for collaborative scores.
+
+    Attributes:
+        frequency: (U, n_items) share of a shopper's visits with the product; rows of unit length.
+        recent: (U, n_items) decayed purchases, half-life 28 days.
+        affinity: (U, n_items) log of decayed purchases (half-life 84 days), columns scaled to damp the popular.
+        scale: (n_items,) that scaling.
+    """
+
+    frequency: sparse.csr_matrix
+    recent: sparse.csr_matrix
+    affinity: sparse.csr_matrix
+    scale: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A platform's products at a moment.
+
+    Attributes:
+        moment: Seconds since the epoch; every statistic is over events strictly before it.
+        items: (n_items, len(ITEM_FEATURES)) float32, log-compressed, see ``ITEM_FEATURES``.
+        buyers: (n_items,) float32 distinct buyers in the last four weeks.
+        popular: (n_sold,) int32 products sold in the last four weeks, most buyers first.
+        groups: (len(GROUP_COLUMNS), n_items) int32 group codes, -1 where the catalogue says nothing.
+        group_buyers: (n_items,) float32 sum of ``buyers`` over products of the same title.
+        channel_share: (n_channels, n_items) share of a channel's shoppers that bought the product in eight weeks.
+        panel: For collaborative scores.
+    """
+
+    moment: float
+    items: NDArray[np.float32]
+    buyers: NDArray[np.float32]
+    popular: NDArray[np.int32]
+    groups: NDArray[np.int32]
+    group_buyers: NDArray[np.float32]
+    channel_share: sparse.csr_matrix
+    panel: Panel
+
+    @property
+    def n_items(self) -> int:
+        """Products in the catalogue."""
+        return len(self.buyers)
+
+    @classmethod
+    def at(cls, dataset: Dataset, moment: float) -> "Snapshot":
+        """Computes the statistics of all events before ``moment`` (seconds since the epoch)."""
+        log, n_items = dataset.log, len(dataset.catalog)
+        end = int(np.searchsorted(log.time, moment, side="left"))
+        frame = pl.DataFrame(
+            {
+                "user": log.user[:end],
+                "item": log.item[:end],
+                "age": (moment - log.time[:end]) / DAY,
+                "event": log.event[:end],
+                "price": log.price[:end],
+                "discount": log.discount[:end],
+                "session": log.session[:end],
+                "channel": log.channel[:end],
+            }
+        ).filter(pl.col("event") == PURCHASE)
+        lines = frame.unique(["user", "item", "session"], keep="last", maintain_order=True)
+        pairs = _pairs(lines)
+        items, buyers = _item_features(frame, pairs, n_items)
+        groups = _group_codes(dataset)
+        by_title = np.bincount(groups[0] + 1, weights=buyers)
+        popular = np.argsort(-buyers, kind="stable")[: np.count_nonzero(buyers)].astype(np.int32)
+        return cls(
+            moment=moment,
+            items=items,
+            buyers=buyers,
+            popular=popular,
+            groups=groups,
+            group_buyers=np.where(groups[0] >= 0, by_title[groups[0] + 1], buyers).astype(np.float32),
+            channel_share=_channel_share(frame, n_items),
+            panel=_panel(lines, pairs, n_items),
+        )
+
+
+def _pairs(lines: pl.DataFrame) -> pl.DataFrame:
+    """One row per (shopper, product): purchases, plain and decayed, first and last."""
+
+    def decayed(half_life: float) -> pl.Expr:
+        return (pl.col("age") * (-np.log(2) / half_life)).exp().sum()
+
+    pairs = lines.group_by("user", "item").agg(
+        times=pl.len(), short=decayed(SHORT), long=decayed(LONG), last=pl.col("age").min(), first=pl.col("age").max()
+    )
+    return pairs.sort("user", "item")  # group_by gives no order, and sums must not depend on it
+
+
+def _item_features(frame: pl.DataFrame, pairs: pl.DataFrame, n_items: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    age, price, discounted = pl.col("age"), pl.col("price"), pl.col("discount") > 0
+    within = {weeks: age <= 7 * weeks for weeks in POPULARITY_WEEKS}
+    sales = frame.group_by("item").agg(
+        *(pl.col("user").filter(within[weeks]).n_unique().alias(f"b{weeks}") for weeks in POPULARITY_WEEKS),
+        buyers=pl.col("user").n_unique(),
+        first=age.max(),
+        last=age.min(),
+        price=price.filter(within[4]).median(),
+        price_now=price.filter(within[1]).median(),
+        price_usual=price.filter(within[16]).median(),
+        discounted_1=discounted.filter(within[1]).mean(),
+        discounted_4=discounted.filter(within[4]).mean(),
+    )
+    gap = pl.when(pl.col("times") > 1).then((pl.col("first") - pl.col("last")) / (pl.col("times") - 1))
+    habits = pairs.group_by("item").agg(
+        repeat=(pl.col("times") > 1).mean(), times=pl.col("times").mean(), gap=gap.median()
+    )
+    every = pl.DataFrame({"item": np.arange(n_items, dtype=np.int32)})
+    table = every.join(sales, on="item", how="left", maintain_order="left").join(
+        habits, on="item", how="left", maintain_order="left"
+    )
+    b1, b4, b16, buyers = (pl.col(name).fill_null(0).cast(pl.Float64) for name in ("b1", "b4", "b16", "buyers"))
+
+    def known(value: pl.Expr, otherwise: float = 0.0) -> pl.Expr:
+        return value.fill_nan(None).fill_null(otherwise)
+
+    features = table.select(
+        b1.log1p().alias("b1"),
+        b4.log1p().alias("b4"),
+        b16.log1p().alias("b16"),
+        buyers.log1p().alias("buyers"),
+        (4 * b1 / (b4 + 1)).log1p().alias("t1"),
+        (4 * b4 / (b16 + 1)).log1p().alias("t4"),
+        known(pl.col("first")).log1p().alias("first"),
+        known(pl.col("last")).log1p().alias("last"),
+        known(pl.col("price").clip(0)).log1p().alias("price"),
+        known((pl.col("price_now").clip(0.01) / pl.col("price_usual").clip(0.01)).log()).clip(-2, 2).alias("change"),
+        known(pl.col("discounted_1")).alias("d1"),
+        known(pl.col("discounted_4")).alias("d4"),
+        known(pl.col("repeat")).alias("repeat"),
+        known(pl.col("times")).log1p().alias("times"),
+        known(pl.col("gap")).log1p().alias("gap"),
+        pl.col("buyers").is_null().cast(pl.Float64).alias("never"),
+    )
+    return features.to_numpy().astype(np.float32), table["b4"].fill_null(0).to_numpy().astype(np.float32)
+
+
+def _group_codes(dataset: Dataset) -> NDArray[np.int32]:
+    frame, codes = dataset.catalog.frame, np.full((len(GROUP_COLUMNS), len(dataset.catalog)), -1, np.int32)
+    for row, column in enumerate(GROUP_COLUMNS):
+        if column in frame.columns:
+            ranks = frame[column].rank("dense")
+            codes[row] = (ranks.fill_null(0).cast(pl.Int32) - 1).to_numpy()
+    return codes
+
+
+def _matrix(values: NDArray[np.floating], rows: NDArray[np.integer], cols: NDArray[np.integer], shape: tuple[int, int]):
+    return sparse.csr_matrix((values.astype(np.float32), (rows, cols)), shape=shape)
+
+
+def _channel_share(frame: pl.DataFrame, n_items: int) -> sparse.csr_matrix:
+    recent = frame.filter((pl.col("age") <= 56) & (pl.col("channel") >= 0))
+    if recent.is_empty():
+        return sparse.csr_matrix((0, n_items), dtype=np.float32)
+    shoppers = recent.group_by("channel").agg(all=pl.col("user").n_unique())
+    sold = recent.group_by("channel", "item").agg(n=pl.col("user").n_unique()).join(shoppers, on="channel")
+    share = (sold["n"] / sold["all"]).to_numpy()
+    shape = (int(frame["channel"].max()) + 1, n_items)  # pyright: ignore[reportArgumentType]  # an integer column
+    return _matrix(share, sold["channel"].to_numpy(), sold["item"].to_numpy(), shape)
+
+
+def _panel(lines: pl.DataFrame, pairs: pl.DataFrame, n_items: int) -> Panel:
+    visits = lines.group_by("user").agg(visits=pl.col("session").n_unique(), seen=pl.col("age").min())
+    kept = visits.sort("seen", "user").head(PANEL_LIMIT).sort("user").with_row_index("row")
+    pairs = pairs.join(kept, on="user", maintain_order="left")
+    rows, cols, shape = pairs["row"].to_numpy(), pairs["item"].to_numpy(), (len(kept), n_items)
+    frequency = _matrix((pairs["times"] / pairs["visits"]).to_numpy(), rows, cols, shape)
+    affinity = _matrix(np.log1p(pairs["long"].to_numpy()), rows, cols, shape)
+    weight = np.asarray(affinity.power(2).sum(axis=0)).ravel()
+    scale = (weight / (weight + 2) / np.sqrt(weight + 1e-3)).astype(np.float32)
+    return Panel(
+        frequency=sparse.csr_matrix(sparse.diags(1 / row_norms(frequency)) @ frequency, dtype=np.float32),
+        recent=_matrix(pairs["short"].to_numpy(), rows, cols, shape),
+        affinity=sparse.csr_matrix(affinity @ sparse.diags(scale), dtype=np.float32),
+        scale=scale,
+    )
+
+
+def row_norms(matrix: sparse.csr_matrix) -> NDArray[np.float32]:
+    """(rows,) Euclidean lengths, never zero."""
+    return np.sqrt(np.asarray(matrix.power(2).sum(axis=1)).ravel() + 1e-12).astype(np.float32)
+
+
+def collaborative(histories: Histories, snapshot: Snapshot) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What similar shoppers buy, for every product: two dense (B, n_items) float32 arrays.
+
+    The first, *neighbours*, is the decayed purchases of the 100 panel shoppers with the most similar purchase
+    frequencies (the neighbour term of UP-CF, Faggioli et al., 2020). The second, *together*, weighs every panel shopper
+    by the damped affinity to this one, and so scores products bought together with those of the history.
+
+    A panel row that equals the shopper's own past is left out of the neighbours: in training it is the shopper itself.
+    """
+    panel, shape = snapshot.panel, (len(histories), snapshot.n_items)
+    if not panel.frequency.shape[0]:
+        return np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    bought = histories.event == PURCHASE
+    row, item, age = histories.row[bought], histories.item[bought].astype(np.int64), histories.age[bought]
+    visit = np.unique(np.stack([row, item, histories.session[bought]]), axis=1, return_index=True)[1]
+    row, item, age = row[visit], item[visit], age[visit]
+    frequency = _matrix(np.ones(len(row)), row, item, shape)  # duplicates add up; rows need no scaling for a cosine
+    frequency = sparse.csr_matrix(sparse.diags(1 / row_norms(frequency)) @ frequency)
+    alike = np.asarray((frequency @ panel.frequency.T).todense(), dtype=np.float32)
+    alike[alike > 1 - 1e-5] = 0
+    if alike.shape[1] > NEIGHBOURS:
+        rest = np.argpartition(-alike, NEIGHBOURS, axis=1)[:, NEIGHBOURS:]
+        np.put_along_axis(alike, rest, 0, axis=1)
+    alike /= alike.sum(axis=1, keepdims=True) + 1e-9
+    neighbours = sparse.csr_matrix(alike) @ panel.recent
+    long = _matrix(np.exp(age * (-np.log(2) / LONG)), row, item, shape)
+    long.data = np.log1p(long.data)
+    affinity = sparse.csr_matrix(long @ sparse.diags(panel.scale))
+    together = (affinity @ panel.affinity.T) @ panel.affinity
+    return np.asarray(neighbours.todense(), np.float32), np.asarray(together.todense(), np.float32)

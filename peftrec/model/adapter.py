@@ -1,0 +1,201 @@
+"""An adapter: everything one platform adds to the shared backbone, as plain arrays."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from peftrec.backbone import Backbone
+from peftrec.errors import CorruptAdapterError, IncompatibleAdapterError
+from peftrec.model import extras as ops
+from peftrec.model.candidates import CandidateConfig
+from peftrec.model.purchase import PurchaseModel
+from peftrec.tuners import LoRAConfig, LowRank
+from peftrec.tuners import lora as lora_tuner
+
+CONFIG_FILE, TUNER_FILE, DECODER_FILE = "adapter_config.json", "adapter_model.safetensors", "decoder.safetensors"
+SETTINGS_KEY = "peftrec"
+
+
+class Folder(Protocol):
+    """Reads the files of one published version; the registry's ``Version`` is one."""
+
+    def read(self, file: str) -> bytes:
+        """The content of a file, its digest checked."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A trained adapter.
+
+    Attributes:
+        backbone: The backbone it was trained on. Not part of the files; they hold its fingerprints.
+        config: The tuner's.
+        low_rank: The tuner in neutral form, values that half precision can hold.
+        extras: Event embeddings, feature maps and heads, see :mod:`peftrec.model.extras`.
+        candidates: Products per source of the candidate generator.
+        history: Longest history, in distinct products.
+        facts: What the manifest tells of data, metrics, protocol, seed and versions.
+        learning_curve: The training log: dicts with ``step``, ``loss``, ``eval_loss``.
+    """
+
+    backbone: Backbone = field(repr=False)
+    config: LoRAConfig
+    low_rank: LowRank = field(repr=False)
+    extras: Mapping[str, NDArray[np.float32]] = field(repr=False)
+    candidates: CandidateConfig = field(default_factory=CandidateConfig)
+    history: int = 128
+    facts: Mapping[str, object] = field(default_factory=dict, repr=False)
+    learning_curve: tuple[Mapping[str, float], ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, model: PurchaseModel, backbone: Backbone, config: LoRAConfig, **settings: object) -> "Adapter":  # noqa: D417
+        """Exports a trained model; what it holds is rounded to half precision, here as in the files.
+
+        Args:
+            model: With a tuner attached by :func:`peftrec.tuners.lora.attach`.
+            backbone: The one it stands on.
+            config: The tuner's.
+            settings: Further attributes of the class.
+        """
+        low_rank = lora_tuner.export(model.decoder, config, first_layer=first_layer(backbone))
+        extras = {name: _stored(name, value.detach().float().cpu().numpy()) for name, value in model.extras.items()}
+        tensors = low_rank.to_peft(config.scale)
+        return cls(
+            backbone=backbone,
+            config=config,
+            low_rank=LowRank.from_peft({name: np.asarray(value) for name, value in tensors.items()}, config.scale),
+            extras={name: value.astype(np.float32) for name, value in extras.items()},
+            **settings,  # pyright: ignore[reportArgumentType]
+        )
+
+    def model(self) -> PurchaseModel:
+        """A fresh model with this adapter attached through peft, in evaluation mode."""
+        decoder = self.backbone.decoder()
+        lora_tuner.attach(decoder, self.config, seed=0)
+        lora_tuner.load(decoder, self.low_rank, self.config, first_layer=first_layer(self.backbone))
+        extras = {name: torch.from_numpy(np.array(value)) for name, value in self.extras.items()}
+        return PurchaseModel(decoder, extras).eval()
+
+    def with_facts(self, **facts: object) -> "Adapter":
+        """The same adapter with more to tell in its manifest, such as metrics after an evaluation."""
+        return replace(self, facts={**self.facts, **facts})
+
+    def files(self) -> dict[str, bytes]:
+        """The files of a version, by name; ``peft.PeftModel.from_pretrained`` opens the first two on a ``BertModel``."""
+        config = lora_tuner.peft_config(
+            self.config, first_layer=first_layer(self.backbone), layers=self.backbone.decoder_layers
+        ).to_dict()
+        config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+        config["base_model_name_or_path"] = self.backbone.name
+        config[SETTINGS_KEY] = {
+            "tuner": self.config.describe(),
+            "candidates": asdict(self.candidates),
+            "history": self.history,
+            "learning_curve": [dict(point) for point in self.learning_curve],
+        }
+        extras = {name: _stored(name, value) for name, value in self.extras.items()}
+        return {
+            CONFIG_FILE: json.dumps(config, indent=1, sort_keys=True, default=str).encode(),
+            TUNER_FILE: save_tensors(dict(self.low_rank.to_peft(self.config.scale)), {"format": "pt"}),
+            DECODER_FILE: save_tensors(extras, {"format": "pt"}),
+        }
+
+    def describe(self) -> dict[str, object]:
+        """The manifest's fields that only the adapter knows."""
+        return {
+            "method": self.config.method,
+            "base_model": self.backbone.name,
+            "decoder_layers": self.backbone.decoder_layers,
+            "ranks": self.low_rank.ranks,
+            "fingerprints": {
+                "backbone": self.backbone.fingerprint,
+                "tokenizer": self.backbone.tokenizer_fingerprint,
+                "template": self.backbone.template_fingerprint,
+            },
+            **self.facts,
+        }
+
+    @classmethod
+    def load(cls, folder: Folder, backbone: Backbone) -> "Adapter":
+        """Reads a published version; nothing is kept unless every tensor has the shape this backbone needs.
+
+        Raises:
+            CorruptAdapterError: A file is malformed.
+            IncompatibleAdapterError: A tensor is missing, surplus or of another shape; all of them are named.
+        """
+        settings = _settings(folder.read(CONFIG_FILE))
+        config, candidates, history = settings
+        tuner, extras = load_tensors(folder.read(TUNER_FILE)), load_tensors(folder.read(DECODER_FILE))
+        _check_shapes({**tuner, **extras}, expected_shapes(backbone, config))
+        values = {name: value.astype(np.float32) for name, value in extras.items()}
+        if any(not np.isfinite(value).all() for value in (*values.values(), *tuner.values())):
+            raise CorruptAdapterError(
+                "a tensor holds values that are no numbers",
+                expected="finite weights",
+                remedy="train and publish the adapter again; do not serve this version",
+            )
+        low_rank = LowRank.from_peft({name: np.asarray(value) for name, value in tuner.items()}, config.scale)
+        return cls(
+            backbone=backbone, config=config, low_rank=low_rank, extras=values, candidates=candidates, history=history
+        )
+
+
+def first_layer(backbone: Backbone) -> int:
+    """Number of the decoder's lowest layer within the whole BERT."""
+    return backbone.layers - backbone.decoder_layers
+
+
+def expected_shapes(backbone: Backbone, config: LoRAConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that an adapter for this backbone holds, in both files."""
+    shapes: dict[str, tuple[int, ...]] = dict(ops.shapes(backbone.hidden))
+    for index in range(first_layer(backbone), backbone.layers):
+        layer = backbone.bert.encoder.layer[index]
+        for name in config.targets:
+            path = lora_tuner.TARGETS[name]
+            linear = layer.get_submodule(path)
+            prefix = f"base_model.model.encoder.layer.{index}.{path}"
+            shapes[f"{prefix}.lora_A.weight"] = (config.rank, linear.in_features)  # pyright: ignore
+            shapes[f"{prefix}.lora_B.weight"] = (linear.out_features, config.rank)  # pyright: ignore
+    return shapes
+
+
+def _stored(name: str, value: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Half precision, but for the statistics: their inverse scales can lie outside its range."""
+    return value.astype(np.float32 if name in ops.STATISTICS else np.float16)
+
+
+def _settings(content: bytes) -> tuple[LoRAConfig, CandidateConfig, int]:
+    try:
+        settings = json.loads(content)[SETTINGS_KEY]
+        tuner = {**settings["tuner"], "targets": tuple(settings["tuner"]["targets"])}
+        return LoRAConfig(**tuner), CandidateConfig(**settings["candidates"]), int(settings["history"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptAdapterError(
+            f"{CONFIG_FILE}: {error!r}",
+            expected=f"peft's fields and a '{SETTINGS_KEY}' object with tuner, candidates and history",
+            remedy="publish the adapter again with peftrec, or restore the file",
+        ) from error
+
+
+def _check_shapes(tensors: Mapping[str, NDArray[np.generic]], expected: Mapping[str, tuple[int, ...]]) -> None:
+    problems = [f"{name} is missing" for name in expected if name not in tensors]
+    problems += [f"{name} is not known" for name in tensors if name not in expected]
+    problems += [
+        f"{name} is {tensors[name].shape}, not {tuple(shape)}"
+        for name, shape in expected.items()
+        if name in tensors and tensors[name].shape != tuple(shape)
+    ]
+    if problems:
+        raise IncompatibleAdapterError(
+            f"{len(problems)} tensors do not fit: {'; '.join(problems)}",
+            expected="the tensors of an adapter trained on this backbone with this decoder depth",
+            remedy="load the backbone named in the manifest, or train the adapter again on this one",
+        )

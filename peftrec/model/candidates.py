@@ -1,0 +1,176 @@
+"""The one candidate generator: training, evaluation and serving all rank what it hands them.
+
+A ranker trained on other products than retrieval will hand it learns another question; so labels are natural, and the
+sources are the same everywhere.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftrec.data.features import Pairs, pair_features, pairs_of
+from peftrec.data.histories import Histories, Ragged
+from peftrec.data.snapshot import Snapshot, collaborative
+
+CHUNK = 256
+"""Shoppers whose dense catalogue scores are in memory at once: 256 x 70,000 floats are 70 MB."""
+
+Nearest = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+"""Maps rows (b,) to retrieval scores (b, n_items)."""
+
+
+@dataclass(frozen=True)
+class CandidateConfig:
+    """How many products each source may name for one shopper.
+
+    Attributes:
+        history: Products of the shopper's own past, the most purchased lately first.
+        popular: Products with most buyers in the last four weeks.
+        neighbours: Products that similar shoppers bought lately.
+        together: Products bought together with those of the history.
+        nearest: Products closest to the shopper vector, over the whole catalogue.
+    """
+
+    history: int = 400
+    popular: int = 300
+    neighbours: int = 150
+    together: int = 150
+    nearest: int = 100
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Products to be ranked for B shoppers, with all numbers about them.
+
+    Attributes:
+        items: C product indices, row by row, each row rising and without repeats unless a caller chose them.
+        features: (C, len(FEATURES)) float32.
+    """
+
+    items: Ragged
+    features: NDArray[np.float32]
+
+    def sample(self, limit: int, rng: np.random.Generator) -> "Candidates":
+        """At most ``limit`` of each row, drawn evenly, so that the share of purchases stays natural."""
+        rows = self.items.rows
+        order = np.lexsort((rng.random(len(rows)), rows))
+        kept = np.sort(order[np.arange(len(rows)) - self.items.offsets[rows] < limit])
+        lengths = np.minimum(np.diff(self.items.offsets), limit)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return Candidates(Ragged(offsets, self.items.values[kept]), self.features[kept])
+
+
+def generate(
+    histories: Histories,
+    snapshot: Snapshot,
+    config: CandidateConfig,
+    *,
+    nearest: Nearest | None = None,
+    pairs: Pairs | None = None,
+    limit: int | None = None,
+    rng: np.random.Generator | None = None,
+) -> Candidates:
+    """Names the products worth ranking for each shopper and computes their features.
+
+    Args:
+        histories: B shoppers' pasts before the snapshot's moment.
+        snapshot: The platform at that moment.
+        config: Products per source.
+        nearest: Retrieval scores over the catalogue; that source is left out without it.
+        pairs: :func:`pairs_of` the histories, where the caller has them already.
+        limit: Keep an even sample of this many per shopper, drawn with ``rng`` (training only).
+        rng: Draws the sample.
+    """
+    parts = [
+        _generate(histories.take(rows), snapshot, config, rows, nearest, None if pairs is None or len(histories) > CHUNK else pairs)
+        for rows in np.array_split(np.arange(len(histories)), max(1, -(-len(histories) // CHUNK)))
+    ]
+    if limit is not None:
+        parts = [part.sample(limit, rng or np.random.default_rng(0)) for part in parts]
+    return _joined(parts)
+
+
+def describe(histories: Histories, snapshot: Snapshot, items: Ragged) -> Candidates:
+    """The same numbers for products that the caller names."""
+    parts: list[Candidates] = []
+    for rows in np.array_split(np.arange(len(histories)), max(1, -(-len(histories) // CHUNK))):
+        some = histories.take(rows)
+        neighbours, together = collaborative(some, snapshot)
+        named = Ragged.join([items[row] for row in rows])
+        parts.append(_described(some, snapshot, named, pairs_of(some, snapshot.n_items), neighbours, together))
+    return _joined(parts)
+
+
+def _joined(parts: list[Candidates]) -> Candidates:
+    if len(parts) == 1:
+        return parts[0]
+    lengths = np.concatenate([np.diff(part.items.offsets) for part in parts])
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    values = np.concatenate([part.items.values for part in parts])
+    return Candidates(Ragged(offsets, values), np.concatenate([part.features for part in parts]))
+
+
+def _described(
+    histories: Histories,
+    snapshot: Snapshot,
+    items: Ragged,
+    pairs: Pairs,
+    neighbours: NDArray[np.float32],
+    together: NDArray[np.float32],
+) -> Candidates:
+    at = (items.rows, items.values)
+    features = pair_features(
+        histories, items, snapshot, pairs=pairs, neighbours=neighbours[at], together=together[at]
+    )
+    return Candidates(items, features)
+
+
+def _generate(
+    histories: Histories,
+    snapshot: Snapshot,
+    config: CandidateConfig,
+    rows: NDArray[np.int64],
+    nearest: Nearest | None,
+    pairs: Pairs | None,
+) -> Candidates:
+    pairs = pairs or pairs_of(histories, snapshot.n_items)
+    neighbours, together = collaborative(histories, snapshot)
+    sold = snapshot.buyers > 0
+    own = _own(pairs, len(histories), snapshot.n_items, config.history)
+    popular = snapshot.popular[: config.popular]
+    near = None if nearest is None or not config.nearest else nearest(rows)
+    chosen: list[NDArray[np.int32]] = []
+    for row in range(len(histories)):
+        new = np.ones(snapshot.n_items, bool)
+        new[own[row]] = False
+        sources = [
+            own[row],
+            popular,
+            _top(neighbours[row], config.neighbours, new & sold & (neighbours[row] > 0)),
+            _top(together[row], config.together, new & sold & (together[row] > 0)),
+        ]
+        if near is not None:
+            sources.append(_top(near[row], config.nearest, new))
+        chosen.append(np.unique(np.concatenate(sources)).astype(np.int32))
+    return _described(histories, snapshot, Ragged.join(chosen), pairs, neighbours, together)
+
+
+def _own(pairs: Pairs, shoppers: int, n_items: int, limit: int) -> list[NDArray[np.int32]]:
+    row = pairs.key // n_items
+    order = np.lexsort((-pairs.decayed, row))
+    bounds = np.searchsorted(row[order], np.arange(shoppers + 1))
+    item = (pairs.key[order] % n_items).astype(np.int32)
+    return [item[start : min(end, start + limit)] for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def _top(score: NDArray[np.float32], count: int, allowed: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The ``count`` best of the allowed products; of equals, the lower indices."""
+    at = np.flatnonzero(allowed)
+    if len(at) > count:
+        values = score[at]
+        threshold = np.partition(values, len(values) - count)[len(values) - count]
+        above = at[values > threshold]
+        at = np.concatenate([above, at[values == threshold][: count - len(above)]])
+    return at.astype(np.int32)

@@ -1,0 +1,112 @@
+"""The behaviour decoder: BERT's upper layers read a shopper as a sentence whose words are products.
+
+Shopper-side words see each other. A candidate sees the shopper side and itself, never another candidate, so its score does
+not depend on what else is ranked, and the shopper side is computed once however many candidates follow.
+
+The functions here take their linear maps as callables: training hands in ``BertLayer`` modules with a tuner attached,
+serving hands in int8 maps with a different adapter per row. Both run these very lines.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # its usual name
+
+Map = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One transformer layer as the maps it is made of, each (B, T, in) -> (B, T, out)."""
+
+    query: Map
+    key: Map
+    value: Map
+    attention_output: Map
+    attention_norm: Map
+    intermediate: Map
+    output: Map
+    output_norm: Map
+    heads: int
+
+    @classmethod
+    def of(cls, layer: nn.Module) -> "Layer":
+        """Takes apart a ``transformers`` ``BertLayer``, tuned or not."""
+        attention = layer.attention
+        return cls(
+            query=attention.self.query,
+            key=attention.self.key,
+            value=attention.self.value,
+            attention_output=attention.output.dense,
+            attention_norm=attention.output.LayerNorm,
+            intermediate=layer.intermediate.dense,
+            output=layer.output.dense,
+            output_norm=layer.output.LayerNorm,
+            heads=attention.self.num_attention_heads,
+        )
+
+
+class Memory(NamedTuple):
+    """What a layer remembers of the shopper side: keys and values, each (B, heads, N, width)."""
+
+    key: Tensor
+    value: Tensor
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, T, H) -> (B, heads, T, width)
+
+
+def _finish(layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
+    """Everything after attention: two residual sums, post-norm, as BERT has them."""
+    attended = attended.transpose(1, 2).flatten(2)  # (B, T, H)
+    x = layer.attention_norm(layer.attention_output(attended) + x)
+    return layer.output_norm(layer.output(F.gelu(layer.intermediate(x))) + x)
+
+
+def read_shopper(layers: Iterable[Layer], x: Tensor, mask: Tensor) -> tuple[Tensor, list[Memory]]:
+    """Runs the shopper side.
+
+    Args:
+        layers: Lowest first.
+        x: (B, N, H) words.
+        mask: (B, N) bool, True where there is a word.
+
+    Returns:
+        (B, N, H) output, and each layer's memory for the candidates.
+    """
+    memories: list[Memory] = []
+    allowed = mask[:, None, None, :]  # (B, 1, 1, N)
+    for layer in layers:
+        query, key, value = (_split(map_(x), layer.heads) for map_ in (layer.query, layer.key, layer.value))
+        memories.append(Memory(key, value))
+        x = _finish(layer, x, F.scaled_dot_product_attention(query, key, value, attn_mask=allowed))
+    return x, memories
+
+
+def read_candidates(layers: Iterable[Layer], x: Tensor, mask: Tensor, memories: list[Memory]) -> Tensor:
+    """Runs candidates against the shopper side's memory.
+
+    Args:
+        layers: Lowest first, the same as for the shopper side.
+        x: (B, M, H) candidate words.
+        mask: (B, N) bool of the shopper side.
+        memories: From :func:`read_shopper`.
+
+    Returns:
+        (B, M, H).
+    """
+    hidden = ~mask[:, None, None, :]  # (B, 1, 1, N)
+    for layer, memory in zip(layers, memories, strict=True):
+        query, key, value = (_split(map_(x), layer.heads) for map_ in (layer.query, layer.key, layer.value))
+        scale = 1 / math.sqrt(query.shape[-1])
+        shopper = (query @ memory.key.transpose(-1, -2)).masked_fill(hidden, -torch.inf)  # (B, heads, M, N)
+        itself = (query * key).sum(-1, keepdim=True)  # (B, heads, M, 1)
+        weight = torch.softmax(torch.cat([shopper, itself], dim=-1) * scale, dim=-1).to(value.dtype)
+        attended = weight[..., :-1] @ memory.value + weight[..., -1:] * value
+        x = _finish(layer, x, attended)
+    return x

@@ -1,0 +1,178 @@
+"""What an adapter holds beside its tuner: embeddings of events, maps of features, heads.
+
+Every extra is a matrix. Training uses them as they are, (rows, columns); serving stacks those of several adapters to
+(B, rows, columns), one per request of the batch, and the same functions work, since ``matmul`` and ``+`` broadcast.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  # its usual name
+
+from peftrec.data.columns import EVENT_TYPES
+from peftrec.data.features import EVENT_FEATURES, FEATURES
+
+Extras = Mapping[str, Tensor]
+
+WIDE, NARROW = 128, 64
+"""Widths of the feature network."""
+
+STATISTICS = ("feature_mean", "feature_scale", "event_mean", "event_scale")
+"""Extras that are measured on the training rows, not learned."""
+
+
+def shapes(hidden: int) -> dict[str, tuple[int, int]]:
+    """Name and (rows, columns) of every extra, for a decoder of width ``hidden``."""
+    return {
+        "feature_mean": (1, len(FEATURES)),
+        "feature_scale": (1, len(FEATURES)),
+        "event_mean": (1, len(EVENT_FEATURES)),
+        "event_scale": (1, len(EVENT_FEATURES)),
+        "features_1": (len(FEATURES), WIDE),
+        "features_1_bias": (1, WIDE),
+        "features_2": (WIDE, NARROW),
+        "features_2_bias": (1, NARROW),
+        "features_logit": (NARROW, 1),
+        "features_logit_bias": (1, 1),
+        "candidate_in": (NARROW, hidden),
+        "event_1": (len(EVENT_FEATURES), NARROW),
+        "event_1_bias": (1, NARROW),
+        "event_2": (NARROW, hidden),
+        "event_kind": (len(EVENT_TYPES), hidden),
+        "profile": (1, hidden),
+        "shopper": (1, hidden),
+        "candidate": (1, hidden),
+        "input_gain": (1, 1),
+        "item_map": (hidden, hidden),
+        "shopper_gate": (1, hidden),
+        "sharpness": (1, 1),
+        "popularity": (1, 1),
+        "head_1": (hidden + NARROW + 2, NARROW),
+        "head_1_bias": (1, NARROW),
+        "head_2": (NARROW, 1),
+    }
+
+
+def initial(hidden: int, *, gain: float, generator: torch.Generator) -> dict[str, Tensor]:
+    """Starting values: similarity works at once (identity map), text and counts begin without disturbing each other.
+
+    Args:
+        hidden: Width of the decoder.
+        gain: Usual length of a word at the decoder's input; item vectors come with unit length.
+        generator: Draws the random ones.
+    """
+    extras: dict[str, Tensor] = {}
+    for name, (rows, columns) in shapes(hidden).items():
+        value = torch.zeros(rows, columns)
+        if name in ("features_1", "features_2", "features_logit", "event_1", "head_1"):
+            value.normal_(std=1 / math.sqrt(rows), generator=generator)
+        elif name == "shopper":
+            value.normal_(std=gain / math.sqrt(hidden), generator=generator)
+        elif name in ("feature_scale", "event_scale"):
+            value.fill_(1.0)
+        extras[name] = value
+    extras["item_map"] = torch.eye(hidden)
+    extras["input_gain"].fill_(gain)
+    extras["sharpness"].fill_(10.0)
+    extras["popularity"].fill_(1.0)
+    return extras
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words for the shopper side.
+
+    Attributes:
+        x: (B, N + 2, H): profile, N products, the shopper's own word last.
+        mask: (B, N + 2) bool.
+    """
+
+    x: Tensor
+    mask: Tensor
+
+
+def _standard(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    return ((x - mean) * scale).clamp(-6, 6)
+
+
+def shopper_words(
+    extras: Extras, vectors: Tensor, kind: Tensor, features: Tensor, mask: Tensor, profile: Tensor, has_profile: Tensor
+) -> Words:
+    """Builds the shopper's sentence.
+
+    Args:
+        extras: The adapter's.
+        vectors: (B, N, H) item vectors of unit length, least recent first.
+        kind: (B, N) long, index into ``EVENT_TYPES``.
+        features: (B, N, len(EVENT_FEATURES)).
+        mask: (B, N) bool.
+        profile: (B, H) vector of the profile's text.
+        has_profile: (B,) bool.
+    """
+    values = _standard(features, extras["event_mean"], extras["event_scale"])
+    values = F.gelu(values @ extras["event_1"] + extras["event_1_bias"]) @ extras["event_2"]
+    kinds = F.one_hot(kind, len(EVENT_TYPES)).to(vectors.dtype) @ extras["event_kind"]
+    products = vectors * extras["input_gain"] + values + kinds
+    about = profile[:, None] * extras["input_gain"] + extras["profile"]
+    own = extras["shopper"].expand(len(vectors), 1, -1)
+    ones = torch.ones_like(has_profile)
+    return Words(
+        torch.cat([about, products, own], dim=1), torch.cat([has_profile[:, None], mask, ones[:, None]], dim=1)
+    )
+
+
+def feature_path(extras: Extras, features: Tensor) -> tuple[Tensor, Tensor]:
+    """What the numbers alone say: (B, M, NARROW) summary and (B, M) logit."""
+    x = _standard(features, extras["feature_mean"], extras["feature_scale"])
+    x = F.gelu(x @ extras["features_1"] + extras["features_1_bias"])
+    x = F.gelu(x @ extras["features_2"] + extras["features_2_bias"])
+    return x, (x @ extras["features_logit"] + extras["features_logit_bias"])[..., 0]
+
+
+def candidate_words(extras: Extras, vectors: Tensor, summary: Tensor) -> Tensor:
+    """(B, M, H) words of candidates from their item vectors (B, M, H) and feature summaries (B, M, NARROW)."""
+    return vectors * extras["input_gain"] + summary @ extras["candidate_in"] + extras["candidate"]
+
+
+def mapped(extras: Extras, vectors: Tensor) -> Tensor:
+    """(…, H) item vectors under the adapter's map W. Linear, so that the map of a mean is the mean of the maps."""
+    return vectors @ extras["item_map"]
+
+
+def catalog_scores(extras: Extras, shopper: Tensor, vectors: Tensor, text_of: Tensor, popularity: Tensor) -> Tensor:
+    """Retrieval scores of a whole catalogue.
+
+    Args:
+        extras: One adapter's.
+        shopper: (B, H) shopper vectors.
+        vectors: (texts, H) unit vectors of distinct product texts.
+        text_of: (n_items,) long, the text of each product.
+        popularity: (n_items,) log of one plus the buyers of the last four weeks.
+
+    Returns:
+        (B, n_items) ``sharpness * u . W z + beta * popularity``.
+    """
+    near = (shopper @ extras["item_map"].T) @ vectors.T  # (B, texts): the map is applied to B rows, not to the catalogue
+    return extras["sharpness"] * near[:, text_of] + extras["popularity"] * popularity
+
+
+def purchase_logit(extras: Extras, output: Tensor, summary: Tensor, logit: Tensor, near: Tensor, alike: Tensor) -> Tensor:
+    """The final logit: the feature path's, corrected by what the decoder saw.
+
+    Args:
+        extras: The adapter's.
+        output: (B, M, H) decoder output.
+        summary: (B, M, NARROW) from the feature path.
+        logit: (B, M) from the feature path.
+        near: (B, M) product of shopper vector and item.
+        alike: (B, M) product of the mapped history's decayed mean and item.
+
+    Returns:
+        (B, M).
+    """
+    x = torch.cat([output, summary, near[..., None], alike[..., None]], dim=-1)
+    x = F.gelu(x @ extras["head_1"] + extras["head_1_bias"])
+    return logit + (x @ extras["head_2"])[..., 0]

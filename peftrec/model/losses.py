@@ -1,0 +1,39 @@
+"""What the purchase model is trained on: purchases, their order, and retrieval of first purchases."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  # its usual name
+
+
+def purchase_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """Binary cross-entropy, mean over real candidates; (B, M) each."""
+    losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return (losses * mask).sum() / mask.sum().clamp(min=1)
+
+
+def listwise_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """Softmax cross-entropy over a row's candidates, mean over its purchases, then over rows with any (ListNet's top-one loss;
+    Cao et al., 2007); (B, M) each."""
+    chance = logits.masked_fill(~mask, -torch.inf).log_softmax(dim=1).masked_fill(~mask, 0)
+    bought = labels.sum(dim=1)
+    losses = -(chance * labels).sum(dim=1) / bought.clamp(min=1)
+    return losses.sum() / (bought > 0).sum().clamp(min=1)
+
+
+def retrieval_loss(shopper: Tensor, positives: Tensor, mask: Tensor, negatives: Tensor, sharpness: Tensor) -> Tensor:
+    """Sampled softmax over the catalogue, for products bought for the first time.
+
+    The model's score is ``s_j + log popularity_j``; sampling negatives by popularity subtracts the same term again (log-Q
+    correction; Yi et al., 2019), so that what remains, ``s_j`` alone, is compared, and no item bias is ever learned.
+
+    Args:
+        shopper: (B, H) shopper vectors.
+        positives: (B, P, H) mapped vectors of first purchases.
+        mask: (B, P) bool.
+        negatives: (K, H) mapped vectors drawn by popularity.
+        sharpness: (1, 1) factor of the scores.
+    """
+    bought = (positives @ shopper[..., None])[..., 0] * sharpness  # (B, P)
+    others = shopper @ negatives.T * sharpness  # (B, K)
+    total = torch.logaddexp(bought, others.logsumexp(dim=1, keepdim=True))
+    return ((total - bought) * mask).sum() / mask.sum().clamp(min=1)

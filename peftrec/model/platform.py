@@ -1,0 +1,107 @@
+"""A platform as the model sees it: item vectors, shoppers' profiles, statistics as of a moment."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from peftrec.backbone import Backbone
+from peftrec.data.dataset import Dataset
+from peftrec.data.features import HistoryTokens
+from peftrec.data.snapshot import Snapshot
+from peftrec.model.purchase import Shoppers
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to length 1."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+@dataclass(frozen=True, eq=False)
+class Platform:
+    """A dataset read through a backbone.
+
+    Many products share one text, so vectors are kept once per text.
+
+    Attributes:
+        dataset: Catalogue, log and profiles.
+        vectors: (texts, H) float32 of unit length, one per distinct product text.
+        text_of: (n_items,) int32 row of each product in ``vectors``.
+        profiles: (profile texts + 1, H) float32 of unit length; the last row is zero, for shoppers without a profile.
+        profile_of: (users,) int32 row of each shopper in ``profiles``.
+    """
+
+    dataset: Dataset
+    vectors: NDArray[np.float32]
+    text_of: NDArray[np.int32]
+    profiles: NDArray[np.float32]
+    profile_of: NDArray[np.int32]
+    _snapshots: dict[float, Snapshot] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, dataset: Dataset, backbone: Backbone, *, progress: bool = True) -> "Platform":
+        """Renders and encodes all products and profiles; texts already in the item table cost a look-up."""
+        texts, text_of = np.unique(
+            np.array(backbone.templates.product.render(dataset.catalog.frame).to_list(), dtype=object).astype(str),
+            return_inverse=True,
+        )
+        profiles = np.zeros((1, backbone.hidden), np.float32)
+        profile_of = np.zeros(len(dataset.users), np.int32)
+        if dataset.profiles is not None and len(dataset.profiles.frame):
+            frame = dataset.profiles.frame
+            told = backbone.templates.profile.render(frame).to_list()
+            kinds, kind_of = np.unique(np.array(told, dtype=object).astype(str), return_inverse=True)
+            profiles = np.concatenate([unit(backbone.items(kinds.tolist(), progress=progress)), profiles])
+            profile_of[:] = len(kinds)
+            # users are sorted, and so is the search
+            at = np.searchsorted(dataset.users.to_numpy(), frame["user_id"].to_numpy())
+            profile_of[at] = np.where([bool(text) for text in told], kind_of, len(kinds))
+        return cls(
+            dataset,
+            unit(backbone.items(texts.tolist(), progress=progress)),
+            text_of.astype(np.int32),
+            profiles,
+            profile_of,
+        )
+
+    def snapshot(self, moment: float) -> Snapshot:
+        """The platform's statistics of everything before ``moment``; computed once per moment."""
+        if moment not in self._snapshots:
+            self._snapshots[moment] = Snapshot.at(self.dataset, moment)
+        return self._snapshots[moment]
+
+    def items(self, indices: NDArray[np.integer]) -> NDArray[np.float32]:
+        """(…, H) unit vectors of products."""
+        return self.vectors[self.text_of[indices]]
+
+
+def shoppers(tokens: HistoryTokens, vectors: NDArray[np.float32], profile: NDArray[np.float32]) -> Shoppers:
+    """Turns history words into tensors.
+
+    Args:
+        tokens: Of B shoppers.
+        vectors: (B, N, H) unit vectors of ``tokens.item``.
+        profile: (B, H), zero rows for shoppers without a profile.
+    """
+    return Shoppers(
+        vectors=torch.from_numpy(vectors),
+        kind=torch.from_numpy(tokens.event.astype(np.int64)),
+        features=torch.from_numpy(tokens.features),
+        weight=torch.from_numpy(tokens.weight),
+        mask=torch.from_numpy(tokens.mask),
+        profile=torch.from_numpy(profile),
+        has_profile=torch.from_numpy(profile.any(axis=1)),
+    )
+
+
+def padded(rows: Sequence[NDArray[np.generic]]) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """Stacks arrays of different length along a new axis, zeros behind, with the mask of what is real."""
+    width = max(1, *(len(row) for row in rows))
+    out = np.zeros((len(rows), width, *rows[0].shape[1:]), rows[0].dtype)
+    mask = np.zeros((len(rows), width), bool)
+    for index, row in enumerate(rows):
+        out[index, : len(row)] = row
+        mask[index, : len(row)] = True
+    return out, mask

@@ -1,0 +1,121 @@
+"""The purchase model: item vectors and numbers in, purchase logits and a shopper vector out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor, nn
+
+from peftrec.model import extras as ops
+from peftrec.model.decoder import Layer, Memory, read_candidates, read_shopper
+from peftrec.model.extras import Extras
+
+
+@dataclass(frozen=True)
+class Shoppers:
+    """The shopper side of B requests.
+
+    Attributes:
+        vectors: (B, N, H) unit item vectors of the history, least recent first.
+        kind: (B, N) long, index into ``EVENT_TYPES``.
+        features: (B, N, len(EVENT_FEATURES)).
+        weight: (B, N) share of each word in the decayed mean.
+        mask: (B, N) bool, True where there is a word.
+        profile: (B, H) vector of the profile's text, zeros without one.
+        has_profile: (B,) bool.
+    """
+
+    vectors: Tensor
+    kind: Tensor
+    features: Tensor
+    weight: Tensor
+    mask: Tensor
+    profile: Tensor
+    has_profile: Tensor
+
+    def to(self, device: torch.device) -> "Shoppers":
+        """The same on another device."""
+        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the decoder made of B shoppers: enough to score any number of candidates.
+
+    Attributes:
+        vector: (B, H) the shopper vector u.
+        mean: (B, H) its part that is the decayed mean of the mapped history.
+        mask: (B, N + 2) bool of the shopper's words.
+        memories: Keys and values per layer.
+    """
+
+    vector: Tensor
+    mean: Tensor
+    mask: Tensor
+    memories: list[Memory]
+
+
+def read(layers: Sequence[Layer], extras: Extras, shoppers: Shoppers) -> Reading:
+    """Runs the shopper side once."""
+    words = ops.shopper_words(
+        extras,
+        shoppers.vectors,
+        shoppers.kind,
+        shoppers.features,
+        shoppers.mask,
+        shoppers.profile,
+        shoppers.has_profile,
+    )
+    output, memories = read_shopper(layers, words.x, words.mask)
+    mean = ops.mapped(extras, shoppers.weight[:, None] @ shoppers.vectors)[:, 0]
+    vector = mean + output[:, -1] * extras["shopper_gate"].squeeze(-2)
+    return Reading(vector, mean, words.mask, memories)
+
+
+def score(layers: Sequence[Layer], extras: Extras, reading: Reading, vectors: Tensor, features: Tensor) -> Tensor:
+    """Purchase logits of candidates.
+
+    Args:
+        layers: The decoder, lowest first.
+        extras: The adapter's.
+        reading: Of the B shoppers.
+        vectors: (B, M, H) unit item vectors.
+        features: (B, M, len(FEATURES)).
+
+    Returns:
+        (B, M).
+    """
+    summary, logit = ops.feature_path(extras, features)
+    output = read_candidates(layers, ops.candidate_words(extras, vectors, summary), reading.mask, reading.memories)
+    both = torch.stack([reading.vector, reading.mean], dim=-1)  # (B, H, 2)
+    near, alike = (vectors @ (extras["item_map"] @ both)).unbind(-1)
+    return ops.purchase_logit(extras, output, summary, logit, near, alike)
+
+
+class PurchaseModel(nn.Module):
+    """A decoder with its extras, for training. Serving calls :func:`read` and :func:`score` with its own layers.
+
+    Args:
+        decoder: The top layers of the backbone (``BertLayer``), frozen, a tuner attached or not.
+        extras: From :func:`peftrec.model.extras.initial` or an adapter.
+    """
+
+    def __init__(self, decoder: nn.ModuleList, extras: Extras) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.extras = nn.ParameterDict(
+            {name: nn.Parameter(value.clone(), requires_grad=name not in ops.STATISTICS) for name, value in extras.items()}
+        )
+        self.extras["popularity"].requires_grad_(False)  # chosen on validation
+
+    def layers(self) -> list[Layer]:
+        """The decoder's layers as maps."""
+        return [Layer.of(layer) for layer in self.decoder]
+
+    def read(self, shoppers: Shoppers) -> Reading:
+        """Runs the shopper side."""
+        return read(self.layers(), self.extras, shoppers)
+
+    def score(self, reading: Reading, vectors: Tensor, features: Tensor) -> Tensor:
+        """Scores candidates, see :func:`score`."""
+        return score(self.layers(), self.extras, reading, vectors, features)

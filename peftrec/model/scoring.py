@@ -1,0 +1,147 @@
+"""From histories to ranked products, the same steps whoever asks: read the shopper, find candidates, score them."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from peftrec.data.dataset import Dataset
+from peftrec.data.features import history_tokens, pairs_of
+from peftrec.data.histories import Histories, Ragged
+from peftrec.data.snapshot import Snapshot
+from peftrec.model import extras as ops
+from peftrec.model.adapter import Adapter
+from peftrec.model.candidates import CandidateConfig, Candidates, describe, generate
+from peftrec.model.decoder import Layer
+from peftrec.model.extras import Extras
+from peftrec.model.platform import Platform, padded, shoppers
+from peftrec.model.purchase import Reading, read, score
+
+CHUNK = 32
+"""Shoppers read and scored at once."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A decoder with an adapter, or with one per row.
+
+    Attributes:
+        layers: Lowest first.
+        extras: Matrices, or stacks of them with one per row.
+        bf16: Run matrix products in bfloat16.
+    """
+
+    layers: Sequence[Layer]
+    extras: Extras
+    bf16: bool = False
+
+    @contextlib.contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        device = next(iter(self.extras.values())).device.type
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bf16):
+            yield
+
+    def read(
+        self, histories: Histories, platform: Platform, profiles: NDArray[np.float32], *, limit: int
+    ) -> Reading:
+        """Reads B shoppers of one platform.
+
+        Args:
+            histories: Their pasts.
+            platform: Where they shop.
+            profiles: (B, H) vectors of their profiles, zero rows where there is none.
+            limit: Longest history, in distinct products.
+        """
+        n_items = len(platform.text_of)
+        tokens = history_tokens(histories, pairs_of(histories, n_items), n_items, limit=limit)
+        with self._arithmetic():
+            return read(self.layers, self.extras, shoppers(tokens, platform.items(tokens.item), profiles))
+
+    def score(self, reading: Reading, platform: Platform, candidates: Candidates) -> list[NDArray[np.float32]]:
+        """Purchase logits, one array per shopper, in the order of its candidates."""
+        offsets = candidates.items.offsets
+        items, mask = padded([candidates.items[row] for row in range(len(candidates.items))])
+        features, _ = padded([candidates.features[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)])
+        with self._arithmetic():
+            vectors, numbers = torch.from_numpy(platform.items(items)), torch.from_numpy(features)
+            logits = score(self.layers, self.extras, reading, vectors, numbers).float().numpy()
+        return [row[real] for row, real in zip(logits, mask, strict=True)]
+
+
+def find(
+    reading: Reading,
+    extras: Extras,
+    histories: Histories,
+    platform: Platform,
+    snapshot: Snapshot,
+    config: CandidateConfig,
+) -> Candidates:
+    """Candidates of B shoppers of one platform and one adapter, the nearest to the shopper vector among them."""
+    vectors, text_of = torch.from_numpy(platform.vectors), torch.from_numpy(platform.text_of.astype(np.int64))
+    popularity = torch.from_numpy(np.log1p(snapshot.buyers))
+    with torch.inference_mode():
+        near = ops.catalog_scores(extras, reading.vector.float(), vectors, text_of, popularity).numpy()
+    return generate(histories, snapshot, config, nearest=lambda rows: near[rows])
+
+
+class AdapterRecommender:
+    """An adapter as the evaluation protocol sees it, run through peft's own modules.
+
+    Args:
+        adapter: With its backbone.
+        precision: ``bf16`` or ``fp32``.
+        name: In tables of results.
+    """
+
+    probabilistic = True
+
+    def __init__(self, adapter: Adapter, *, precision: str = "bf16", name: str = "peftrec") -> None:
+        self.adapter, self.name = adapter, name
+        model = adapter.model()
+        extras = {key: value.detach() for key, value in model.extras.items()}
+        self.reader = Reader(model.layers(), extras, bf16=precision == "bf16")
+        self._platform: Platform | None = None
+
+    def platform(self, past: Dataset) -> Platform:
+        """The dataset read through the backbone; kept while the same dataset is asked for."""
+        if self._platform is None or self._platform.dataset is not past:
+            self._platform = Platform.of(past, self.adapter.backbone)
+        return self._platform
+
+    def score_catalog(self, past: Dataset, users: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(B, n_items) purchase logits; minus infinity for what is no candidate."""
+        platform = self.platform(past)
+        scores = np.full((len(users), len(platform.text_of)), -np.inf, np.float32)
+        for rows, reading, histories, snapshot in self._read(platform, users):
+            candidates = find(
+                reading, self.reader.extras, histories, platform, snapshot, self.adapter.candidates
+            )
+            logits = self.reader.score(reading, platform, candidates)
+            for index, row in enumerate(rows):
+                scores[row, candidates.items[index]] = logits[index]
+        return scores
+
+    def score_pool(
+        self, past: Dataset, users: NDArray[np.int32], items: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """(B, P) purchase probabilities of given products."""
+        platform = self.platform(past)
+        scores = np.empty(items.shape, np.float32)
+        for rows, reading, histories, snapshot in self._read(platform, users):
+            candidates = describe(histories, snapshot, Ragged.grid(items[rows]))
+            scores[rows] = np.stack(self.reader.score(reading, platform, candidates))
+        return 1 / (1 + np.exp(-scores))
+
+    def _read(
+        self, platform: Platform, users: NDArray[np.int32]
+    ) -> Iterator[tuple[NDArray[np.int64], Reading, Histories, Snapshot]]:
+        moment = float(platform.dataset.log.time[-1]) + 1
+        snapshot = platform.snapshot(moment)
+        for rows in np.array_split(np.arange(len(users)), max(1, -(-len(users) // CHUNK))):
+            histories = Histories.of(platform.dataset, users[rows], moment=moment)
+            profiles = platform.profiles[platform.profile_of[users[rows]]]
+            reading = self.reader.read(histories, platform, profiles, limit=self.adapter.history)
+            yield rows, reading, histories, snapshot

@@ -1,0 +1,78 @@
+"""How one adapter is trained."""
+
+from dataclasses import dataclass, field, fields
+
+from peftrec.errors import ConfigError
+from peftrec.model.candidates import CandidateConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of :func:`peftrec.train_adapter`; the defaults are meant for every platform.
+
+    Attributes:
+        horizon_days: Length in days of the window whose purchases are predicted.
+        anchors: How many moments of the past the shopper is read at; each gives one row per shopper.
+        stride_days: Days between two anchors, the last one lying one horizon before the end of the log.
+        history: Longest history, in distinct products.
+        sampled_candidates: Candidates of a row that are kept for training, drawn evenly.
+        epochs: Passes over the rows.
+        batch_size: Rows per step.
+        learning_rate: Peak rate of tuner and decoder-side extras.
+        feature_epochs: Passes of the feature network alone before the decoder joins.
+        feature_learning_rate: Peak rate of that warm start.
+        weight_decay: Decoupled weight decay (AdamW).
+        warmup_share: Share of the steps during which the rate rises.
+        listwise_weight: Weight of the softmax over a row's candidates beside the purchase loss.
+        retrieval_weight: Weight of the retrieval loss.
+        negatives: Products drawn by popularity for the retrieval loss of one step.
+        validation_share: Share of shoppers held out, on the latest window before the end of the log.
+        patience: Evaluations without improvement after which training stops; one takes place each quarter epoch.
+        precision: ``bf16`` or ``fp32`` arithmetic.
+        seed: Of everything that is drawn.
+        candidates: Products per source of the candidate generator.
+    """
+
+    horizon_days: float = 35.0
+    anchors: int = 4
+    stride_days: float = 21.0
+    history: int = 128
+    sampled_candidates: int = 192
+    epochs: float = 1.0
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    feature_epochs: float = 3.0
+    feature_learning_rate: float = 4e-3
+    weight_decay: float = 0.01
+    warmup_share: float = 0.1
+    listwise_weight: float = 0.02
+    retrieval_weight: float = 0.05
+    negatives: int = 2048
+    validation_share: float = 0.1
+    patience: int = 3
+    precision: str = "bf16"
+    seed: int = 0
+    candidates: CandidateConfig = field(default_factory=CandidateConfig)
+
+    def __post_init__(self) -> None:
+        lowest = {"anchors": 1, "history": 1, "sampled_candidates": 2, "batch_size": 1, "negatives": 1, "patience": 1}
+        above_zero = ("horizon_days", "stride_days", "epochs", "learning_rate", "feature_epochs", "feature_learning_rate")
+        for name in (entry.name for entry in fields(self)):
+            value = getattr(self, name)
+            if name in lowest and (not isinstance(value, int) or value < lowest[name]):
+                _refuse(name, value, f"a whole number of at least {lowest[name]}")
+            if name in above_zero and not value > 0:
+                _refuse(name, value, "a number above 0")
+            if name.endswith(("_weight", "_decay")) and not value >= 0:
+                _refuse(name, value, "0 or more")
+        if not 0 <= self.warmup_share < 1:
+            _refuse("warmup_share", self.warmup_share, "0 to below 1")
+        if not 0 < self.validation_share < 1:
+            _refuse("validation_share", self.validation_share, "above 0 and below 1")
+        if self.precision not in ("bf16", "fp32"):
+            _refuse("precision", self.precision, "bf16 or fp32")
+
+
+def _refuse(name: str, value: object, expected: str) -> None:
+    default = TrainConfig.__dataclass_fields__[name].default
+    raise ConfigError(f"{name}={value!r}", expected=expected, remedy=f"the default is {name}={default!r}")

@@ -1,0 +1,249 @@
+"""Training rows: shoppers at moments of the past, the candidates they would have been offered, and what they then bought."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset as TorchDataset
+
+from peftrec.data.features import FEATURES, HistoryTokens, history_tokens, pairs_of
+from peftrec.data.histories import DAY, PURCHASE, Histories, Ragged
+from peftrec.data.snapshot import Snapshot
+from peftrec.errors import NotEnoughDataError
+from peftrec.model.candidates import Candidates, Nearest, generate
+from peftrec.model.platform import Platform, padded, shoppers
+from peftrec.model.purchase import Shoppers
+from peftrec.training.config import TrainConfig
+
+FIRST_PURCHASES = 8
+"""Products bought for the first time that one row gives to the retrieval loss."""
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """All shoppers who had a history at one moment and bought something within the horizon after it.
+
+    Attributes:
+        moment: Seconds since the epoch.
+        users: (B,) user indices.
+        histories: Of the users, before the moment.
+        bought: The distinct products each then bought, rising.
+        first: Those among them that the shopper had not bought before.
+    """
+
+    moment: float
+    users: NDArray[np.int32]
+    histories: Histories
+    bought: Ragged
+    first: Ragged
+
+
+def moments(end: float, start: float, config: TrainConfig) -> list[float]:
+    """Anchors, latest first, each at least one horizon after the first event and one before the end of the log."""
+    last = end - config.horizon_days * DAY
+    wanted = [last - step * config.stride_days * DAY for step in range(config.anchors)]
+    early = start + config.horizon_days * DAY
+    return [moment for moment in wanted if moment >= early] or ([last] if last > start else [])
+
+
+def anchor(platform: Platform, moment: float, config: TrainConfig) -> Anchor:
+    """Reads one moment: who had a history, and what they bought within the horizon."""
+    log, n_items = platform.dataset.log, len(platform.dataset.catalog)
+    begin, end = np.searchsorted(log.time, [moment, moment + config.horizon_days * DAY])
+    purchase = log.event[begin:end] == PURCHASE
+    keys = np.unique(log.user[begin:end][purchase].astype(np.int64) * n_items + log.item[begin:end][purchase])
+    known = np.unique(log.user[:begin])
+    users = np.intersect1d(keys // n_items, known).astype(np.int32)
+    histories = Histories.of(platform.dataset, users, moment=moment)
+    old_item = histories.item[histories.event == PURCHASE]
+    old_row = histories.row[histories.event == PURCHASE]
+    keys = keys[np.isin(keys // n_items, users)]
+    new = keys[~np.isin(keys, users[old_row].astype(np.int64) * n_items + old_item)]
+    return Anchor(moment, users, histories, _by_user(keys, users, n_items), _by_user(new, users, n_items))
+
+
+def _by_user(keys: NDArray[np.int64], users: NDArray[np.int32], n_items: int) -> Ragged:
+    offsets = np.searchsorted(keys, np.append(users.astype(np.int64), np.iinfo(np.int32).max) * n_items)
+    return Ragged(offsets.astype(np.int64), (keys % n_items).astype(np.int32))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What one anchor gives for training.
+
+    Attributes:
+        users: (B,) user indices.
+        tokens: The decoder's words.
+        first: Products bought for the first time, at most ``FIRST_PURCHASES`` per row.
+        candidates: With features in half precision, to halve the memory; filled in by :meth:`offered`.
+        labels: (C,) bool, bought within the horizon.
+    """
+
+    users: NDArray[np.int32]
+    tokens: HistoryTokens
+    first: Ragged
+    candidates: Candidates
+    labels: NDArray[np.bool_]
+
+    @classmethod
+    def begin(cls, anchor: Anchor, n_items: int, config: TrainConfig, rng: np.random.Generator) -> "Rows":
+        """The shopper side only, which is all that retrieval is fitted on."""
+        tokens = history_tokens(
+            anchor.histories, pairs_of(anchor.histories, n_items), n_items, limit=config.history
+        )
+        first = [rng.permutation(anchor.first[row])[:FIRST_PURCHASES] for row in range(len(anchor.users))]
+        none = Ragged(np.zeros(len(anchor.users) + 1, np.int64), np.empty(0, np.int32))
+        empty = Candidates(none, np.empty((0, len(FEATURES)), np.float16))
+        return cls(anchor.users, tokens, Ragged.join(first), empty, np.empty(0, bool))
+
+    def offered(
+        self, anchor: Anchor, snapshot: Snapshot, config: TrainConfig, *, nearest: Nearest, rng: np.random.Generator
+    ) -> "Rows":
+        """Generates candidates as serving does, labels them naturally, and keeps an even sample."""
+        candidates = generate(
+            anchor.histories,
+            snapshot,
+            config.candidates,
+            nearest=nearest,
+            limit=config.sampled_candidates,
+            rng=rng,
+        )
+        bought = anchor.bought.rows * snapshot.n_items + anchor.bought.values
+        labels = np.isin(candidates.items.rows * snapshot.n_items + candidates.items.values, bought)
+        half = Candidates(candidates.items, candidates.features.astype(np.float16))
+        return replace(self, candidates=half, labels=labels)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of B rows.
+
+    Attributes:
+        shoppers: The shopper side.
+        vectors: (B, M, H) unit vectors of candidates.
+        features: (B, M, len(FEATURES)).
+        mask: (B, M) bool.
+        first: (B, P, H) unit vectors of first purchases.
+        first_mask: (B, P) bool.
+        negatives: (K, H) unit vectors of products drawn by popularity.
+    """
+
+    shoppers: Shoppers
+    vectors: torch.Tensor
+    features: torch.Tensor
+    mask: torch.Tensor
+    first: torch.Tensor
+    first_mask: torch.Tensor
+    negatives: torch.Tensor
+
+
+def history_means(platform: Platform, tokens: HistoryTokens) -> NDArray[np.float32]:
+    """(B, H) decayed means of the histories' unit vectors, a few hundred shoppers at a time to save memory."""
+    spans = np.array_split(np.arange(len(tokens.item)), max(1, len(tokens.item) // 256))
+    parts = [np.einsum("bn,bnh->bh", tokens.weight[at], platform.items(tokens.item[at])) for at in spans]
+    return np.concatenate(parts).astype(np.float32)
+
+
+class RowDataset(TorchDataset[tuple[int, int]]):
+    """All rows of some anchors; an element is (anchor, row), and :meth:`collate` makes a batch of them."""
+
+    def __init__(self, platform: Platform, parts: list[Rows], config: TrainConfig, *, keep: NDArray[np.bool_]) -> None:
+        """Keeps the rows of shoppers for whom ``keep`` (users,) is true."""
+        self.platform, self.parts, self.config = platform, parts, config
+        self.index = [(part, row) for part, rows_ in enumerate(parts) for row in np.flatnonzero(keep[rows_.users])]
+        buyers = platform.snapshot(_latest(platform, config)).buyers
+        self._popularity = torch.from_numpy(np.cumsum(buyers + 1e-3).astype(np.float64))
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.index)
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        """Which anchor and which of its rows."""
+        return self.index[index]
+
+    def collate(self, chosen: list[tuple[int, int]]) -> dict[str, Batch | torch.Tensor]:
+        """Builds the tensors of some rows; ``labels`` is (B, M), 1 where bought."""
+        tokens = _stacked([(self.parts[part].tokens, row) for part, row in chosen])
+        profiles = np.stack([self._profile(part, row) for part, row in chosen])
+        of = [(self.parts[part].candidates, row) for part, row in chosen]
+        items, mask = padded([part.items[row] for part, row in of])
+        features, _ = padded([part.features[_span(part.items, row)] for part, row in of])
+        labels, _ = padded([self.parts[part].labels[_span(self.parts[part].candidates.items, row)] for part, row in chosen])
+        first, first_mask = padded([self.parts[part].first[row] for part, row in chosen])
+        return {
+            "batch": Batch(
+                shoppers(tokens, self.platform.items(tokens.item), profiles),
+                torch.from_numpy(self.platform.items(items)),
+                torch.from_numpy(features.astype(np.float32)),
+                torch.from_numpy(mask),
+                torch.from_numpy(self.platform.items(first)),
+                torch.from_numpy(first_mask),
+                torch.from_numpy(self.platform.items(self._negatives())),
+            ),
+            "labels": torch.from_numpy(labels.astype(np.float32)),
+        }
+
+    def _profile(self, part: int, row: int) -> NDArray[np.float32]:
+        return self.platform.profiles[self.platform.profile_of[self.parts[part].users[row]]]
+
+    def _negatives(self) -> NDArray[np.int64]:
+        draw = torch.rand(self.config.negatives, dtype=torch.float64) * self._popularity[-1]
+        return torch.searchsorted(self._popularity, draw).clamp(max=len(self._popularity) - 1).numpy()
+
+    def means(self) -> NDArray[np.float32]:
+        """(rows, H) decayed means of the histories' unit vectors."""
+        parts = [history_means(self.platform, rows_.tokens) for rows_ in self.parts]
+        return np.stack([parts[part][row] for part, row in self.index])
+
+    def collate_retrieval(self, chosen: list[int]) -> dict[str, torch.Tensor]:
+        """Tensors of :class:`peftrec.training.trainer.RetrievalStage` for some positions in the index."""
+        first, mask = padded([self.parts[part].first[row] for part, row in (self.index[at] for at in chosen)])
+        return {
+            "first": torch.from_numpy(self.platform.items(first)),
+            "mask": torch.from_numpy(mask),
+            "negatives": torch.from_numpy(self.platform.items(self._negatives())),
+        }
+
+    def features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """All candidates of all rows at once: (C, len(FEATURES)) and (C,) labels, for the feature network alone."""
+        spans = [(part, _span(self.parts[part].candidates.items, row)) for part, row in self.index]
+        features = np.concatenate([self.parts[part].candidates.features[span] for part, span in spans])
+        labels = np.concatenate([self.parts[part].labels[span] for part, span in spans])
+        return features.reshape(-1, len(FEATURES)).astype(np.float32), labels.astype(np.float32)
+
+
+def _span(items: Ragged, row: int) -> slice:
+    return slice(int(items.offsets[row]), int(items.offsets[row + 1]))
+
+
+def _latest(platform: Platform, config: TrainConfig) -> float:
+    log = platform.dataset.log
+    return moments(float(log.time[-1]), float(log.time[0]), config)[0]
+
+
+def _stacked(rows_: list[tuple[HistoryTokens, int]]) -> HistoryTokens:
+    """One batch of words, cut to its longest row."""
+    width = max(1, *(int(tokens.mask[row].sum()) for tokens, row in rows_))
+
+    def stack(name: str) -> NDArray[np.generic]:
+        parts = [getattr(tokens, name)[row, :width] for tokens, row in rows_]
+        return padded(parts)[0] if len({len(part) for part in parts}) > 1 else np.stack(parts)
+
+    return HistoryTokens(*(stack(name) for name in ("item", "event", "features", "weight", "mask")))  # pyright: ignore
+
+
+def check_enough(anchors: list[Anchor], *, shoppers_needed: int = 20) -> None:
+    """Refuses to train on too few shoppers.
+
+    Raises:
+        NotEnoughDataError: With the counts found.
+    """
+    most = max((len(one.users) for one in anchors), default=0)
+    if most < shoppers_needed:
+        raise NotEnoughDataError(
+            f"{most} shoppers with a history and a purchase within the horizon after it",
+            expected=f"at least {shoppers_needed}",
+            remedy="train on a longer log, shorten TrainConfig.horizon_days, or serve this platform with another's adapter",
+        )

@@ -1,0 +1,231 @@
+"""Three short trainings on ``transformers.Trainer``: the retrieval map, the feature network, then everything with the decoder."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset as TorchDataset
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from peftrec.errors import TrainingError
+from peftrec.model import extras as ops
+from peftrec.model import losses
+from peftrec.model.purchase import PurchaseModel
+from peftrec.training.config import TrainConfig
+from peftrec.training.rows import Batch, RowDataset
+
+Losses = dict[str, Tensor]
+
+
+class RetrievalStage(nn.Module):
+    """Fits the item map W on first purchases, the decoder left out: the shopper is the decayed mean of the mapped history."""
+
+    def __init__(self, model: PurchaseModel) -> None:
+        super().__init__()
+        self.extras = nn.ParameterDict({name: model.extras[name] for name in ("item_map", "sharpness")})
+
+    def forward(self, mean: Tensor, first: Tensor, mask: Tensor, negatives: Tensor) -> Losses:
+        """The retrieval loss, see :func:`peftrec.model.losses.retrieval_loss`; ``mean`` is (B, H)."""
+        shopper, first, negatives = (ops.mapped(self.extras, x) for x in (mean, first, negatives))
+        return {"loss": losses.retrieval_loss(shopper, first, mask, negatives, self.extras["sharpness"])}
+
+
+class FeatureStage(nn.Module):
+    """Fits the feature path alone."""
+
+    def __init__(self, model: PurchaseModel) -> None:
+        super().__init__()
+        names = [name for name in model.extras if name.startswith("features_")]
+        self.extras = nn.ParameterDict({name: model.extras[name] for name in names})
+        self.mean, self.scale = model.extras["feature_mean"], model.extras["feature_scale"]
+
+    def forward(self, features: Tensor, labels: Tensor) -> Losses:
+        """Purchase loss of (C, len(FEATURES)) candidates."""
+        extras = {**self.extras, "feature_mean": self.mean, "feature_scale": self.scale}
+        logits = ops.feature_path(extras, features)[1]
+        return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, labels)}
+
+
+class JointStage(nn.Module):
+    """The whole model: purchase, listwise and retrieval losses."""
+
+    def __init__(self, model: PurchaseModel, config: TrainConfig) -> None:
+        super().__init__()
+        self.model, self.settings = model, config  # Trainer takes an attribute named config for a transformers config
+
+    def forward(self, batch: Batch, labels: Tensor) -> Losses:
+        """The weighted sum while training; the purchase loss alone in evaluation, where stopping is decided."""
+        model, config = self.model, self.settings
+        reading = model.read(batch.shoppers)
+        logits = model.score(reading, batch.vectors, batch.features).float()
+        loss = losses.purchase_loss(logits, labels, batch.mask)
+        if self.training:
+            if config.listwise_weight:
+                loss = loss + config.listwise_weight * losses.listwise_loss(logits, labels, batch.mask)
+            if config.retrieval_weight:
+                loss = loss + config.retrieval_weight * losses.retrieval_loss(
+                    reading.vector.float(),
+                    ops.mapped(model.extras, batch.first).float(),
+                    batch.first_mask,
+                    ops.mapped(model.extras, batch.negatives).float(),
+                    model.extras["sharpness"],
+                )
+        return {"loss": loss}
+
+
+class FeatureBlocks(TorchDataset[dict[str, Tensor]]):
+    """Candidates' features, fetched a whole batch at a time."""
+
+    def __init__(self, features: NDArray[np.float32], labels: NDArray[np.float32]) -> None:
+        self.features, self.labels = torch.from_numpy(features), torch.from_numpy(labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, index: list[int]) -> dict[str, Tensor]:
+        at = torch.tensor(index)
+        return {"features": self.features[at], "labels": self.labels[at]}
+
+
+class _Guard(TrainerCallback):
+    """Stops as soon as a loss is no number."""
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **_: object
+    ) -> None:
+        values = [value for name, value in (logs or {}).items() if name in ("loss", "eval_loss", "grad_norm")]
+        if any(not math.isfinite(value) for value in values):
+            raise TrainingError(
+                f"a loss or gradient that is no number at step {state.global_step}: {logs}",
+                expected="finite losses",
+                remedy="lower TrainConfig.learning_rate, or use precision='fp32'",
+            )
+
+
+class RetrievalRows(TorchDataset[dict[str, Tensor]]):
+    """The rows' history means and first purchases, fetched a whole batch at a time."""
+
+    def __init__(self, rows: RowDataset) -> None:
+        self.rows, self.means = rows, torch.from_numpy(rows.means())
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    def __getitems__(self, index: list[int]) -> dict[str, Tensor]:
+        return {"mean": self.means[torch.tensor(index)], **self.rows.collate_retrieval(index)}
+
+
+def as_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """For datasets that fetch whole batches: there is nothing left to collate."""
+    return batch
+
+
+def run_stage(
+    stage: nn.Module,
+    dataset: TorchDataset,
+    config: TrainConfig,
+    *,
+    folder: Path,
+    name: str,
+    collate: Callable[[Sequence[object]], dict[str, object]],
+    epochs: float,
+    batch_size: int,
+    learning_rate: float,
+    validation: TorchDataset | None = None,
+    bf16: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+) -> Trainer:
+    """Trains the parameters of ``stage`` that require gradients, with a cosine schedule; keeps the best by evaluation."""
+    steps_per_epoch = max(1, math.ceil(len(dataset) / batch_size))  # pyright: ignore[reportArgumentType]
+    steps = max(1, round(epochs * steps_per_epoch))
+    every = max(1, steps_per_epoch // 4)
+    checks = validation is not None
+    arguments = TrainingArguments(
+        output_dir=str(folder / name),
+        max_steps=steps,
+        per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=config.weight_decay,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(config.warmup_share * steps),
+        max_grad_norm=1.0,
+        bf16=bf16,
+        use_cpu=not torch.cuda.is_available(),
+        seed=config.seed,
+        data_seed=config.seed,
+        logging_steps=min(every, 20),
+        eval_strategy="steps" if checks else "no",
+        eval_steps=every if checks else None,
+        save_strategy="steps" if checks else "no",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=checks,
+        metric_for_best_model="eval_loss" if checks else None,
+        greater_is_better=False if checks else None,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        prediction_loss_only=True,
+        dataloader_pin_memory=False,
+        report_to=[],
+        disable_tqdm=not progress,
+    )
+    trainer = Trainer(
+        model=stage,
+        args=arguments,
+        train_dataset=dataset,
+        eval_dataset=validation,
+        data_collator=collate,  # pyright: ignore[reportArgumentType]
+        callbacks=[_Guard(), *([EarlyStoppingCallback(config.patience)] if checks else [])],
+    )
+    trainer.train(resume_from_checkpoint=resume and any((folder / name).glob("checkpoint-*")))
+    return trainer
+
+
+def train_model(
+    model: PurchaseModel,
+    train: RowDataset,
+    validation: RowDataset,
+    config: TrainConfig,
+    *,
+    folder: Path,
+    resume: bool,
+    progress: bool,
+) -> list[dict[str, float]]:
+    """Runs feature warm start and joint training; returns the log of the joint one."""
+    features, labels = train.features()
+    run_stage(
+        FeatureStage(model),
+        FeatureBlocks(features, labels),
+        config,
+        folder=folder,
+        name="features",
+        collate=as_is,  # pyright: ignore[reportArgumentType]
+        epochs=config.feature_epochs,
+        batch_size=4096,
+        learning_rate=config.feature_learning_rate,
+        progress=progress,
+    )
+    trainer = run_stage(
+        JointStage(model, config),
+        train,
+        config,
+        folder=folder,
+        name="joint",
+        collate=train.collate,  # pyright: ignore[reportArgumentType]
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        validation=validation,
+        bf16=config.precision == "bf16",
+        resume=resume,
+        progress=progress,
+    )
+    logging.getLogger(__name__).debug("joint training: %s", trainer.state.best_metric)
+    return trainer.state.log_history

@@ -1,0 +1,94 @@
+import pytest
+import torch
+from torch import nn
+
+from peftrec.backbone import Int8Embedding, Int8Linear, int8_linears, quantise_rows
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    return torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0).item()
+
+
+@pytest.fixture
+def random() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_rounding_is_within_half_a_step(random: torch.Generator):
+    values = torch.randn(50, 64, generator=random) * torch.logspace(-3, 3, 50)[:, None]
+    rows, steps = quantise_rows(values)
+    assert rows.dtype == torch.int8
+    assert rows.abs().amax(dim=1).eq(127).all()  # every row uses the whole range
+    assert ((rows * steps - values).abs() <= steps * 0.5001).all()
+
+
+def test_a_row_of_zeros_stays_zero():
+    rows, steps = quantise_rows(torch.zeros(2, 8))
+    assert (rows * steps).eq(0).all()
+
+
+def test_whole_numbers_come_out_exactly():
+    # With 127 in every row the step is 1 on both sides, so nothing is rounded and the answer is known.
+    linear = nn.Linear(3, 2)
+    linear.weight.data = torch.tensor([[127.0, -2, 3], [0, 5, -127]])
+    linear.bias.data = torch.tensor([0.5, -0.5])
+    x = torch.tensor([[127.0, 1, 0], [2, 127, 4]])
+    with torch.no_grad():
+        assert Int8Linear(linear)(x).tolist() == linear(x).tolist() == [[16127.5, 4.5], [12.5, 126.5]]
+
+
+@pytest.mark.parametrize("shape", [(1, 48), (17, 48), (2, 5, 48), (0, 48), (3, 0, 48)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_keeps_shape_and_direction(shape: tuple[int, ...], bias: bool, random: torch.Generator):
+    linear = nn.Linear(48, 40, bias=bias).requires_grad_(False)
+    x = torch.randn(shape, generator=random)
+    answer, expected = Int8Linear(linear)(x), linear(x)
+    assert answer.shape == expected.shape
+    if answer.numel():
+        assert cosine(answer, expected) > 0.9995
+
+
+def test_a_linear_answers_in_the_type_it_was_asked_in(random: torch.Generator):
+    layer = Int8Linear(nn.Linear(16, 8))
+    assert layer(torch.randn(4, 16, generator=random).bfloat16()).dtype == torch.bfloat16
+
+
+def test_layers_that_read_the_same_input_share_its_rounding(random: torch.Generator):
+    layer = Int8Linear(nn.Linear(16, 8))
+    x = torch.randn(4, 16, generator=random)
+    assert layer.product(*quantise_rows(x)).equal(layer(x))
+
+
+def test_one_row_does_not_depend_on_the_others(random: torch.Generator):
+    layer = Int8Linear(nn.Linear(32, 16))
+    x = torch.randn(40, 32, generator=random)
+    x[1:] *= 1000
+    assert layer(x)[:1].equal(layer(x[:1]))
+
+
+def test_an_embedding_keeps_its_words_in_a_quarter_of_the_memory(random: torch.Generator):
+    embedding = nn.Embedding(1000, 64)
+    small = Int8Embedding(embedding)
+    ids = torch.randint(1000, (3, 7), generator=random)
+    assert small(ids).shape == (3, 7, 64)
+    assert cosine(small(ids), embedding(ids).detach()) > 0.9999
+    held = sum(tensor.nbytes for tensor in small.buffers())
+    assert held < embedding.weight.nbytes * 0.27
+
+
+def test_every_linear_below_a_module_is_replaced():
+    module = nn.Sequential(nn.Linear(8, 8), nn.ModuleDict({"inner": nn.Linear(8, 8)}), nn.LayerNorm(8))
+    assert int8_linears(module) is module
+    kinds = [type(child).__name__ for child in module.modules()]
+    assert kinds.count("Int8Linear") == 2
+    assert "Linear" not in kinds
+
+
+@pytest.mark.gpu
+def test_cuda_gives_what_the_processor_gives(random: torch.Generator):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    layer = Int8Linear(nn.Linear(64, 32))
+    for rows in (1, 16, 17, 100):
+        x = torch.randn(rows, 64, generator=random)
+        torch.testing.assert_close(layer.cuda()(x.cuda()).cpu(), layer.cpu()(x), rtol=1e-5, atol=1e-5)

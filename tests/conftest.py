@@ -1,0 +1,103 @@
+"""What all tests share: no network, a throw-away cache, real MiniLM weights, tiny BERTs for edge cases."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Before anything imports a Hugging Face library, which reads these once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # tests fork and spawn
+
+import pytest
+
+if TYPE_CHECKING:
+    from peftrec.backbone import Backbone
+
+_ROOT = Path(__file__).resolve().parents[1]
+_WORDS = (
+    "tea kettle pot socks milk bread red green blue small large paper box the a of and with "
+    ", - . / 1 2 3 ##s ##ing ##ed"
+)
+
+
+def shared_data() -> Path:
+    """The folder of shared data sets: ``PEFTREC_DATA``, or ``../shared/data`` beside the repository."""
+    return Path(os.environ.get("PEFTREC_DATA") or _ROOT.parent / "shared" / "data")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if shared_data().is_dir():
+        return
+    absent = pytest.mark.skip(reason=f"shared data not found in {shared_data()}; set PEFTREC_DATA to its folder")
+    for item in items:
+        if item.get_closest_marker("data"):
+            item.add_marker(absent)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _throw_away_cache() -> Iterator[None]:
+    """No test reads or fills the user's own item tables."""
+    with tempfile.TemporaryDirectory(prefix="peftrec-tests-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PEFTREC_CACHE", folder)
+        yield
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The shared data sets; use only in tests marked ``data``."""
+    return shared_data()
+
+
+@pytest.fixture(scope="session")
+def backbone() -> "Backbone":
+    """The real MiniLM (6 layers, width 384), loaded once; tests must not change it."""
+    from peftrec.backbone import Backbone
+
+    return Backbone.load("minilm-l6")
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes the folder of a random BERT: ``tiny_bert(layers=2, hidden=64, seed=0, max_positions=64)``."""
+
+    def make(*, layers: int = 2, hidden: int = 64, seed: int = 0, max_positions: int = 64) -> Path:
+        import torch
+        from transformers import BertConfig, BertModel, BertTokenizer
+
+        folder = tmp_path_factory.mktemp("tiny-bert")
+        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_WORDS.split(), *"bcdefghijklmnopqrstuvwxyz"]
+        (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+        tokenizer = BertTokenizer(vocab=str(folder / "vocab.txt"), do_lower_case=True)
+        tokenizer.save_pretrained(folder)
+        config = BertConfig(
+            vocab_size=len(words),
+            hidden_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            intermediate_size=2 * hidden,
+            max_position_embeddings=max_positions,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_bert_folder(tiny_bert: Callable[..., Path]) -> Path:
+    """One random BERT of 2 layers and width 64 with a vocabulary of some 50 words."""
+    return tiny_bert()
+
+
+@pytest.fixture
+def tiny_backbone(tiny_bert_folder: Path) -> "Backbone":
+    """That BERT loaded afresh: a test may change it."""
+    from peftrec.backbone import Backbone
+
+    return Backbone.load(tiny_bert_folder)
