@@ -22,6 +22,11 @@ from peftrec.backbone import segments
 from peftrec.backbone.backbone import DEFAULT_PRECISION, Backbone
 from peftrec.backbone.encoder import Precision, progress_bar
 from peftrec.backbone.segments import Segment
+from peftrec.errors import ItemTableError
+
+_LOG = logging.getLogger(__name__)
+_ATTEMPTS = 3
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 CACHE_VARIABLE = "PEFTREC_CACHE"
 _Index = tuple[NDArray[np.bytes_], NDArray[np.int64], NDArray[np.int64]]
@@ -63,6 +68,7 @@ class ItemTable:
         self.folder = (default_root() if root is None else Path(root)) / _table_name(backbone, precision)
         self._segments: dict[str, Segment] = {}
         self._intact: set[str] = set()
+        self._refused: set[str] = set()  # damaged, and maybe impossible to set aside in a read-only folder
         self._sorted: _Index | None = None
         self._refused: set[str] = set()  # damaged, but not set aside: the folder is read-only
 
@@ -86,12 +92,17 @@ class ItemTable:
         """
         keys, first, inverse = np.unique(segments.text_keys(texts), return_index=True, return_inverse=True)
         distinct = [texts[int(row)] for row in first]
-        while True:
+        for _ in range(_ATTEMPTS):
             self._refresh()
             self._add(keys, distinct, progress=progress)
             found = self._gather(keys)
             if found is not None:
                 return found[inverse]
+        raise ItemTableError(
+            f"the item table {self.folder} loses what is written to it",
+            expected="segments that stay and read back as they were written",
+            remedy=f"check the disk, or point {CACHE_VARIABLE} at another folder",
+        )
 
     def _add(self, keys: NDArray[np.bytes_], texts: list[str], *, progress: bool) -> None:
         """Encodes and writes the texts that no segment holds, one segment at a time."""
@@ -115,6 +126,8 @@ class ItemTable:
         """Reads the vectors of ``keys``; ``None`` when a segment turned out to be damaged or to be gone."""
         known, owner, row = self._index()
         place = np.searchsorted(known, keys)
+        if not len(keys) or place.max() >= len(known) or (known[place] != keys).any():
+            return None if len(keys) else np.empty((0, self.backbone.hidden), dtype=np.float32)
         vectors = np.empty((len(keys), self.backbone.hidden), dtype=np.float32)
         names = list(self._segments)
         for segment in np.unique(owner[place]):

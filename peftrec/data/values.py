@@ -164,3 +164,39 @@ def _wrong_type(column: pl.Series, what: str, expected: str, detail: str = "") -
         expected=f"{expected} in '{column.name}'",
         remedy=f"convert the column, or map '{column.name}' to another one with columns={{'{column.name}': ...}}",
     )
+
+
+def is_blank(text: pl.Expr) -> pl.Expr:
+    """True where a text is null, empty or only white space."""
+    return text.is_null() | (text.str.strip_chars().str.len_bytes() == 0)
+
+
+def check_ids(frame: pl.DataFrame, column: str, what: str) -> None:
+    """Raises unless ``column`` holds text, never blank and never twice.
+
+    Raises:
+        SchemaError: There is no such column, or it is not text.
+        InvalidValueError: An id is missing or appears twice.
+    """
+    if frame.schema.get(column) != pl.String:
+        raise SchemaError(
+            f"column '{column}' of the {what} is {frame.schema.get(column, 'missing')}",
+            expected=f"a String column '{column}'",
+            remedy="build the table with from_table(table, columns=...)",
+        )
+    blank = frame.select(is_blank(pl.col(column)).arg_true())[column]
+    if len(blank):
+        raise InvalidValueError(
+            f"{len(blank):,} rows of the {what} have no '{column}', the first is row {blank[0]} (counting from 0)",
+            expected=f"a '{column}' in every row",
+            remedy="fill in or drop these rows",
+        )
+    if frame[column].n_unique() < len(frame):
+        twice = frame.with_row_index("row").filter(pl.col(column).is_duplicated())
+        rows = twice.filter(pl.col(column) == twice[column][0])["row"].head(3).to_list()
+        raise InvalidValueError(
+            f"{twice[column].n_unique():,} values of '{column}' appear more than once in the {what}, such as"
+            f" '{twice[column][0]}' in rows {', '.join(map(str, rows))} (counting from 0)",
+            expected=f"each '{column}' once",
+            remedy=f"drop the doubles, for example with frame.unique('{column}', keep='last')",
+        )

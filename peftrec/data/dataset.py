@@ -1,0 +1,287 @@
+"""Catalogue, events and profiles of one shop, checked against each other, and cut by time or segment."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from functools import cached_property
+
+import polars as pl
+
+from peftrec.data import columns as col
+from peftrec.data.catalog import Catalog, read_catalog
+from peftrec.data.cleaning import CleaningReport, clean_events, fill_titles
+from peftrec.data.digest import event_digest
+from peftrec.data.events import Events, in_time_order, no_events, read_events
+from peftrec.data.log import EventLog
+from peftrec.data.profiles import Profiles
+from peftrec.data.rules import CleaningRules
+from peftrec.data.segments import segment
+from peftrec.data.source import DataSource
+from peftrec.data.tables import Table
+from peftrec.data.values import parse_moment
+from peftrec.errors import InvalidValueError, NotEnoughDataError, UnknownUserError
+
+
+@dataclass(frozen=True)
+class Index:
+    """Users and coded events of one pair of catalogue and events; parts of a data set inherit a slice of it."""
+
+    catalog: Catalog
+    events: Events
+    users: pl.Series
+    log: EventLog
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """A shop's data. All its events name products of its catalogue.
+
+    Args:
+        name: What to call it.
+        catalog: Products.
+        events: What shoppers did.
+        profiles: What is known about shoppers, if anything.
+        source: Where the data comes from.
+        report: What cleaning dropped, where the data was cleaned; parts keep the report of the whole.
+        past: Everything before this part, where it is a part: same catalogue, users and profiles.
+
+    Raises:
+        UnknownItemError: An event names a product that the catalogue does not hold.
+        UnknownUserError: An event names a shopper that ``past`` does not know.
+    """
+
+    name: str
+    catalog: Catalog
+    events: Events
+    profiles: Profiles | None = None
+    source: DataSource | None = None
+    report: CleaningReport | None = None
+    past: "Dataset | None" = None
+    index: Index | None = field(default=None, repr=False)
+    """Inherited by parts so that nothing is coded twice; dropped where it belongs to other events."""
+
+    def __post_init__(self) -> None:
+        index = self.index
+        if index is not None and (index.catalog is not self.catalog or index.events is not self.events):
+            object.__setattr__(self, "index", None)
+        if self.past is not None and not self.past.catalog.ids.equals(self.catalog.ids):
+            raise InvalidValueError(
+                f"the past of '{self.name}' has another catalogue ({len(self.past.catalog):,} products, not"
+                f" {len(self.catalog):,}, or in another order)",
+                expected="one catalogue for a data set and its past",
+                remedy="cut both from one data set with split(at=...) or window(start=...)",
+            )
+        if self.index is None:
+            unknown = self.events.frame.select(pl.col(col.ITEM).unique(maintain_order=True)).filter(
+                ~pl.col(col.ITEM).is_in(self.catalog.ids.implode())
+            )
+            if len(unknown):
+                self.catalog.indices(unknown[col.ITEM].to_list())  # raises, naming them
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        name: str,
+        catalog: Table | Catalog,
+        events: Table,
+        profiles: Table | Profiles | None = None,
+        catalog_columns: Mapping[str, str] | None = None,
+        event_columns: Mapping[str, str] | None = None,
+        profile_columns: Mapping[str, str] | None = None,
+        rules: CleaningRules | None = None,
+        source: DataSource | None = None,
+    ) -> "Dataset":
+        """Reads, cleans and joins the tables of a shop; ``report`` accounts for every event that was dropped.
+
+        Args:
+            name: What to call the data set.
+            catalog: Products: any table, or a ready catalogue.
+            events: Events: any table.
+            profiles: Shoppers' attributes, if there are any.
+            catalog_columns: Our name -> your name.
+            event_columns: Our name -> your name.
+            profile_columns: Our name -> your name.
+            rules: Which rows to drop; all rules but ``duplicate_event`` if not given.
+            source: Where the data comes from.
+
+        Raises:
+            SchemaError: A column is missing, doubled or of a wrong type, or a file cannot be read.
+            InvalidValueError: An id of the catalogue or the profiles is missing or appears twice.
+            NotEnoughDataError: A table is empty, or cleaning leaves no event.
+        """
+        rules = rules or CleaningRules()
+        filled = []
+        if not isinstance(catalog, Catalog):
+            products = read_catalog(catalog, catalog_columns)
+            if rules.empty_title:
+                products, count = fill_titles(products, rules.title_from)
+                filled = [count]
+            catalog = Catalog(products)
+        if profiles is not None and not isinstance(profiles, Profiles):
+            profiles = Profiles.from_table(profiles, columns=profile_columns)
+        raw = read_events(events, event_columns)
+        if raw.is_empty():
+            raise no_events()
+        kept, counts, off = clean_events(raw, catalog.ids, rules)
+        report = CleaningReport(
+            name=name,
+            rows_in=len(raw),
+            rows_kept=len(kept),
+            products=len(catalog),
+            counts=(*counts, *filled),
+            switched_off=(*off, *(() if rules.empty_title else ("empty_title",))),
+        )
+        return cls(name, catalog, Events(in_time_order(kept)), profiles, source, report)
+
+    @cached_property
+    def users(self) -> pl.Series:
+        """Ids of all shoppers with an event or a profile, sorted; a shopper's index is the position here.
+
+        The parts of a split share it, so that an index means one shopper in all of them.
+        """
+        if self.index is not None:
+            return self.index.users
+        if self.past is not None:
+            return self.past.users
+        ids = self.events.frame[col.USER].unique()
+        if self.profiles is not None:
+            ids = pl.concat([ids, self.profiles.frame[col.USER]]).unique()
+        return ids.sort()
+
+    @cached_property
+    def log(self) -> EventLog:
+        """The events as arrays, in time order."""
+        if self.index is not None:
+            return self.index.log
+        log = EventLog.of(self.events.frame, users=self.users, items=self.catalog.ids)
+        if len(log) and log.user.min() < 0:
+            stranger = self.events.frame[col.USER][int(log.user.argmin())]
+            raise UnknownUserError(
+                f"an event of '{self.name}' names the shopper '{stranger}', whom its past does not know",
+                expected="a past that shares its shoppers with this part",
+                remedy="cut both from one data set with split(at=...) or window(start=...)",
+            )
+        return log
+
+    @property
+    def start(self) -> datetime:
+        """Moment of the first event, UTC."""
+        return self._moment(0)
+
+    @property
+    def end(self) -> datetime:
+        """Moment of the last event, UTC."""
+        return self._moment(-1)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over the content of catalogue, events and profiles, whatever the order of rows and columns."""
+        parts = [self.catalog.digest, event_digest(self.events.frame, [col.TIME, col.USER, col.ITEM])]
+        if self.profiles is not None:
+            parts.append(event_digest(self.profiles.frame, [col.USER]))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def split(self, *, at: str | date | datetime) -> "tuple[Dataset, Dataset]":
+        """Cuts in two by time: the events before ``at``, and those from ``at`` on.
+
+        Args:
+            at: The moment; UTC unless it says otherwise.
+
+        Returns:
+            The past and the future part. Both share catalogue, users and profiles; ``future.past`` is everything before.
+
+        Raises:
+            InvalidValueError: ``at`` is not a date or time.
+            NotEnoughDataError: One of the parts would have no events.
+        """
+        moment = parse_moment(at, name="at")
+        cut = self._position(moment)
+        if cut in (0, len(self.events)):
+            raise self._outside(f"splitting '{self.name}' at {_shown(moment)} leaves no events {'before' if cut == 0 else 'after'}")
+        past = self._part(0, cut, past=self.past)
+        before = past if self.past is None else self._joined(self.past, past)
+        return past, self._part(cut, len(self.events), past=before)
+
+    def window(
+        self, *, start: str | date | datetime | None = None, end: str | date | datetime | None = None
+    ) -> "Dataset":
+        """The events from ``start`` up to, but not at, ``end``; ``past`` is everything before, or None if there is nothing.
+
+        Args:
+            start: First moment; the first event if not given.
+            end: First moment after the window; open if not given.
+
+        Raises:
+            InvalidValueError: A moment is not a date or time.
+            NotEnoughDataError: No event is in the window.
+        """
+        first = 0 if start is None else self._position(parse_moment(start, name="start"))
+        last = len(self.events) if end is None else self._position(parse_moment(end, name="end"))
+        if first >= last:
+            raise self._outside(f"no event of '{self.name}' is in the window from {start} to {end}")
+        before = self._part(0, first, past=self.past) if first else self.past
+        if first and self.past is not None and before is not None:
+            before = self._joined(self.past, before)
+        return self._part(first, last, past=before)
+
+    def segment(self, *, by: str) -> "dict[str, Dataset]":
+        """One data set for each value of a column.
+
+        A profile column (looked for first) cuts users and profiles, a catalogue column cuts products, an event column
+        cuts events alone, so users keep their index in the latter two. ``past`` is cut the same way, and may be empty.
+
+        Args:
+            by: A column of profiles, catalogue or events.
+
+        Returns:
+            Value -> data set, sorted by value; "unknown" holds the rows without one. Values without events are left out.
+
+        Raises:
+            SchemaError: There is no such column, or one cannot segment by it; the message lists those that one can.
+            InvalidValueError: The column has too many values.
+        """
+        return segment(self, by=by)
+
+    def _moment(self, row: int) -> datetime:
+        if not len(self.events):
+            raise NotEnoughDataError(
+                f"'{self.name}' has no events", expected="at least one event", remedy="choose a longer time or a larger segment"
+            )
+        moment: datetime = self.events.frame[col.TIME][row]
+        return moment
+
+    def _position(self, moment: datetime) -> int:
+        return int(self.events.frame[col.TIME].search_sorted(moment, side="left"))
+
+    def _part(self, first: int, last: int, *, past: "Dataset | None") -> "Dataset":
+        events = Events(self.events.frame.slice(first, last - first))
+        index = Index(self.catalog, events, self.users, self.log.slice(first, last))
+        return Dataset(self.name, self.catalog, events, self.profiles, self.source, self.report, past, index)
+
+    def _joined(self, first: "Dataset", second: "Dataset") -> "Dataset":
+        events = Events(pl.concat([first.events.frame, second.events.frame], rechunk=False))
+        index = Index(self.catalog, events, self.users, EventLog.join(first.log, second.log))
+        return Dataset(self.name, self.catalog, events, self.profiles, self.source, self.report, first.past, index)
+
+    def _outside(self, found: str) -> NotEnoughDataError:
+        covered = f"{_shown(self.start)} to {_shown(self.end)} UTC" if len(self.events) else "nothing"
+        return NotEnoughDataError(
+            found,
+            expected=f"a moment within the data, which covers {covered}",
+            remedy="choose a moment after the first event and not after the last",
+        )
+
+    def __repr__(self) -> str:
+        """Name, sizes and time range in one line."""
+        shoppers = self.events.frame[col.USER].n_unique()
+        covered = f"{_shown(self.start)} to {_shown(self.end)} UTC" if len(self.events) else "no time"
+        return (
+            f"Dataset({self.name}: {shoppers:,} shoppers, {len(self.catalog):,} products, {len(self.events):,} events,"
+            f" {covered})"
+        )
+
+
+def _shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}"

@@ -1,0 +1,58 @@
+"""What is known about shoppers, beside what they did."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from peftrec.data import columns as col
+from peftrec.data.mapping import rename_columns
+from peftrec.data.tables import Table, read_table
+from peftrec.data.values import as_attribute, as_id, check_ids
+from peftrec.errors import NotEnoughDataError
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Profiles:
+    """Attributes of shoppers, one row each. Build them with :meth:`from_table`.
+
+    Attributes:
+        frame: ``user_id`` (String, unique) and any attributes: text, numbers, dates, yes/no. Null means "not known".
+    """
+
+    frame: pl.DataFrame
+
+    def __post_init__(self) -> None:
+        check_ids(self.frame, col.USER, "profiles")
+
+    @classmethod
+    def from_table(cls, table: Table, *, columns: Mapping[str, str] | None = None) -> "Profiles":
+        """Reads and checks a table of shoppers' attributes.
+
+        Args:
+            table: A pandas or polars DataFrame, a pyarrow Table, a dict of columns, or a path to .csv, .tsv or .parquet.
+            columns: Our name -> your name, for columns that are called differently.
+
+        Raises:
+            SchemaError: A column is missing, doubled or of a wrong type, or the file cannot be read.
+            InvalidValueError: A user id is missing or appears twice.
+            NotEnoughDataError: There are no rows.
+        """
+        frame = read_table(table, what="profiles")
+        frame = rename_columns(frame, columns, required=col.PROFILES_REQUIRED, optional=(), what="profiles")
+        if frame.is_empty():
+            raise NotEnoughDataError(
+                "the profiles table has no rows",
+                expected="at least one shopper",
+                remedy="leave the profiles out if nothing is known about shoppers: profiles=None",
+            )
+        typed = [as_id(c, "profiles") if c.name == col.USER else as_attribute(c, "profiles") for c in frame]
+        return cls(pl.DataFrame(typed).select(col.USER, pl.exclude(col.USER)))
+
+    def __len__(self) -> int:
+        """Number of shoppers with a profile."""
+        return len(self.frame)
+
+    def __repr__(self) -> str:
+        """Size and attributes in one line."""
+        return f"Profiles({len(self):,} shoppers: {', '.join(self.frame.columns)})"
