@@ -24,15 +24,14 @@ from peftrec.backbone.encoder import Precision, progress_bar
 from peftrec.backbone.segments import Segment
 from peftrec.errors import ItemTableError
 
-_LOG = logging.getLogger(__name__)
-_ATTEMPTS = 3
-_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-
-CACHE_VARIABLE = "PEFTREC_CACHE"
 _Index = tuple[NDArray[np.bytes_], NDArray[np.int64], NDArray[np.int64]]
 
+_ATTEMPTS = 3  # a damaged segment costs one more round; a disk that damages every one must not cost an endless loop
 _PATIENCE_S = 600.0  # a writer that is stopped, not dead, must not stop the others for good
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+
+CACHE_VARIABLE = "PEFTREC_CACHE"
+"""Environment variable that names the folder for everything peftrec keeps between runs."""
 
 SEGMENT_ROWS = 8192
 """Texts per segment: what a kill can cost, a few seconds of encoding."""
@@ -68,9 +67,8 @@ class ItemTable:
         self.folder = (default_root() if root is None else Path(root)) / _table_name(backbone, precision)
         self._segments: dict[str, Segment] = {}
         self._intact: set[str] = set()
-        self._refused: set[str] = set()  # damaged, and maybe impossible to set aside in a read-only folder
+        self._refused: set[str] = set()  # damaged, and maybe not set aside: the folder may be read-only
         self._sorted: _Index | None = None
-        self._refused: set[str] = set()  # damaged, but not set aside: the folder is read-only
 
     def __len__(self) -> int:
         """Distinct texts in the table, those of other writers included."""

@@ -1,10 +1,27 @@
-"""Tables of products, events and shoppers: validated, cleaned, split by time, turned into features. No torch in here."""
+"""Shops' data: catalogue, events and profiles, validated, cross-checked and cut by time or segment."""
 
 from peftrec.data.catalog import Catalog
-from peftrec.data.cleaning import CleaningReport
-from peftrec.data.dataset import Dataset, EventLog
-from peftrec.data.events import Events, Profiles
+from peftrec.data.cleaning import CleaningReport, RuleCount
+from peftrec.data.dataset import Dataset
+from peftrec.data.events import Events
+from peftrec.data.log import EventLog
+from peftrec.data.profiles import Profiles
+from peftrec.data.rules import CleaningRules
 from peftrec.data.source import DataSource
-from peftrec.data.sources import load_dataset
+from peftrec.data.sources import load_dataset, register_dataset
+from peftrec.data.tables import Table
 
-__all__ = ["Catalog", "CleaningReport", "DataSource", "Dataset", "EventLog", "Events", "Profiles", "load_dataset"]
+__all__ = [
+    "Catalog",
+    "CleaningReport",
+    "CleaningRules",
+    "DataSource",
+    "Dataset",
+    "EventLog",
+    "Events",
+    "Profiles",
+    "RuleCount",
+    "Table",
+    "load_dataset",
+    "register_dataset",
+]

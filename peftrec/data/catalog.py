@@ -151,4 +151,6 @@ def _typed(column: pl.Series) -> pl.Series:
         return as_id(column, "catalogue")
     if column.name in _TEXTS:
         return as_text(column, "catalogue")
-    return as_number(column, "catalogue", single=False) if column.name == col.PRICE else as_attribute(column, "catalogue")
+    return (
+        as_number(column, "catalogue", single=False) if column.name == col.PRICE else as_attribute(column, "catalogue")
+    )

@@ -87,12 +87,11 @@ class CleaningReport:
             f"Cleaning of {self.name}: {self.rows_in:,} events in, {self.rows_kept:,} kept ({share:.2%}),"
             f" {self.rows_dropped:,} dropped",
             "",
-            f"{'rule':<24}{'rows':>12}{'share':>9}  example",
+            f"{'rule':<24}{'rows':>12}{'share':>9}  example (rows count from 0)",
             "-" * WIDTH,
         ]
         lines += [
-            f"{f'{count.rule} ({count.action})' if count.action == 'filled' else count.rule:<24}"
-            f"{count.rows:>12,}{count.share:>9.2%}  {count.example}"
+            f"{_label(count):<24}{count.rows:>12,}{count.share:>9.2%}  {count.example}"
             for count in self.counts
             if count.rows
         ]
@@ -150,7 +149,7 @@ def fill_titles(catalog: pl.DataFrame, sources: Sequence[str]) -> tuple[pl.DataF
     shown = ""
     if len(empty):
         row = empty[ROW][0]
-        shown = f"row {row} (counting from 0): item_id {empty[col.ITEM][0]!r} -> {filled[col.TITLE][row]!r}"
+        shown = f"row {row}: item_id {empty[col.ITEM][0]!r} -> {filled[col.TITLE][row]!r}"
     return filled, _count("empty_title", len(empty), len(catalog), shown, action="filled")
 
 
@@ -161,7 +160,7 @@ def _without_duplicates(frame: pl.DataFrame, total: int) -> tuple[pl.DataFrame, 
     shown = ""
     if len(doubles):
         row = doubles.row(0, named=True)
-        shown = f"row {row[ROW]} (counting from 0): user_id {row[col.USER]!r}, item_id {row[col.ITEM]!r}"
+        shown = f"row {row[ROW]}: user_id {row[col.USER]!r}, item_id {row[col.ITEM]!r}"
     return first, _count("duplicate_event", len(doubles), total, shown)
 
 
@@ -176,6 +175,10 @@ def _nothing_left(counts: Sequence[RuleCount], total: int) -> NotEnoughDataError
         expected="at least one event that can be used",
         remedy="check the column mapping, and that events and catalogue write item ids the same way",
     )
+
+
+def _label(count: RuleCount) -> str:
+    return count.rule if count.action == "dropped" else f"{count.rule} ({count.action})"
 
 
 def _wrapped(label: str, names: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from peftrec.data.catalog import Catalog, read_catalog
 from peftrec.data.cleaning import CleaningReport, clean_events, fill_titles
 from peftrec.data.digest import event_digest
 from peftrec.data.events import Events, in_time_order, no_events, read_events
+from peftrec.data.index import Index
 from peftrec.data.log import EventLog
 from peftrec.data.profiles import Profiles
 from peftrec.data.rules import CleaningRules
@@ -21,16 +22,6 @@ from peftrec.data.source import DataSource
 from peftrec.data.tables import Table
 from peftrec.data.values import parse_moment
 from peftrec.errors import InvalidValueError, NotEnoughDataError, UnknownUserError
-
-
-@dataclass(frozen=True)
-class Index:
-    """Users and coded events of one pair of catalogue and events; parts of a data set inherit a slice of it."""
-
-    catalog: Catalog
-    events: Events
-    users: pl.Series
-    log: EventLog
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,6 +36,7 @@ class Dataset:
         source: Where the data comes from.
         report: What cleaning dropped, where the data was cleaned; parts keep the report of the whole.
         past: Everything before this part, where it is a part: same catalogue, users and profiles.
+        index: What a part inherits so that nothing is coded twice; ignored where it belongs to other events.
 
     Raises:
         UnknownItemError: An event names a product that the catalogue does not hold.
@@ -58,13 +50,11 @@ class Dataset:
     source: DataSource | None = None
     report: CleaningReport | None = None
     past: "Dataset | None" = None
-    index: Index | None = field(default=None, repr=False)
-    """Inherited by parts so that nothing is coded twice; dropped where it belongs to other events."""
+    index: Index | None = None
 
     def __post_init__(self) -> None:
-        index = self.index
-        if index is not None and (index.catalog is not self.catalog or index.events is not self.events):
-            object.__setattr__(self, "index", None)
+        if self.index is not None and not self.index.fits(self.catalog, self.events):
+            object.__setattr__(self, "index", None)  # dataclasses.replace brought other events
         if self.past is not None and not self.past.catalog.ids.equals(self.catalog.ids):
             raise InvalidValueError(
                 f"the past of '{self.name}' has another catalogue ({len(self.past.catalog):,} products, not"
@@ -199,7 +189,8 @@ class Dataset:
         moment = parse_moment(at, name="at")
         cut = self._position(moment)
         if cut in (0, len(self.events)):
-            raise self._outside(f"splitting '{self.name}' at {_shown(moment)} leaves no events {'before' if cut == 0 else 'after'}")
+            side = "before" if cut == 0 else "at or after"
+            raise self._outside(f"splitting '{self.name}' at {_shown(moment)} UTC leaves no events {side} that moment")
         past = self._part(0, cut, past=self.past)
         before = past if self.past is None else self._joined(self.past, past)
         return past, self._part(cut, len(self.events), past=before)
@@ -247,7 +238,9 @@ class Dataset:
     def _moment(self, row: int) -> datetime:
         if not len(self.events):
             raise NotEnoughDataError(
-                f"'{self.name}' has no events", expected="at least one event", remedy="choose a longer time or a larger segment"
+                f"'{self.name}' has no events",
+                expected="at least one event",
+                remedy="choose a longer time or a larger segment",
             )
         moment: datetime = self.events.frame[col.TIME][row]
         return moment
@@ -261,7 +254,7 @@ class Dataset:
         return Dataset(self.name, self.catalog, events, self.profiles, self.source, self.report, past, index)
 
     def _joined(self, first: "Dataset", second: "Dataset") -> "Dataset":
-        events = Events(pl.concat([first.events.frame, second.events.frame], rechunk=False))
+        events = Events(pl.concat([first.events.frame, second.events.frame], how="diagonal", rechunk=False))
         index = Index(self.catalog, events, self.users, EventLog.join(first.log, second.log))
         return Dataset(self.name, self.catalog, events, self.profiles, self.source, self.report, first.past, index)
 

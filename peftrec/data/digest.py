@@ -64,4 +64,3 @@ def _buffers(column: pl.Series) -> Iterator[bytes | memoryview]:
         else:
             numbers = part.fill_null(0).to_numpy()
             yield np.ascontiguousarray(numbers, dtype=numbers.dtype.newbyteorder("<")).tobytes()
-

@@ -44,7 +44,9 @@ class Events:
         if wrong or not self.frame[col.TIME].is_sorted():
             raise SchemaError(
                 f"this frame is not an event log: {', '.join(wrong) or 'timestamps are not ascending'}",
-                expected="columns " + ", ".join(f"{name} {dtype}" for name, dtype in _TYPES.items()) + ", sorted by time",
+                expected="columns "
+                + ", ".join(f"{name} {dtype}" for name, dtype in _TYPES.items())
+                + ", sorted by time",
                 remedy="build it with Events.from_table(table, columns=...)",
             )
 

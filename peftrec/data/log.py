@@ -83,13 +83,13 @@ class EventLog:
 
     def take(
         self,
-        kept: NDArray[np.bool_],
+        at: NDArray[np.int64],
         *,
         users: NDArray[np.int32] | None = None,
         items: NDArray[np.int32] | None = None,
     ) -> "EventLog":
-        """The events where ``kept`` (E,) is true; ``users`` and ``items`` give the new code of every old one."""
-        arrays = {name: array[kept] for name, array in self._arrays().items()}
+        """The events at these rows, ascending; ``users`` and ``items`` give the new code of every old one."""
+        arrays = {name: array[at] for name, array in self._arrays().items()}
         if users is not None:
             arrays["user"] = users[arrays["user"]]
         if items is not None:

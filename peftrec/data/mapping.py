@@ -10,7 +10,12 @@ from peftrec.errors import SchemaError
 
 
 def rename_columns(
-    frame: pl.DataFrame, columns: Mapping[str, str] | None, *, required: Sequence[str], optional: Sequence[str], what: str
+    frame: pl.DataFrame,
+    columns: Mapping[str, str] | None,
+    *,
+    required: Sequence[str],
+    optional: Sequence[str],
+    what: str,
 ) -> pl.DataFrame:
     """Give columns our names.
 

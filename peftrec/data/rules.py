@@ -97,7 +97,12 @@ def event_rules(present: Sequence[str], *, moment: datetime, items: pl.Series | 
         Rule("missing_user", col.USER, is_blank(pl.col(col.USER)), "a user id in every row"),
         Rule("missing_item", col.ITEM, is_blank(pl.col(col.ITEM)), "an item id in every row"),
         Rule("missing_timestamp", col.TIME, time.is_null() & is_blank(text), "a timestamp in every row"),
-        Rule("unparsable_timestamp", TIME_TEXT, time.is_null() & ~is_blank(text), "ISO 8601, such as 2017-12-02T05:00:00Z"),
+        Rule(
+            "unparsable_timestamp",
+            TIME_TEXT,
+            time.is_null() & ~is_blank(text),
+            "ISO 8601, such as 2017-12-02T05:00:00Z",
+        ),
     ]
     if items is not None:
         known = pl.col(col.ITEM).is_in(items.implode())
@@ -120,20 +125,19 @@ def check(frame: pl.DataFrame, rules: Sequence[Rule]) -> None:
         if len(broken):
             more = f", and {len(broken) - 1:,} more rows" if len(broken) > 1 else ""
             raise rule.error(
-                f"{rule.name.replace('_', ' ')} in the events, {example(broken, rule)}{more}",
+                f"{rule.name.replace('_', ' ')} in the events, {example(broken, rule)}{more} (rows count from 0)",
                 expected=rule.expected,
                 remedy="correct the rows, or let Dataset.build(...) drop and count them",
             )
 
 
 def example(broken: pl.DataFrame, rule: Rule) -> str:
-    """The first broken row in words: "row 12 (counting from 0): price -1.5"."""
+    """The first broken row in words: "row 12: price -1.5"."""
     column = rule.column if rule.column in broken.columns else col.TIME
     value = broken[column][0]
     shown = f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else "missing" if value is None else repr(value)
     shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    return f"row {broken[ROW][0]} (counting from 0): {column.replace(TIME_TEXT, col.TIME)} {shown}"
-
+    return f"row {broken[ROW][0]}: {column.replace(TIME_TEXT, col.TIME)} {shown}"
 
 
 def _in(column: str, values: Sequence[str]) -> pl.Expr:

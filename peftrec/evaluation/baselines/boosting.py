@@ -1,0 +1,123 @@
+"""LightGBM on the very features and candidates that the adapter ranks: what the numbers give without the text."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftrec.data.dataset import Dataset
+from peftrec.data.histories import Ragged
+from peftrec.evaluation.baselines.linear import missing
+from peftrec.evaluation.metrics import ndcg_at
+
+
+class CandidateFeatures(Protocol):
+    """Gives candidates and their numbers; the model package implements it."""
+
+    def training_rows(self, past: Dataset) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
+        """(C, F) features, (C,) labels and the candidates per row, latest rows first."""
+        ...
+
+    def candidates(self, past: Dataset, users: NDArray[np.int32]) -> tuple[Ragged, NDArray[np.float32]]:
+        """Candidates of shoppers at the end of the past, and their (C, F) features."""
+        ...
+
+    def features(self, past: Dataset, users: NDArray[np.int32], items: Ragged) -> NDArray[np.float32]:
+        """(C, F) features of given products."""
+        ...
+
+
+GRID = (
+    {"objective": "lambdarank", "num_leaves": 31, "learning_rate": 0.05},
+    {"objective": "lambdarank", "num_leaves": 63, "learning_rate": 0.05},
+    {"objective": "binary", "num_leaves": 31, "learning_rate": 0.05},
+    {"objective": "binary", "num_leaves": 63, "learning_rate": 0.05},
+)
+ROUNDS = 400
+VALIDATION_ROWS = 500
+
+
+class LightGBMRanker:
+    """Gradient boosted trees (Ke et al., 2017), LambdaRank or binary, whichever ranks held-out rows of the past better.
+
+    Args:
+        source: Candidates and features.
+        name: In tables.
+    """
+
+    probabilistic = False
+
+    def __init__(self, source: CandidateFeatures, *, name: str = "LightGBM") -> None:
+        self.source, self.name = source, name
+        self.chosen: dict[str, object] | None = None
+        self._past: Dataset | None = None
+        self._model: object = None
+
+    def score_catalog(self, past: Dataset, users: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Scores of candidates, minus infinity for the rest."""
+        model = self._fitted(past)
+        items, features = self.source.candidates(past, users)
+        scores = np.full((len(users), len(past.catalog)), -np.inf, np.float32)
+        scores[items.rows, items.values] = model.predict(features)
+        return scores
+
+    def score_pool(self, past: Dataset, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Scores of given products."""
+        features = self.source.features(past, users, Ragged.grid(items))
+        return np.asarray(self._fitted(past).predict(features), np.float32).reshape(items.shape)
+
+    def _fitted(self, past: Dataset):  # noqa: ANN202  # lightgbm is imported only when used
+        if self._model is None or self._past is not past:
+            self._model, self._past = self._fit(past), past
+        return self._model
+
+    def _fit(self, past: Dataset):  # noqa: ANN202
+        try:
+            import lightgbm
+        except ImportError as error:
+            raise missing("lightgbm") from error
+        features, labels, groups = self.source.training_rows(past)
+        # The latest rows come first: they choose the settings, then all rows train.
+        held = int(groups[:VALIDATION_ROWS].sum())
+        best = (-1.0, GRID[0], ROUNDS)
+        for settings in GRID:
+            train = _dataset(lightgbm, features[held:], labels[held:], groups[VALIDATION_ROWS:], settings)
+            model = lightgbm.train(_parameters(settings), train, ROUNDS)
+            for rounds in (ROUNDS // 4, ROUNDS // 2, ROUNDS):
+                scores = np.asarray(model.predict(features[:held], num_iteration=rounds))
+                best = max(best, (_ndcg(scores, labels[:held], groups[:VALIDATION_ROWS]), settings, rounds), key=lambda t: t[0])
+        _, settings, rounds = best
+        self.chosen = {**settings, "rounds": rounds}
+        return lightgbm.train(_parameters(settings), _dataset(lightgbm, features, labels, groups, settings), rounds)
+
+
+def _dataset(lightgbm, features, labels, groups, settings):  # noqa: ANN001, ANN202  # lightgbm has no types
+    group = groups if settings["objective"] == "lambdarank" else None
+    return lightgbm.Dataset(features, labels.astype(np.int8), group=group, free_raw_data=True)
+
+
+def _parameters(settings: dict[str, object]) -> dict[str, object]:
+    return {
+        **settings,
+        "min_data_in_leaf": 200,
+        "feature_fraction": 0.5,
+        "bagging_fraction": 0.8,
+        "bagging_freq": 1,
+        "lambdarank_truncation_level": 20,
+        "seed": 0,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": 2,
+        "verbose": -1,
+    }
+
+
+def _ndcg(scores: NDArray[np.float64], labels: NDArray[np.bool_], groups: NDArray[np.int64]) -> float:
+    values: list[float] = []
+    for part in np.split(np.arange(len(scores)), np.cumsum(groups)[:-1]):
+        if labels[part].any():
+            top = labels[part][np.argsort(-scores[part], kind="stable")[:10]]
+            hits = np.zeros((1, 10), bool)
+            hits[0, : len(top)] = top
+            values.append(float(ndcg_at(hits, np.array([labels[part].sum()]))[0]))
+    return float(np.mean(values))

@@ -1,0 +1,177 @@
+"""Baselines from item-item weights and factors: item-kNN, EASE, ALS, and similarity of text."""
+
+import os
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+
+from peftrec.data.dataset import Dataset
+from peftrec.errors import MissingExtraError
+from peftrec.evaluation.baselines.base import Scorer, dense, purchases
+from peftrec.evaluation.protocol import popular_lately
+
+
+def _damped(past: Dataset, half_life: float) -> sparse.csr_matrix:
+    matrix = purchases(past, half_life=half_life)
+    matrix.data = np.log1p(matrix.data)
+    return matrix
+
+
+@dataclass(frozen=True)
+class ItemKNN:
+    """Cosine of products over shoppers, shrunk, the nearest kept (Sarwar et al., 2001).
+
+    Attributes:
+        half_life: Days after which a purchase counts half.
+        neighbours: Similar products kept per product.
+        shrink: Added to the norms, against chance overlaps.
+    """
+
+    half_life: float = 84.0
+    neighbours: int = 200
+    shrink: float = 1.0
+
+    def fit(self, past: Dataset) -> Scorer:
+        """Computes similarities of products bought by at least two shoppers."""
+        matrix = _damped(past, self.half_life)
+        norm = np.sqrt(np.asarray(matrix.power(2).sum(axis=0)).ravel())
+        several = np.asarray((matrix > 0).sum(axis=0)).ravel() > 1
+        scaled = sparse.csc_matrix(matrix @ sparse.diags(np.where(several, 1 / (norm + self.shrink), 0)), dtype=np.float32)
+        rows: list[sparse.csr_matrix] = []
+        for start in range(0, scaled.shape[1], 2048):
+            block = (scaled[:, start : start + 2048].T @ scaled).tocsr()
+            rows.append(_strongest(block, self.neighbours))
+        alike = sparse.vstack(rows).tocsr()
+        return lambda users: dense(matrix[users] @ alike)
+
+
+def _strongest(block: sparse.csr_matrix, count: int) -> sparse.csr_matrix:
+    """The ``count`` largest of each row."""
+    lengths = np.diff(block.indptr)
+    row = np.repeat(np.arange(block.shape[0]), lengths)
+    order = np.lexsort((-block.data, row))
+    rank = np.arange(len(row)) - np.repeat(block.indptr[:-1], lengths)
+    kept = order[rank < count]
+    return sparse.csr_matrix((block.data[kept], (row[kept], block.indices[kept])), shape=block.shape)
+
+
+@dataclass(frozen=True)
+class EASE:
+    """Embarrassingly shallow autoencoder (Steck, 2019), on the products with most buyers, as many as memory allows.
+
+    Attributes:
+        regularisation: Added to the diagonal.
+        products: How many; the inverse of 6,000 x 6,000 doubles takes 0.3 GB and some seconds.
+        half_life: Days after which a purchase counts half.
+    """
+
+    regularisation: float = 200.0
+    products: int = 6000
+    half_life: float = 84.0
+
+    def fit(self, past: Dataset) -> Scorer:
+        """Solves for the item-item weights."""
+        matrix = _damped(past, self.half_life)
+        buyers = np.asarray((matrix > 0).sum(axis=0)).ravel()
+        kept = np.argsort(-buyers, kind="stable")[: self.products]
+        kept = kept[buyers[kept] > 0]
+        some = matrix[:, kept]
+        gram = np.asarray((some.T @ some).todense(), np.float64)
+        gram[np.diag_indices_from(gram)] += self.regularisation
+        inverse = np.linalg.inv(gram)
+        weights = -inverse / np.diag(inverse)
+        weights[np.diag_indices_from(weights)] = 0
+        weights = weights.astype(np.float32)
+
+        def score(users: NDArray[np.int32]) -> NDArray[np.float32]:
+            scores = np.full((len(users), matrix.shape[1]), -np.inf, np.float32)
+            scores[:, kept] = some[users] @ weights
+            return scores
+
+        return score
+
+
+@dataclass(frozen=True)
+class ALS:
+    """Matrix factorisation by alternating least squares with confidences (Hu, Koren and Volinsky, 2008), package implicit.
+
+    Attributes:
+        factors: Width.
+        regularisation: L2.
+        alpha: Weight of a purchase.
+    """
+
+    factors: int = 128
+    regularisation: float = 0.1
+    alpha: float = 10.0
+
+    def fit(self, past: Dataset) -> Scorer:
+        """Fits the factors.
+
+        Raises:
+            MissingExtraError: implicit is not installed.
+        """
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # implicit runs its own threads and warns otherwise
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                from implicit.als import AlternatingLeastSquares
+        except ImportError as error:
+            raise missing("implicit") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of threadpoolctl's finding, which does not change the result
+            model = AlternatingLeastSquares(
+                factors=self.factors,
+                regularization=self.regularisation,
+                alpha=self.alpha,
+                iterations=12,
+                random_state=0,
+                num_threads=2,
+            )
+            model.fit(_damped(past, 84.0), show_progress=False)
+        users_, items = np.asarray(model.user_factors), np.asarray(model.item_factors)
+        return lambda users: (users_[users] @ items.T).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class TfidfText:
+    """Cosine of a product's TF-IDF text to the decayed mean of the shopper's (scikit-learn).
+
+    Attributes:
+        half_life: Days after which a purchase counts half.
+        popularity: Weight of log recent popularity, which orders products of equal text.
+    """
+
+    half_life: float = 84.0
+    popularity: float = 0.05
+
+    def fit(self, past: Dataset) -> Scorer:
+        """Weighs words of all products."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        frame = past.catalog.frame
+        texts = [name for name, kind in frame.schema.items() if kind == pl.String and name != "item_id"]
+        lines = frame.select(pl.concat_str(texts, separator=" ", ignore_nulls=True).fill_null(""))[:, 0].to_list()
+        words = sparse.csr_matrix(TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b").fit_transform(lines))
+        own = purchases(past, half_life=self.half_life)
+        rest = np.log1p(popular_lately(past, days=28)).astype(np.float32) * self.popularity
+
+        def score(users: NDArray[np.int32]) -> NDArray[np.float32]:
+            profile = own[users] @ words
+            norm = np.sqrt(np.asarray(profile.power(2).sum(axis=1)).ravel()) + 1e-9
+            return dense(sparse.diags(1 / norm) @ profile @ words.T) + rest
+
+        return score
+
+
+def missing(package: str) -> MissingExtraError:
+    """The error for an optional package that is not installed."""
+    return MissingExtraError(
+        f"the package {package} is not installed",
+        expected=f"{package}, which a baseline runs on",
+        remedy='pip install "peftrec[demo]", or pass baselines=None',
+    )
