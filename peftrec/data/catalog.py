@@ -26,7 +26,7 @@ class Catalog:
 
     Attributes:
         frame: ``item_id`` (String, unique), ``title`` (String, never empty); optional ``description``, ``brand``,
-            ``category``, ``tags`` (String), ``price`` (Float64), ``image``, and any further column. Null means "not known".
+            ``category``, ``tags`` (String), ``price`` (Float64), ``image``, and any further column. Null: not known.
     """
 
     frame: pl.DataFrame
@@ -48,7 +48,7 @@ class Catalog:
         """Reads and checks a table of products; texts are taken as they are.
 
         Args:
-            table: A pandas or polars DataFrame, a pyarrow Table, a dict of columns, or a path to .csv, .tsv or .parquet.
+            table: A pandas or polars DataFrame, an Arrow table, a dict of columns, or a path to .csv, .tsv, .parquet.
             columns: Our name -> your name, for columns that are called differently.
 
         Raises:

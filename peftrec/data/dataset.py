@@ -180,7 +180,7 @@ class Dataset:
             at: The moment; UTC unless it says otherwise.
 
         Returns:
-            The past and the future part. Both share catalogue, users and profiles; ``future.past`` is everything before.
+            The past and the future part, which share catalogue, users and profiles; ``future.past`` is all before it.
 
         Raises:
             InvalidValueError: ``at`` is not a date or time.
@@ -198,7 +198,7 @@ class Dataset:
     def window(
         self, *, start: str | date | datetime | None = None, end: str | date | datetime | None = None
     ) -> "Dataset":
-        """The events from ``start`` up to, but not at, ``end``; ``past`` is everything before, or None if there is nothing.
+        """The events from ``start`` up to, but not at, ``end``; ``past`` is everything before, if there is anything.
 
         Args:
             start: First moment; the first event if not given.
@@ -227,7 +227,7 @@ class Dataset:
             by: A column of profiles, catalogue or events.
 
         Returns:
-            Value -> data set, sorted by value; "unknown" holds the rows without one. Values without events are left out.
+            Value -> data set, sorted; "unknown" holds the rows without a value. Values without events are left out.
 
         Raises:
             SchemaError: There is no such column, or one cannot segment by it; the message lists those that one can.

@@ -55,13 +55,13 @@ class Events:
         """Reads, checks and sorts a table of events; a single bad row is an error.
 
         Args:
-            table: A pandas or polars DataFrame, a pyarrow Table, a dict of columns, or a path to .csv, .tsv or .parquet.
+            table: A pandas or polars DataFrame, an Arrow table, a dict of columns, or a path to .csv, .tsv, .parquet.
             columns: Our name -> your name, for columns that are called differently.
 
         Raises:
             SchemaError: A column is missing, doubled or of a wrong type, or the file cannot be read.
-            InvalidValueError: A missing id, a moment that is missing, unreadable or in the future, an unknown event type,
-                a negative price or dwell time, a quantity of zero or less, a discount outside 0..1.
+            InvalidValueError: A missing id; a moment that is missing, unreadable or in the future; an unknown type of
+                event; a negative price or dwell time, a quantity of zero or less, a discount outside 0..1.
             NotEnoughDataError: There are no rows.
         """
         frame = read_events(table, columns)

@@ -30,7 +30,7 @@ class Profiles:
         """Reads and checks a table of shoppers' attributes.
 
         Args:
-            table: A pandas or polars DataFrame, a pyarrow Table, a dict of columns, or a path to .csv, .tsv or .parquet.
+            table: A pandas or polars DataFrame, an Arrow table, a dict of columns, or a path to .csv, .tsv, .parquet.
             columns: Our name -> your name, for columns that are called differently.
 
         Raises:

@@ -34,8 +34,8 @@ class CleaningRules:
         negative_price: Drop events with a price below zero; *kept*.
         discount_out_of_range: Drop events with a discount outside 0..1; *kept*.
         negative_dwell: Drop events with a dwell time below zero; *kept*.
-        duplicate_event: Keep the first of events that are equal in every column. Off unless asked for, because two equal
-            lines in one basket usually are two units that were scanned one after the other.
+        duplicate_event: Drop all but the first of events that are equal in every column. Off unless asked for, because
+            two equal lines in one basket usually are two units that were scanned one after the other.
         empty_title: Fill empty product titles; never drops a product.
         title_from: Catalogue columns that an empty title is filled from, in this order; "unknown product <id>" if all
             of them are empty as well.

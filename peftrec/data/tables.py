@@ -70,7 +70,8 @@ def _read_pandas(table: Any, what: str) -> pl.DataFrame:
     _refuse_duplicates([str(name) for name in table.columns], what)
     try:
         # Arrow would borrow the frame's buffers: the copy keeps our table as it is when the caller writes to theirs.
-        return pl.from_pandas(table.rename(columns=str).copy())
+        frame: pl.DataFrame = pl.from_pandas(table.rename(columns=str).copy())
+        return frame
     except ImportError as error:
         raise MissingExtraError(
             f"pandas frames are read through pyarrow, which is not installed ({error})",
@@ -86,7 +87,7 @@ def _read_arrow(table: Any, what: str) -> pl.DataFrame:
     if isinstance(names, list):
         _refuse_duplicates([str(name) for name in cast("list[object]", names)], what)
     try:
-        frame = pl.from_arrow(table)
+        frame = pl.from_arrow(table)  # pyright: ignore[reportUnknownMemberType]  # its union names pyarrow
     except pl.exceptions.PolarsError as error:
         raise _unreadable(f"the {what} Arrow table", error) from error
     return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
@@ -145,7 +146,7 @@ def _read_file(path: Path, what: str) -> pl.DataFrame:
 
 def _read_csv(path: Path, separator: str, what: str) -> pl.DataFrame:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        header = next(csv.reader(file, delimiter=separator), [])
+        header = next(csv.reader(file, delimiter=separator), list[str]())
     if len(header) == 1:
         _refuse_separator(path, header[0], separator)
     _refuse_duplicates(header, what)

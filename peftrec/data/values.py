@@ -31,7 +31,7 @@ def as_id(column: pl.Series, what: str) -> pl.Series:
         return column.cast(pl.Int64).cast(pl.String)
     if column.dtype == pl.String:
         return column
-    if column.dtype.is_integer() or column.dtype in (pl.Categorical, pl.Enum, pl.Null):
+    if column.dtype.is_integer() or isinstance(column.dtype, (pl.Categorical, pl.Enum, pl.Null)):
         return column.cast(pl.String)
     raise _wrong_type(column, what, "text or whole numbers")
 
@@ -86,7 +86,7 @@ def as_number(column: pl.Series, what: str, *, single: bool) -> pl.Series:
 
 
 def as_moment(column: pl.Series, what: str) -> pl.Series:
-    """Moments in UTC to the microsecond; without a time zone they are taken as UTC. Text that is not ISO 8601 becomes null.
+    """Moments in UTC to the microsecond, taken as UTC where they name no time zone. Text other than ISO 8601: null.
 
     Raises:
         SchemaError: Numbers or another type that does not say which moment is meant.
@@ -115,7 +115,7 @@ def as_attribute(column: pl.Series, what: str) -> pl.Series:
     Raises:
         SchemaError: Lists, structs or Python objects, which no part of peftrec could show or compare.
     """
-    if column.dtype == pl.List(pl.String) or column.dtype in (pl.Categorical, pl.Enum, pl.Null):
+    if column.dtype == pl.List(pl.String) or isinstance(column.dtype, (pl.Categorical, pl.Enum, pl.Null)):
         return as_text(column, what)
     if not _is_scalar(column.dtype):
         raise _wrong_type(column, what, "plain values: text, numbers, dates, yes/no", "drop the column or flatten it")
@@ -138,7 +138,7 @@ def parse_moment(moment: str | date | datetime, *, name: str) -> datetime:
                 remedy="write the moment that way; without a time zone it is taken as UTC",
             ) from None
     elif not isinstance(moment, datetime):
-        moment = datetime(moment.year, moment.month, moment.day)
+        moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
@@ -158,7 +158,7 @@ def _parse_moments(column: pl.Series) -> pl.Series:
 
 
 def _is_scalar(dtype: pl.DataType) -> bool:
-    return not dtype.is_nested() and dtype not in (pl.Object, pl.Unknown)
+    return not dtype.is_nested() and not isinstance(dtype, (pl.Object, pl.Unknown))
 
 
 def _wrong_type(column: pl.Series, what: str, expected: str, detail: str = "") -> SchemaError:

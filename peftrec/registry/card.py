@@ -1,0 +1,78 @@
+"""The adapter's card: what a person should know before using it."""
+
+from peftrec.registry.manifest import Manifest
+
+
+def card(manifest: Manifest) -> str:
+    """Markdown with the front matter that model hubs read."""
+    data = manifest.data
+    lines = [
+        "---",
+        "library_name: peft",
+        f"base_model: {manifest.base_model}",
+        "tags: [peftrec, recommendation, " + manifest.method + "]",
+        "---",
+        "",
+        f"# {manifest.name}, version {manifest.version}",
+        "",
+        f"A {manifest.method} adapter that predicts purchases, for the top {manifest.decoder_layers} layers of "
+        f"`{manifest.base_model}` (weights {manifest.fingerprints.backbone[:12]}).",
+        "",
+        "## Trained on",
+        "",
+        "| what | value |",
+        "|---|---|",
+        *(f"| {key} | {_shown(value)} |" for key, value in data.items()),
+        f"| published | {manifest.created} |",
+        f"| seed | {manifest.seed} |",
+        f"| privacy | {manifest.privacy or 'trained without differential privacy'} |",
+        "",
+        "## Measured",
+        "",
+    ]
+    if manifest.metrics:
+        lines += [manifest.protocol, "", "| metric | slice | value | 95 % interval |", "|---|---|---|---|"]
+        lines += [
+            f"| {entry['metric']} | {entry['slice']} | {entry['value']:.4f} | {_interval(entry)} |" for entry in manifest.metrics
+        ]
+    else:
+        lines += ["Not evaluated before it was published."]
+    size = sum(entry.size for entry in manifest.files.values())
+    lines += [
+        "",
+        "## Limits",
+        "",
+        f"- {size / 1e6:.2f} MB in {len(manifest.files)} files; it works with this backbone, tokenizer and template only.",
+        "- It knows one platform's shoppers up to the end of its data; retrain when assortments or habits change.",
+        "- It predicts what is bought, not what should be: popular products stay popular.",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from peftrec import Backbone, Engine, Registry",
+        "",
+        f'engine = Engine(Backbone.load("{manifest.base_model}"), registry="adapters")',
+        "engine.attach(dataset, adapter=" + f'"{manifest.name}@{manifest.version}")',
+        "```",
+        "",
+        "The tuner alone, in peft:",
+        "",
+        "```python",
+        "from peft import PeftModel",
+        "from transformers import BertModel",
+        "",
+        f'bert = BertModel.from_pretrained(...)  # the weights of {manifest.base_model}',
+        f'model = PeftModel.from_pretrained(bert, "adapters/{manifest.name}/{manifest.version}")',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "/").replace("\n", " ")
+
+
+def _interval(entry: dict[str, object]) -> str:
+    low, high = entry.get("low"), entry.get("high")
+    return f"{low:.4f} to {high:.4f}" if isinstance(low, float) and isinstance(high, float) else ""

@@ -1,0 +1,41 @@
+"""Names of adapters and aliases, and references such as ``grocery@3`` and ``grocery@production``."""
+
+import re
+
+from peftrec.errors import AdapterNotFoundError, RegistryError
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9]|[._-](?=[a-z0-9])){0,63}")
+_RESERVED = frozenset({"con", "prn", "aux", "nul", "latest", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
+
+
+def check_name(name: str, *, what: str = "adapter name") -> str:
+    """Returns the name.
+
+    Raises:
+        RegistryError: It could not be a folder on every system, or could be mistaken for a version.
+    """
+    number = what == "alias" and name.isdigit()
+    if not _NAME.fullmatch(name) or name.split(".")[0] in _RESERVED or len(name) > 64 or number:
+        raise RegistryError(
+            f"{what} {name[:80]!r}",
+            expected="1 to 64 of a-z, 0-9 and, singly in between, '.', '_', '-'; no reserved word"
+            + (", not a number" if what == "alias" else ""),
+            remedy="choose a name such as 'grocery' or 'shop-uk.returning'",
+        )
+    return name
+
+
+def parse_reference(reference: str) -> tuple[str, str | None]:
+    """Splits ``name``, ``name@version`` or ``name@alias``.
+
+    Raises:
+        AdapterNotFoundError: The reference has no such form, so nothing can be found by it.
+    """
+    name, mark, rest = reference.partition("@")
+    if not _NAME.fullmatch(name) or (mark and not _NAME.fullmatch(rest)):
+        raise AdapterNotFoundError(
+            f"reference {reference[:120]!r}",
+            expected="'name', 'name@version' or 'name@alias'",
+            remedy="write it like 'grocery', 'grocery@3' or 'grocery@production'",
+        )
+    return name, rest or None
