@@ -1,222 +1,209 @@
-"""Evaluating systems side by side, and what comes of it."""
+"""What an evaluation found: every number with its interval, and every shopper's own, so that any two systems can be compared."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
-from peftrec.data.dataset import Dataset
-from peftrec.data.histories import Ragged
 from peftrec.errors import ConfigError
-from peftrec.evaluation import metrics
-from peftrec.evaluation.bootstrap import mean_interval, paired_bootstrap
-from peftrec.evaluation.protocol import K_NDCG, K_RECALL, HasRecommender, Recommender, Task
+from peftrec.evaluation.bootstrap import SAMPLES, Interval, percentile_interval, resampled_sums
+from peftrec.evaluation.metrics import LOWER_IS_BETTER, METRICS, UNITS, Calibration
+from peftrec.evaluation.slices import ALL
 
-CHUNK = 128
-"""Shoppers scored at once: 128 x 100,000 products x 4 bytes are 50 MB."""
-
-RANKING = ("ndcg@10", "hit_rate@10", "recall@20", "mrr")
-SLICES = ("all", "never_bought")
+MAIN = "ndcg@10"
+_NAME_WIDTH = 22
+_SHORT = {"hit_rate@10": "HR@10", "recall@20": "R@20", "mrr": "MRR", "auc": "AUC", "log_loss": "loss", "ece": "ECE"}
 
 
 @dataclass(frozen=True)
-class SystemResult:
-    """One system's values per shopper.
+class Reliability:
+    """A reliability curve: a calibrated system has ``observed == predicted``.
 
     Attributes:
-        name: The system's.
-        values: (metric, slice) -> (U,) float64, NaN for shoppers outside the slice.
-        ece: Calibration error over the pool, None for a system that gives no probabilities.
-        curve: (bins, 3) reliability curve, likewise.
+        predicted: (bins,) mean predicted probability.
+        observed: (bins,) share that was bought.
+        count: (bins,) predictions.
     """
 
-    name: str
-    values: dict[tuple[str, str], NDArray[np.float64]] = field(repr=False)
-    ece: float | None = None
-    curve: NDArray[np.float64] | None = field(default=None, repr=False)
+    predicted: NDArray[np.float64]
+    observed: NDArray[np.float64]
+    count: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """Several systems on the same question; the first is the one the others are compared with.
+    """Systems × slices × metrics, with 95 % intervals over shoppers.
 
     Attributes:
-        dataset: Name of the platform.
-        systems: Results per system.
-        shoppers: How many were evaluated.
+        dataset: Name of the data set.
+        period: What was predicted, in words.
+        systems: Names, in the order they were given.
+        users: Slice -> (S,) user indices.
+        vectors: (system, slice, metric) -> (S,) numbers of each shopper; NaN where the metric is not defined for one.
+        calibration: System -> sums that its calibration error is made of; systems without probabilities are absent.
+        samples: Bootstrap resamples.
         seed: Of the bootstrap.
     """
 
     dataset: str
-    systems: tuple[SystemResult, ...]
-    shoppers: int
+    period: str
+    systems: tuple[str, ...]
+    users: Mapping[str, NDArray[np.int32]]
+    vectors: Mapping[tuple[str, str, str], NDArray[np.float64]]
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    samples: int = SAMPLES
     seed: int = 0
 
-    def __getitem__(self, name: str) -> SystemResult:
-        """The result of a system by name."""
-        for system in self.systems:
-            if system.name == name:
-                return system
-        raise ConfigError(
-            f"system {name!r}",
-            expected=f"one of {', '.join(system.name for system in self.systems)}",
-            remedy="name one of them",
-        )
+    @property
+    def slices(self) -> tuple[str, ...]:
+        """Names of the slices."""
+        return tuple(self.users)
 
-    def compare(self, a: str, b: str, metric: str, slice_: str = "all") -> tuple[float, float, float]:
-        """Difference a - b with its paired 95 % interval."""
-        return paired_bootstrap(self[a].values[metric, slice_], self[b].values[metric, slice_], seed=self.seed)
+    def metrics(self, system: str, slice: str = ALL) -> tuple[str, ...]:  # noqa: A002
+        """Metrics that a system has on a slice."""
+        return tuple(metric for metric in METRICS if (system, slice, metric) in self._resampled)
 
-    def rows(self) -> list[dict[str, object]]:
-        """Rows for ``benchmarks/results``: every value with its interval, then every paired difference to the first system."""
-        rows: list[dict[str, object]] = []
+    def value(self, system: str, metric: str = MAIN, slice: str = ALL) -> Interval:  # noqa: A002
+        """One number with its interval.
+
+        Raises:
+            ConfigError: There is no such system, metric or slice.
+        """
+        value, resampled = self._found(system, slice, metric)
+        return percentile_interval(value, resampled)
+
+    def compare(self, a: str, b: str, metric: str = MAIN, slice: str = ALL) -> Interval:  # noqa: A002
+        """``a`` less ``b`` over the same shoppers, with the paired interval of the difference.
+
+        Raises:
+            ConfigError: There is no such system, metric or slice.
+        """
+        (first, of_first), (second, of_second) = self._found(a, slice, metric), self._found(b, slice, metric)
+        return percentile_interval(first - second, of_first - of_second)
+
+    def reliability(self, system: str) -> Reliability:
+        """The reliability curve of a system that predicts probabilities.
+
+        Raises:
+            ConfigError: There is no such system, or it gives no probabilities.
+        """
+        if system not in self.calibration:
+            raise self._unknown("probabilistic system", system, self.calibration)
+        return Reliability(*self.calibration[system].curve())
+
+    def rows(self) -> list[dict[str, str | float]]:
+        """One row per number, then one per paired difference to the first system, which is named in ``against``."""
+        rows: list[dict[str, str | float]] = []
+        for slice_, metric, system in self._cells():
+            rows.append(self._row(system, slice_, metric, self.value(system, metric, slice_)))
         first = self.systems[0]
-        for system in self.systems:
-            for (metric, slice_), values in system.values.items():
-                value, low, high = mean_interval(values, seed=self.seed)
-                rows.append(self._row(system.name, slice_, metric, value, low, high))
-            if system.ece is not None:
-                rows.append(self._row(system.name, "all", "ece", system.ece, None, None))
-        for system in self.systems[1:]:
-            for (metric, slice_), values in first.values.items():
-                if (metric, slice_) in system.values:
-                    change = paired_bootstrap(values, system.values[metric, slice_], seed=self.seed)
-                    rows.append({**self._row(first.name, slice_, metric, *change), "against": system.name})
+        for slice_, metric, system in self._cells():
+            if system != first and metric in self.metrics(first, slice_):
+                found = self.compare(system, first, metric, slice_)
+                rows.append(self._row(system, slice_, metric, found) | {"against": first})
         return rows
 
-    def _row(
-        self, system: str, slice_: str, metric: str, value: float, low: float | None, high: float | None
-    ) -> dict[str, object]:
-        return {
-            "system": system,
-            "dataset": self.dataset,
-            "slice": slice_,
-            "metric": metric,
-            "value": value,
-            "low": low,
-            "high": high,
-            "unit": "share",
-        }
+    def _cells(self) -> Iterator[tuple[str, str, str]]:
+        for slice_ in self.slices:
+            for metric in METRICS:
+                for system in self.systems:
+                    if metric in self.metrics(system, slice_):
+                        yield slice_, metric, system
+
+    def _row(self, system: str, slice_: str, metric: str, found: Interval) -> dict[str, str | float]:
+        where = {"system": system, "dataset": self.dataset, "slice": slice_, "metric": metric}
+        return {**where, "value": found.value, "low": found.low, "high": found.high, "unit": UNITS[metric]}
+
+    @cached_property
+    def _resampled(self) -> dict[tuple[str, str, str], tuple[float, NDArray[np.float64]]]:
+        """(system, slice, metric) -> value and its (samples,) resamples; all of one slice share their draws."""
+        found: dict[tuple[str, str, str], tuple[float, NDArray[np.float64]]] = {}
+        for slice_, users in self.users.items():
+            keys = [key for key in self.vectors if key[1] == slice_]
+            table = np.stack([self.vectors[key] for key in keys], axis=1) if keys else np.empty((len(users), 0))
+            defined = np.isfinite(table)
+            for index, (total, count) in enumerate(zip(*self._sums(table, defined), strict=True)):
+                if defined[:, index].any():
+                    value = float(table[defined[:, index], index].mean())
+                    found[keys[index]] = (value, total / np.maximum(count, 1))
+        for system, sums in self.calibration.items():
+            bins = sums.predicted.shape[1]
+            drawn = resampled_sums(
+                np.concatenate([sums.predicted - sums.observed, sums.count], axis=1), n=self.samples, seed=self.seed
+            )
+            found[system, ALL, "ece"] = (
+                sums.error(),
+                np.abs(drawn[:, :bins]).sum(axis=1) / np.maximum(drawn[:, bins:].sum(axis=1), 1),
+            )
+        return found
+
+    def _sums(
+        self, table: NDArray[np.float64], defined: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(K, samples) sums, and how many shoppers each is over."""
+        if not len(table):
+            return np.empty((0, 0)), np.empty((0, 0))
+        columns = np.concatenate([np.where(defined, table, 0), defined], axis=1)
+        drawn = resampled_sums(columns, n=self.samples, seed=self.seed).T
+        return drawn[: table.shape[1]], drawn[table.shape[1] :]
+
+    def _found(self, system: str, slice_: str, metric: str) -> tuple[float, NDArray[np.float64]]:
+        if system not in self.systems:
+            raise self._unknown("system", system, self.systems)
+        if slice_ not in self.users:
+            raise self._unknown("slice", slice_, self.users)
+        if (system, slice_, metric) not in self._resampled:
+            raise self._unknown(f"metric of '{system}' on '{slice_}'", metric, self.metrics(system, slice_))
+        return self._resampled[system, slice_, metric]
+
+    def _unknown(self, what: str, name: str, known: Mapping[str, object] | tuple[str, ...]) -> ConfigError:
+        return ConfigError(
+            f"this evaluation has no {what} '{name}'",
+            expected="one of " + (", ".join(map(repr, known)) or "none: there are none"),
+            remedy="choose one of these, or evaluate again with what is missing",
+        )
+
+    def __repr__(self) -> str:
+        """Short form; ``print`` shows the table."""
+        return f"Evaluation({self.dataset}: {', '.join(self.systems)})"
 
     def __str__(self) -> str:
-        shown = (("ndcg@10", "all"), ("ndcg@10", "never_bought"), ("recall@20", "all"), ("auc", "pool"))
-        heads = ("NDCG@10", "NDCG@10 new", "Recall@20", "AUC")
-        first = self.systems[0]
-        lines = [
-            f"{self.dataset}: {self.shoppers:,} shoppers, full catalogue, 95 % intervals; +/- is {first.name} minus the system",
-            f"{'system':<26}" + "".join(f"{head:>13}" for head in heads) + f"{'ECE':>8}  +/- NDCG@10",
-        ]
-        for system in self.systems:
-            cells = [np.nanmean(system.values[key]) if key in system.values else np.nan for key in shown]
-            line = f"{system.name:<26}" + "".join(f"{cell:>13.4f}" if np.isfinite(cell) else f"{'':>13}" for cell in cells)
-            line += f"{system.ece:>8.4f}" if system.ece is not None else " " * 8
-            if system is not first:
-                change, low, high = paired_bootstrap(first.values[shown[0]], system.values[shown[0]], seed=self.seed)
-                line += f"  {change:+.4f} [{low:+.4f}, {high:+.4f}]"
-            lines.append(line)
+        """Tables of at most 110 columns, one per slice."""
+        lines = [f"{self.dataset}: {self.period}", "Means over shoppers, in brackets their 95 % intervals."]
+        for slice_ in self.slices:
+            lines += ["", *self._table(slice_)]
         return "\n".join(lines)
 
+    def _table(self, slice_: str) -> Iterator[str]:
+        present = {metric for system in self.systems for metric in self.metrics(system, slice_)}
+        others = [metric for metric in METRICS if metric in present and metric != MAIN]
+        first = self.systems[0]
+        yield f"{slice_.replace('_', ' ')}: {len(self.users[slice_]):,} shoppers"
+        if MAIN not in present:
+            return
+        head = f"  {'':{_NAME_WIDTH}}  {'NDCG@10':20}"
+        head += f"  {_cut('less ' + first):24}" if len(self.systems) > 1 else ""
+        yield (head + "".join(f"{_SHORT[metric]:>6}" for metric in others)).rstrip()
+        for system in self.systems:
+            line = f"  {_cut(system):{_NAME_WIDTH}}  {self.value(system, MAIN, slice_):.3f}".ljust(_NAME_WIDTH + 24)
+            if len(self.systems) > 1:
+                shown = f"{self.compare(system, first, MAIN, slice_):+.3f}" if system != first else ""
+                line += f"  {shown:24}"
+            for metric in others:
+                known = metric in self.metrics(system, slice_)
+                line += f"{self.value(system, metric, slice_).value:6.3f}" if known else f"{'':6}"
+            yield line.rstrip()
 
-def evaluate(
-    systems: Recommender | HasRecommender | Sequence[Recommender | HasRecommender],
-    future: Dataset,
-    *,
-    baselines: str | Sequence[Recommender] | None = "default",
-    seed: int = 0,
-    progress: bool = True,
-) -> Evaluation:
-    """Evaluates systems, and strong tuned baselines beside them, on what shoppers buy after a cut.
-
-    Args:
-        systems: An :class:`peftrec.Adapter`, anything with the :class:`Recommender` methods, or several of them.
-        future: The later part of :meth:`Dataset.split`; systems see its past only.
-        baselines: ``"default"`` for all that fit and whose packages are there, a sequence of your own, or None.
-        seed: Of the bootstrap.
-        progress: Show a bar.
-
-    Raises:
-        NotEnoughDataError: No shopper is in both parts of the split.
-        ConfigError: ``baselines`` is another word.
-    """
-    from peftrec.evaluation.baselines import default_baselines  # it imports this package's protocol
-
-    task = Task.from_split(future)
-    asked = list(systems) if isinstance(systems, Sequence) else [systems]
-    running = [system.recommender() if isinstance(system, HasRecommender) else system for system in asked]
-    if isinstance(baselines, str):
-        if baselines != "default":
-            raise ConfigError(
-                f"baselines={baselines!r}", expected="'default', a sequence of recommenders, or None", remedy="leave it out"
-            )
-        running += default_baselines()
-    else:
-        running += list(baselines or ())
-    results = [_run(system, task, show=progress) for system in running]
-    return Evaluation(future.name, tuple(results), len(task.users), seed)
+    def best(self, metric: str = MAIN, slice: str = ALL) -> str:  # noqa: A002
+        """Name of the system with the best mean."""
+        having = [system for system in self.systems if metric in self.metrics(system, slice)]
+        if not having:
+            raise self._unknown("metric", metric, METRICS)
+        sign = 1 if metric in LOWER_IS_BETTER else -1
+        return min(having, key=lambda system: sign * self.value(system, metric, slice).value)
 
 
-def _run(system: Recommender, task: Task, *, show: bool) -> SystemResult:
-    values = {(metric, slice_): np.full(len(task.users), np.nan) for slice_ in SLICES for metric in RANKING}
-    pool = np.full(task.pool.shape, np.nan, np.float32)
-    chunks = np.array_split(np.arange(len(task.users)), max(1, -(-len(task.users) // CHUNK)))
-    for rows in tqdm(chunks, desc=f"evaluating {system.name}", disable=not show, leave=False, delay=2):
-        users = task.users[rows]
-        scores = system.score_catalog(task.past, users)
-        _rank(scores, rows, task.relevant, values, "all")
-        for index, row in enumerate(rows):
-            scores[index, task.bought[row]] = -np.inf
-        _rank(scores, rows, task.new, values, "never_bought")
-        items = task.pool[rows]
-        pool[rows] = np.where(items >= 0, system.score_pool(task.past, users, np.maximum(items, 0)), np.nan)
-    values["auc", "pool"] = metrics.user_auc(pool, task.pool_labels)
-    if not system.probabilistic:
-        return SystemResult(system.name, values)
-    values["log_loss", "pool"] = metrics.log_loss(pool, task.pool_labels)
-    real = task.pool >= 0
-    chance, happened = pool[real], task.pool_labels[real]
-    return SystemResult(
-        system.name, values, metrics.calibration_error(chance, happened), metrics.reliability(chance, happened)
-    )
-
-
-def _rank(
-    scores: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    relevant: Ragged,
-    values: dict[tuple[str, str], NDArray[np.float64]],
-    slice_: str,
-) -> None:
-    """Fills in the ranking metrics of some shoppers. Equal scores are ranked by item index, so no order helps the truth."""
-    width = min(max(K_NDCG, K_RECALL), scores.shape[1])
-    for index, row in enumerate(rows):
-        wanted = relevant[row]
-        if not len(wanted):
-            continue
-        score = scores[index]
-        top = _top(score, width)
-        hits = np.zeros((1, max(K_NDCG, K_RECALL)), bool)
-        hits[0, : len(top)] = np.isin(top, wanted) & np.isfinite(score[top])
-        count = np.array([len(wanted)])
-        values["ndcg@10", slice_][row] = metrics.ndcg_at(hits, count, K_NDCG)[0]
-        values["hit_rate@10", slice_][row] = metrics.hit_rate_at(hits, K_NDCG)[0]
-        values["recall@20", slice_][row] = metrics.recall_at(hits, count, K_RECALL)[0]
-        values["mrr", slice_][row] = metrics.reciprocal_rank(_first_place(score, wanted))[0]
-
-
-def _top(score: NDArray[np.float32], width: int) -> NDArray[np.int64]:
-    if width >= len(score):
-        return np.argsort(-score, kind="stable")
-    threshold = np.partition(score, len(score) - width)[len(score) - width]
-    above = np.flatnonzero(score > threshold)
-    above = above[np.argsort(-score[above], kind="stable")]
-    return np.concatenate([above, np.flatnonzero(score == threshold)[: width - len(above)]])
-
-
-def _first_place(score: NDArray[np.float32], wanted: NDArray[np.int32]) -> NDArray[np.int64]:
-    best = wanted[np.lexsort((wanted, -score[wanted]))[0]]
-    if not np.isfinite(score[best]):
-        return np.array([0])
-    ahead = np.count_nonzero(score > score[best]) + np.count_nonzero(score[:best] == score[best])
-    return np.array([ahead + 1])
+def _cut(name: str) -> str:
+    return name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 1] + "…"

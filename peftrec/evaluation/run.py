@@ -1,0 +1,179 @@
+"""Asks systems a task's questions and collects what each shopper got."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from peftrec.data.dataset import Dataset
+from peftrec.errors import ConfigError
+from peftrec.evaluation.metrics import (
+    RANKING,
+    Calibration,
+    Places,
+    check_scores,
+    descending_ranks,
+    user_auc,
+    user_log_loss,
+)
+from peftrec.evaluation.protocol import Recommender, RecommenderFactory, Task
+from peftrec.evaluation.result import Evaluation
+from peftrec.evaluation.slices import ALL, Slice
+
+CELLS = 16_000_000
+"""Scores in memory at once: 64 MB, and some 300 MB while they are ranked."""
+
+
+def evaluate(
+    recommender: Recommender | RecommenderFactory | Sequence[Recommender | RecommenderFactory],
+    future: Dataset,
+    *,
+    baselines: str | Sequence[Recommender] | None = "default",
+    seed: int = 0,
+    progress: bool = True,
+) -> Evaluation:
+    """Measures systems on what shoppers bought after the cut, beside baselines tuned before it.
+
+    Args:
+        recommender: One system or several. An adapter counts as one.
+        future: The second part of ``shop.split(at=...)``; systems see nothing but ``future.past``.
+        baselines: ``"default"`` (see :func:`peftrec.evaluation.baselines.default_baselines`), others, or None.
+        seed: Of the bootstrap and of baselines that draw.
+        progress: Show a bar.
+
+    Returns:
+        A result to print, compare or turn into rows. The first system is what the others are compared with.
+
+    Raises:
+        ConfigError: Two systems share a name, something is no system, or there is none.
+        InvalidValueError: ``future`` has no past, or a system returned NaN.
+        NotEnoughDataError: No shopper can be evaluated.
+        MissingExtraError: A baseline needs a package that is not installed.
+    """
+    systems = [*_systems(recommender), *_baselines(baselines, seed)]
+    _check_names(systems)
+    task = Task.from_split(future)
+    vectors: dict[tuple[str, str, str], NDArray[np.float64]] = {}
+    calibration: dict[str, Calibration] = {}
+    with tqdm(total=len(systems) * len(task.users), disable=not progress, unit="shopper") as bar:
+        for system in systems:
+            bar.set_description(system.name)
+            measured, curve = measure(system, task, bar=bar)
+            vectors |= {(system.name, *key): values for key, values in measured.items()}
+            if curve is not None:
+                calibration[system.name] = curve
+    return Evaluation(
+        dataset=future.name,
+        period=f"{future.start:%Y-%m-%d} to {future.end:%Y-%m-%d}, {len(future.catalog):,} products, full ranking",
+        systems=tuple(system.name for system in systems),
+        users={part.name: task.users[part.rows] for part in task.slices},
+        vectors=vectors,
+        calibration=calibration,
+        seed=seed,
+    )
+
+
+def measure(
+    system: Recommender, task: Task, *, bar: "tqdm[object] | None" = None
+) -> tuple[dict[tuple[str, str], NDArray[np.float64]], Calibration | None]:
+    """One system's numbers for each shopper: (slice, metric) -> (S,), and its calibration if it gives probabilities."""
+    n_items, pool = len(task.past.catalog), task.pool
+    ranks = {part.name: np.zeros(len(part.relevant.values), np.int32) for part in task.slices}
+    pooled = np.empty(pool.items.shape, np.float32)
+    for rows in chunks(len(task.users), n_items):
+        users = task.users[rows]
+        scores = check_scores(system.score_catalog(task.past, users), (len(rows), n_items), system.name)
+        for part in task.slices:
+            _place(scores, rows, part, ranks[part.name])
+        answer = system.score_pool(task.past, users, pool.items[rows])
+        pooled[rows] = check_scores(
+            answer, (len(rows), pool.items.shape[1]), system.name, probabilities=system.probabilistic
+        )
+        if bar is not None:
+            bar.update(len(rows))
+    found: dict[tuple[str, str], NDArray[np.float64]] = {}
+    for part in task.slices:
+        if len(part):
+            places = Places.of(part.relevant.rows, ranks[part.name])
+            found |= {(part.name, name): metric(places) for name, metric in RANKING.items()}
+    found[ALL, "auc"] = user_auc(pooled, pool.labels, pool.mask)
+    if not system.probabilistic:
+        return found, None
+    found[ALL, "log_loss"] = user_log_loss(pooled, pool.labels, pool.mask)
+    return found, Calibration.of(pooled, pool.labels, pool.mask)
+
+
+def ranking_means(system: Recommender, task: Task) -> dict[tuple[str, str], float]:
+    """(slice, metric) -> mean over shoppers of the ranking metrics alone: what tuning needs."""
+    n_items = len(task.past.catalog)
+    ranks = {part.name: np.zeros(len(part.relevant.values), np.int32) for part in task.slices}
+    for rows in chunks(len(task.users), n_items):
+        scores = system.score_catalog(task.past, task.users[rows])
+        for part in task.slices:
+            _place(check_scores(scores, (len(rows), n_items), system.name), rows, part, ranks[part.name])
+    return {
+        (part.name, name): float(metric(Places.of(part.relevant.rows, ranks[part.name])).mean())
+        for part in task.slices
+        if len(part)
+        for name, metric in RANKING.items()
+    }
+
+
+def chunks(users: int, n_items: int) -> Iterable[NDArray[np.int64]]:
+    """Rows of shoppers that fit into memory together."""
+    step = max(1, CELLS // max(n_items, 1))
+    return (np.arange(start, min(start + step, users)) for start in range(0, users, step))
+
+
+def _place(scores: NDArray[np.float32], rows: NDArray[np.int64], part: Slice, out: NDArray[np.int32]) -> None:
+    """Writes the ranks of a slice's bought products, for those of its shoppers that are in this chunk."""
+    first, last = np.searchsorted(part.rows, [rows[0], rows[-1] + 1])
+    if first == last:
+        return
+    scores = scores[part.rows[first:last] - rows[0]]  # a copy
+    out_of = slice(part.excluded.offsets[first], part.excluded.offsets[last])
+    scores[part.excluded.rows[out_of] - first, part.excluded.values[out_of]] = -np.inf
+    at = slice(part.relevant.offsets[first], part.relevant.offsets[last])
+    out[at] = descending_ranks(scores)[part.relevant.rows[at] - first, part.relevant.values[at]]
+
+
+def _systems(given: object) -> list[Recommender]:
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return [system for one in given for system in _systems(one)]
+    if isinstance(given, Recommender):
+        return [given]
+    if isinstance(given, RecommenderFactory):
+        return [given.recommender()]
+    raise ConfigError(
+        f"{given!r} is not a system that can be evaluated",
+        expected="an adapter, or an object with name, probabilistic, score_catalog and score_pool",
+        remedy="see peftrec.evaluation.Recommender",
+    )
+
+
+def _baselines(given: str | Sequence[Recommender] | None, seed: int) -> list[Recommender]:
+    if given is None:
+        return []
+    if not isinstance(given, str):
+        return _systems(given)
+    if given != "default":
+        raise ConfigError(
+            f"there are no baselines called '{given}'",
+            expected='"default", a sequence of recommenders, or None',
+            remedy='pass baselines="default"',
+        )
+    from peftrec.evaluation.baselines import default_baselines
+
+    return list(default_baselines(seed=seed))
+
+
+def _check_names(systems: Sequence[Recommender]) -> None:
+    names = [system.name for system in systems]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        raise ConfigError(
+            f"two systems are called '{twice[0]}'" if twice else "there is no system to evaluate",
+            expected="at least one system, each with a name of its own",
+            remedy="give one of them another name" if twice else "pass a recommender or baselines",
+        )
