@@ -106,7 +106,7 @@ class Catalog:
         )
 
     def _closest(self, item: str) -> str:
-        alike = self.ids.filter(self.ids.str.len_chars().is_between(len(item) - 2, len(item) + 2))
+        alike = self.ids.filter(self.ids.str.len_chars().is_between(max(0, len(item) - 2), len(item) + 2))
         kin = alike.filter(alike.str.to_lowercase().str.starts_with(item[:2].lower()))
         close = get_close_matches(item, (kin if len(kin) else alike).head(_COMPARED).to_list(), n=2)
         return f" (closest: {', '.join(close)})" if close else ""

@@ -143,7 +143,8 @@ def fill_titles(catalog: pl.DataFrame, sources: Sequence[str]) -> tuple[pl.DataF
     """Fills empty titles from other columns, or with "unknown product <id>"."""
     blank = is_blank(pl.col(col.TITLE))
     empty = catalog.with_row_index(ROW).filter(blank)
-    others = [pl.when(~is_blank(pl.col(name))).then(pl.col(name)) for name in sources if name in catalog.columns]
+    texts = [pl.col(name).cast(pl.String) for name in sources if name in catalog.columns]
+    others = [pl.when(~is_blank(text)).then(text) for text in texts]
     last = pl.lit("unknown product ") + pl.col(col.ITEM)
     filled = catalog.with_columns(pl.when(blank).then(pl.coalesce(*others, last)).otherwise(col.TITLE).alias(col.TITLE))
     shown = ""

@@ -75,7 +75,7 @@ class Dataset:
         *,
         name: str,
         catalog: Table | Catalog,
-        events: Table,
+        events: Table | Events,
         profiles: Table | Profiles | None = None,
         catalog_columns: Mapping[str, str] | None = None,
         event_columns: Mapping[str, str] | None = None,
@@ -88,7 +88,7 @@ class Dataset:
         Args:
             name: What to call the data set.
             catalog: Products: any table, or a ready catalogue.
-            events: Events: any table.
+            events: Events: any table, or ready events.
             profiles: Shoppers' attributes, if there are any.
             catalog_columns: Our name -> your name.
             event_columns: Our name -> your name.
@@ -111,7 +111,7 @@ class Dataset:
             catalog = Catalog(products)
         if profiles is not None and not isinstance(profiles, Profiles):
             profiles = Profiles.from_table(profiles, columns=profile_columns)
-        raw = read_events(events, event_columns)
+        raw = read_events(events.frame if isinstance(events, Events) else events, event_columns)
         if raw.is_empty():
             raise no_events()
         kept, counts, off = clean_events(raw, catalog.ids, rules)

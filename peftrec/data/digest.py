@@ -6,13 +6,16 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
+from peftrec.data.values import EXACT_FLOAT
+
 _CHUNK = 500_000  # rows joined into one buffer, so that long texts need little memory
 
 
 def frame_digest(frame: pl.DataFrame) -> str:
     """sha256 of a frame's values, row by row in its order; the order of columns does not matter.
 
-    Whole numbers hash as 64-bit integers and fractions as 64-bit floats, whatever their width in memory.
+    Numbers hash as 64-bit integers if all of a column are whole, as 64-bit floats otherwise, whatever their type in
+    memory: a column of counts with a gap is a float column in pandas and an integer column elsewhere.
     """
     digest = hashlib.sha256(f"rows={len(frame)}".encode())
     for name in sorted(frame.columns):
@@ -40,7 +43,11 @@ def event_digest(frame: pl.DataFrame, keys: list[str]) -> str:
 
 def _canonical(column: pl.Series) -> tuple[pl.Series, str]:
     dtype = column.dtype
+    if column.null_count() == len(column):
+        return pl.Series([None], dtype=pl.Int64).new_from_index(0, len(column)), "nothing"
     if dtype.is_float():
+        if ((column == column.round()) & (column.abs() <= EXACT_FLOAT)).all():
+            return column.cast(pl.Int64), "int"
         return column.cast(pl.Float64) + 0.0, "float"  # + 0.0 makes one of the two zeros
     if dtype.is_integer() and dtype != pl.UInt64:
         return column.cast(pl.Int64), "int"

@@ -65,6 +65,8 @@ def _absent(
     if name in known and ours in present:
         turned = {value: key for key, value in mapping.items()}
         remedy = f"the mapping goes from our name to yours, so turn it round: columns={turned}"
+    elif ours in present:
+        remedy = f"the table has '{ours}' under our own name: leave it out of the mapping"
     else:
         close = _closest(name, ours, present)
         remedy = f"write columns={{'{ours}': '{close[0]}'}}" if close else f"name one of: {_listed(present)}"

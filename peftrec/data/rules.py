@@ -8,7 +8,7 @@ import polars as pl
 
 from peftrec.data import columns as col
 from peftrec.data.values import is_blank
-from peftrec.errors import DataError, InvalidValueError, UnknownItemError
+from peftrec.errors import ConfigError, DataError, InvalidValueError, UnknownItemError
 
 ROW = "__row"
 TIME_TEXT = "__timestamp_text"
@@ -57,6 +57,14 @@ class CleaningRules:
     empty_title: bool = True
     title_from: tuple[str, ...] = (col.CATEGORY, col.BRAND)
     exported_at: str | date | datetime | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.title_from, str):
+            raise ConfigError(
+                f"title_from={self.title_from!r} is one text",
+                expected="a tuple of catalogue columns",
+                remedy=f"write title_from=({self.title_from!r},)",
+            )
 
     def applies(self, rule: str) -> bool:
         """Whether the rule of that name is on."""

@@ -4,7 +4,7 @@ A :class:`Snapshot` is built once for a moment and then answers any number of sh
 serving alike. It holds no shopper's name, only a panel of anonymous baskets for collaborative scores.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -123,6 +123,35 @@ class Snapshot:
             channel_share=_channel_share(frame, n_items),
             panel=_panel(lines, pairs, n_items),
         )
+
+    def with_new(self, count: int) -> "Snapshot":
+        """The same with ``count`` products behind the last one that nobody has seen yet."""
+        if not count:
+            return self
+        shape = self.n_items + count
+        new = np.zeros((count, len(ITEM_FEATURES)), np.float32)
+        new[:, ITEM_FEATURES.index("never_sold")] = 1
+        none, unknown = np.zeros(count, np.float32), np.full((len(GROUP_COLUMNS), count), -1, np.int32)
+        panel = self.panel
+        return replace(
+            self,
+            items=np.concatenate([self.items, new]),
+            buyers=np.concatenate([self.buyers, none]),
+            groups=np.concatenate([self.groups, unknown], axis=1),
+            group_buyers=np.concatenate([self.group_buyers, none]),
+            channel_share=_widened(self.channel_share, shape),
+            panel=Panel(
+                frequency=_widened(panel.frequency, shape),
+                recent=_widened(panel.recent, shape),
+                affinity=_widened(panel.affinity, shape),
+                scale=np.concatenate([panel.scale, none]),
+            ),
+        )
+
+
+def _widened(matrix: sparse.csr_matrix, columns: int) -> sparse.csr_matrix:
+    """The same entries in more columns; the arrays are shared."""
+    return sparse.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(matrix.shape[0], columns))
 
 
 def _pairs(lines: pl.DataFrame) -> pl.DataFrame:

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from peftrec.errors import MissingExtraError, SchemaError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_NOT_A_COLUMN = (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError)
 FORMS = "a pandas or polars DataFrame, a pyarrow Table, a dict of columns, or a path to .csv, .tsv or .parquet"
 
 
@@ -31,8 +34,8 @@ def read_table(table: Table, *, what: str) -> pl.DataFrame:
     """Read any accepted form of table, values untouched.
 
     Args:
-        table: One of the forms in ``Table``. The index of a pandas frame is not a column. Every column of a CSV or TSV
-            file arrives as text, so that an id such as "00123" keeps its zeros.
+        table: One of the forms in ``Table``. The index of a pandas frame is a column if it has a name. The columns of
+            a CSV or TSV file arrive as text, so that an id such as "00123" keeps its zeros.
         what: What the table is, for messages: "catalogue", "events", "profiles".
 
     Returns:
@@ -42,7 +45,7 @@ def read_table(table: Table, *, what: str) -> pl.DataFrame:
         SchemaError: The form is not one of those, the file cannot be read, or two columns have one name.
     """
     if isinstance(table, pl.DataFrame):
-        return table
+        return table.clone()
     if isinstance(table, pl.LazyFrame):
         return table.collect()
     if isinstance(table, (str, os.PathLike)):
@@ -68,10 +71,11 @@ def _read_pandas(table: Any, what: str) -> pl.DataFrame:
             remedy="pass a DataFrame; series.to_frame() makes one",
         )
     _refuse_duplicates([str(name) for name in table.columns], what)
+    named = [name for name in table.index.names if name is not None and name not in table.columns]
+    table = table.reset_index(level=named) if named else table
     try:
         # Arrow would borrow the frame's buffers: the copy keeps our table as it is when the caller writes to theirs.
-        frame: pl.DataFrame = pl.from_pandas(table.rename(columns=str).copy())
-        return frame
+        return cast(pl.DataFrame, pl.from_pandas(table.rename(columns=str).copy()))
     except ImportError as error:
         raise MissingExtraError(
             f"pandas frames are read through pyarrow, which is not installed ({error})",
@@ -112,15 +116,23 @@ def _read_column(name: str, values: Any, what: str) -> pl.Series:
             expected="a list, array or Series, one value per row",
             remedy=f"write {{'{name}': [...]}}",
         )
+    if isinstance(values, np.ndarray):
+        # polars would borrow the buffer, and see what the caller writes to it later.
+        values = cast("NDArray[Any]", values).copy()
     try:
         return pl.Series(name, values).alias(name)
-    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
-        # A float NaN is how pandas users write "missing" in a column of text.
-        cleaned = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
-        try:
-            return pl.Series(name, cleaned)
-        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
-            raise _unreadable(f"column '{name}' of the {what} dict", error) from error
+    except _NOT_A_COLUMN:
+        return _read_mixed(name, values, what)
+
+
+def _read_mixed(name: str, values: Any, what: str) -> pl.Series:
+    """Lists that mix what may be mixed: whole numbers with fractions, and NaN for "missing" among texts."""
+    cleaned = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
+    numbers = {type(value) for value in cleaned} <= {int, float, type(None)}
+    try:
+        return pl.Series(name, cleaned, dtype=pl.Float64 if numbers else None)
+    except _NOT_A_COLUMN as error:
+        raise _unreadable(f"column '{name}' of the {what} dict", error) from error
 
 
 def _read_file(path: Path, what: str) -> pl.DataFrame:
@@ -149,7 +161,7 @@ def _read_csv(path: Path, separator: str, what: str) -> pl.DataFrame:
         header = next(csv.reader(file, delimiter=separator), list[str]())
     if len(header) == 1:
         _refuse_separator(path, header[0], separator)
-    _refuse_duplicates(header, what)
+    _refuse_duplicates(header, what, path)
     _refuse_cut_row(path, separator, len(header))
     return pl.read_csv(path, separator=separator, infer_schema=False)
 
@@ -178,11 +190,11 @@ def _refuse_cut_row(path: Path, separator: str, width: int) -> None:
         )
 
 
-def _refuse_duplicates(names: Sequence[str], what: str) -> None:
+def _refuse_duplicates(names: Sequence[str], what: str, path: Path | None = None) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SchemaError(
-            f"the {what} table has more than one column named {', '.join(map(repr, twice))}",
+            f"{path or f'the {what} table'} has more than one column named {', '.join(map(repr, twice))}",
             expected="column names that differ",
             remedy="rename or drop one of them before passing the table",
         )

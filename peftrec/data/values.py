@@ -7,7 +7,7 @@ import polars as pl
 from peftrec.errors import InvalidValueError, SchemaError
 
 MOMENT = pl.Datetime("us", "UTC")
-_EXACT_FLOAT = 2.0**53  # above this a float no longer holds every whole number, so an id may have been rounded
+EXACT_FLOAT = 2.0**53  # above this a float no longer holds every whole number, so an id may have been rounded
 _NO_NUMBER = ("", "na", "n/a", "nan", "null", "none")
 _TIME_FORMATS = (
     ("%Y-%m-%dT%H:%M:%S%.f", False),
@@ -25,7 +25,7 @@ def as_id(column: pl.Series, what: str) -> pl.Series:
     """
     if column.dtype.is_float():
         column = column.fill_nan(None)
-        odd = column.filter((column != column.round()) | (column.abs() > _EXACT_FLOAT))
+        odd = column.filter((column != column.round()) | (column.abs() > EXACT_FLOAT))
         if len(odd):
             raise _wrong_type(column, what, "text or whole numbers", f"for example {odd[0]!r}")
         return column.cast(pl.Int64).cast(pl.String)
@@ -48,7 +48,7 @@ def as_text(column: pl.Series, what: str) -> pl.Series:
         return column.list.join(", ", ignore_nulls=True)
     if column.dtype.is_float():
         column = column.fill_nan(None)
-        whole = ((column == column.round()) & (column.abs() <= _EXACT_FLOAT)).all()
+        whole = ((column == column.round()) & (column.abs() <= EXACT_FLOAT)).all()
         return (column.cast(pl.Int64) if whole else column).cast(pl.String)
     if _is_scalar(column.dtype) and column.dtype != pl.Binary:
         return column.cast(pl.String)

@@ -1,7 +1,8 @@
 """Honest comparison: time split, full catalogue, tuned baselines, paired intervals."""
 
-from peftrec.evaluation.bootstrap import mean_interval, paired_bootstrap
+from peftrec.evaluation.bootstrap import Interval, bootstrap_mean, paired_bootstrap
 from peftrec.evaluation.protocol import Recommender, Task
-from peftrec.evaluation.result import Evaluation, SystemResult, evaluate
+from peftrec.evaluation.result import Evaluation
+from peftrec.evaluation.run import evaluate
 
-__all__ = ["Evaluation", "Recommender", "SystemResult", "Task", "evaluate", "mean_interval", "paired_bootstrap"]
+__all__ = ["Evaluation", "Interval", "Recommender", "Task", "bootstrap_mean", "evaluate", "paired_bootstrap"]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from peftrec.model.candidates import CandidateConfig
 from peftrec.model.purchase import PurchaseModel
 from peftrec.tuners import LoRAConfig, LowRank
 from peftrec.tuners import lora as lora_tuner
+
+if TYPE_CHECKING:
+    from peftrec.model.scoring import AdapterRecommender
 
 CONFIG_FILE, TUNER_FILE, DECODER_FILE = "adapter_config.json", "adapter_model.safetensors", "decoder.safetensors"
 SETTINGS_KEY = "peftrec"
@@ -83,6 +86,12 @@ class Adapter:
         lora_tuner.load(decoder, self.low_rank, self.config, first_layer=first_layer(self.backbone))
         extras = {name: torch.from_numpy(np.array(value)) for name, value in self.extras.items()}
         return PurchaseModel(decoder, extras).eval()
+
+    def recommender(self, *, precision: str = "bf16", name: str = "peftrec") -> "AdapterRecommender":
+        """This adapter as :func:`peftrec.evaluate` sees it, run in float arithmetic through peft's own modules."""
+        from peftrec.model.scoring import AdapterRecommender  # it imports this module
+
+        return AdapterRecommender(self, precision=precision, name=name)
 
     def with_facts(self, **facts: object) -> "Adapter":
         """The same adapter with more to tell in its manifest, such as metrics after an evaluation."""

@@ -1,7 +1,8 @@
 """A platform as the model sees it: item vectors, shoppers' profiles, statistics as of a moment."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from peftrec.data.dataset import Dataset
 from peftrec.data.features import HistoryTokens
 from peftrec.data.snapshot import Snapshot
 from peftrec.model.purchase import Shoppers
+
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -72,6 +76,13 @@ class Platform:
             self._snapshots[moment] = Snapshot.at(self.dataset, moment)
         return self._snapshots[moment]
 
+    def with_new(self, vectors: NDArray[np.float32]) -> "Platform":
+        """The same with further products behind the last one, given by their (count, H) unit vectors."""
+        rows = len(self.vectors) + np.arange(len(vectors), dtype=np.int32)
+        return replace(
+            self, vectors=np.concatenate([self.vectors, vectors]), text_of=np.concatenate([self.text_of, rows])
+        )
+
     def items(self, indices: NDArray[np.integer]) -> NDArray[np.float32]:
         """(…, H) unit vectors of products."""
         return self.vectors[self.text_of[indices]]
@@ -96,7 +107,7 @@ def shoppers(tokens: HistoryTokens, vectors: NDArray[np.float32], profile: NDArr
     )
 
 
-def padded(rows: Sequence[NDArray[np.generic]]) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+def padded(rows: Sequence[NDArray[Scalar]]) -> tuple[NDArray[Scalar], NDArray[np.bool_]]:
     """Stacks arrays of different length along a new axis, zeros behind, with the mask of what is real."""
     width = max(1, *(len(row) for row in rows))
     out = np.zeros((len(rows), width, *rows[0].shape[1:]), rows[0].dtype)

@@ -18,7 +18,7 @@ from peftrec.model.candidates import CandidateConfig, Candidates, describe, gene
 from peftrec.model.decoder import Layer
 from peftrec.model.extras import Extras
 from peftrec.model.platform import Platform, padded, shoppers
-from peftrec.model.purchase import Reading, read, score
+from peftrec.model.purchase import Reading, Shoppers, read, score
 
 CHUNK = 32
 """Shoppers read and scored at once."""
@@ -57,8 +57,12 @@ class Reader:
         """
         n_items = len(platform.text_of)
         tokens = history_tokens(histories, pairs_of(histories, n_items), n_items, limit=limit)
+        return self.read_batch(shoppers(tokens, platform.items(tokens.item), profiles))
+
+    def read_batch(self, batch: Shoppers) -> Reading:
+        """Reads shoppers whose tensors the caller has built."""
         with self._arithmetic():
-            return read(self.layers, self.extras, shoppers(tokens, platform.items(tokens.item), profiles))
+            return read(self.layers, self.extras, batch)
 
     def score(self, reading: Reading, platform: Platform, candidates: Candidates) -> list[NDArray[np.float32]]:
         """Purchase logits, one array per shopper, in the order of its candidates."""

@@ -98,7 +98,7 @@ class Rows:
         return cls(anchor.users, tokens, Ragged.join(first), empty, np.empty(0, bool))
 
     def offered(
-        self, anchor: Anchor, snapshot: Snapshot, config: TrainConfig, *, nearest: Nearest, rng: np.random.Generator
+        self, anchor: Anchor, snapshot: Snapshot, config: TrainConfig, *, nearest: Nearest | None, rng: np.random.Generator
     ) -> "Rows":
         """Generates candidates as serving does, labels them naturally, and keeps an even sample."""
         candidates = generate(

@@ -50,8 +50,13 @@ def test_missing_column_without_a_near_name():
 @pytest.mark.parametrize(
     ("mapping", "found", "remedy"),
     [
+        ({"item_id": "sku"}, "'item_id' from a column 'sku'", "under our own name"),
         ({"user_id": "custmer"}, "'user_id' from a column 'custmer'", "columns={'user_id': 'customer'}"),
-        ({"customer": "user_id"}, "'customer' from a column 'user_id'", "turn it round: columns={'user_id': 'customer'}"),
+        (
+            {"customer": "user_id"},
+            "'customer' from a column 'user_id'",
+            "turn it round: columns={'user_id': 'customer'}",
+        ),
         ({"user_id": "customer", "item_id": "customer"}, "'customer' for 'user_id' and 'item_id'", "keep one"),
         ({"user_id": "customer", "timestamp": "sold"}, "two columns of the events would be called 'timestamp'", "drop"),
     ],

@@ -29,7 +29,9 @@ def test_every_form_gives_the_same_frame(tmp_path: Path):
 @pytest.mark.parametrize(("suffix", "separator"), [(".csv", ","), (".tsv", "\t"), (".CSV", ",")])
 def test_text_files_keep_every_value_as_text(tmp_path: Path, suffix: str, separator: str):
     path = tmp_path / f"items{suffix}"
-    path.write_text(separator.join(["item_id", "title"]) + "\n" + separator.join(["00123", '"a\nb"']), encoding="utf-8-sig")
+    path.write_text(
+        separator.join(["item_id", "title"]) + "\n" + separator.join(["00123", '"a\nb"']), encoding="utf-8-sig"
+    )
     assert read_table(str(path), what="catalogue").rows() == [("00123", "a\nb")]
 
 
@@ -39,10 +41,15 @@ def test_pandas_nan_in_text_is_missing():
     assert read_table({"title": ["x", float("nan")]}, what="catalogue")["title"].to_list() == ["x", None]
 
 
+def test_whole_numbers_and_fractions_mix():
+    assert read_table({"price": [1, 2.5, None]}, what="events")["price"].to_list() == [1.0, 2.5, None]
+
+
 @pytest.mark.parametrize("kind", ["pandas", "numpy", "polars"])
 def test_later_writes_to_the_input_do_not_reach_the_table(kind: str):
     values = np.array([1.0, 2.0])
-    given = {"pandas": pd.DataFrame({"x": values}), "numpy": {"x": values}, "polars": pl.DataFrame({"x": values})}[kind]
+    polars = pl.DataFrame({"x": [1.0, 2.0]})
+    given = {"pandas": pd.DataFrame({"x": values}), "numpy": {"x": values}, "polars": polars}[kind]
     frame = read_table(given, what="profiles")
     if isinstance(given, pd.DataFrame):
         given.loc[0, "x"] = 9.0

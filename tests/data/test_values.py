@@ -51,7 +51,9 @@ def test_numbers_come_from_text_too():
     assert as_number(pl.Series("price", [1, 2]), "events", single=False).dtype == pl.Float64
 
 
-@pytest.mark.parametrize(("values", "says"), [(["1", "x7"], "row 1 .* is 'x7'"), ([True], "Boolean"), ([[1.0]], "List")])
+@pytest.mark.parametrize(
+    ("values", "says"), [(["1", "x7"], "row 1 .* is 'x7'"), ([True], "Boolean"), ([[1.0]], "List")]
+)
 def test_values_that_are_no_numbers(values: list[object], says: str):
     with pytest.raises(SchemaError, match=says):
         as_number(pl.Series("price", values), "events", single=True)

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 
-def default_baselines() -> list[Baseline]:
+def default_baselines(*, seed: int = 0) -> list[Baseline]:
     """All baselines that need no features of the model, each with the grid it is tuned over.
 
     ALS is left out where implicit is not installed. LightGBM needs candidates and features: see
@@ -47,5 +47,5 @@ def default_baselines() -> list[Baseline]:
         Baseline("TF-IDF of text", [TfidfText(popularity=weight) for weight in (0.05, 0.01, 0.2)]),
     ]
     if find_spec("implicit"):
-        baselines.insert(-1, Baseline("ALS", [ALS(128), ALS(64), ALS(128, alpha=40.0)]))
+        baselines.insert(-1, Baseline("ALS", [ALS(128, seed=seed), ALS(64, seed=seed), ALS(128, alpha=40.0, seed=seed)]))
     return baselines

@@ -1,9 +1,8 @@
 """What all baselines share: a grid that is searched on a validation window inside the past, and nothing else."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,9 @@ from scipy import sparse
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY, PURCHASE
 from peftrec.errors import NotEnoughDataError
-from peftrec.evaluation.metrics import ndcg_at
 from peftrec.evaluation.protocol import Task
+from peftrec.evaluation.run import ranking_means
+from peftrec.evaluation.slices import ALL
 
 VALIDATION_SHOPPERS = 500
 VALIDATION_SHARE = 0.1
@@ -62,12 +62,12 @@ class Baseline:
 
     def _fitted(self, past: Dataset) -> Scorer:
         if self._scorer is None or self._past is not past:
-            self.chosen = tuned(self.grid, past)
+            self.chosen = tuned(self.name, self.grid, past)
             self._scorer, self._past = self.chosen.fit(past), past
         return self._scorer
 
 
-def tuned(grid: Sequence[Any], past: Dataset) -> Any:  # noqa: ANN401  # a method or whatever has fit
+def tuned(name: str, grid: Sequence[Method], past: Dataset) -> Method:
     """The settings with the best NDCG@10 on the validation window."""
     if len(grid) == 1:
         return grid[0]
@@ -75,31 +75,33 @@ def tuned(grid: Sequence[Any], past: Dataset) -> Any:  # noqa: ANN401  # a metho
         task = validation_task(past)
     except NotEnoughDataError:
         return grid[0]
-    chosen = np.random.default_rng(0).permutation(len(task.users))[:VALIDATION_SHOPPERS]
-    return max(grid, key=lambda method: validation_ndcg(method.fit(task.past), task, chosen))
+    return max(grid, key=lambda method: ranking_means(_Trial(name, method.fit(task.past)), task)[ALL, "ndcg@10"])
 
 
 def validation_task(past: Dataset) -> Task:
-    """The question that settings are chosen on: the last tenth of the past, at most 35 days.
+    """The question that settings are chosen on: the last tenth of the past, at most 35 days, 500 shoppers.
 
     Raises:
         NotEnoughDataError: The past is too short.
     """
     window = min(timedelta(days=35), VALIDATION_SHARE * (past.end - past.start))
-    _, late = replace(past, past=None).split(at=past.end - window)
-    return Task.from_split(late)
+    _, late = past.split(at=past.end - window)
+    return Task.from_split(late, limit=VALIDATION_SHOPPERS)
 
 
-def validation_ndcg(scorer: Scorer, task: Task, rows: NDArray[np.int64]) -> float:
-    """Mean NDCG@10 of some of a task's shoppers."""
-    total = 0.0
-    for part in np.array_split(rows, max(1, len(rows) // 128)):
-        scores = scorer(task.users[part])
-        top = np.argsort(-scores, axis=1, kind="stable")[:, :10]
-        for row, ranked in zip(part, top, strict=True):
-            wanted = task.relevant[row]
-            total += ndcg_at(np.isin(ranked, wanted)[None], np.array([len(wanted)]))[0]
-    return total / max(len(rows), 1)
+class _Trial:
+    """Settings under trial, as the protocol sees them."""
+
+    probabilistic = False
+
+    def __init__(self, name: str, scorer: Scorer) -> None:
+        self.name, self.scorer = name, scorer
+
+    def score_catalog(self, past: Dataset, users: NDArray[np.int32]) -> NDArray[np.float32]:
+        return self.scorer(users)
+
+    def score_pool(self, past: Dataset, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]:
+        return np.take_along_axis(self.scorer(users), items, axis=1)
 
 
 def purchases(past: Dataset, *, half_life: float | None = None, days: float | None = None) -> sparse.csr_matrix:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import Ragged
 from peftrec.evaluation.baselines.linear import missing
-from peftrec.evaluation.metrics import ndcg_at
+from sklearn.metrics import ndcg_score
 
 
 class CandidateFeatures(Protocol):
@@ -113,11 +113,5 @@ def _parameters(settings: dict[str, object]) -> dict[str, object]:
 
 
 def _ndcg(scores: NDArray[np.float64], labels: NDArray[np.bool_], groups: NDArray[np.int64]) -> float:
-    values: list[float] = []
-    for part in np.split(np.arange(len(scores)), np.cumsum(groups)[:-1]):
-        if labels[part].any():
-            top = labels[part][np.argsort(-scores[part], kind="stable")[:10]]
-            hits = np.zeros((1, 10), bool)
-            hits[0, : len(top)] = top
-            values.append(float(ndcg_at(hits, np.array([labels[part].sum()]))[0]))
-    return float(np.mean(values))
+    parts = np.split(np.arange(len(scores)), np.cumsum(groups)[:-1])
+    return float(np.mean([ndcg_score(labels[None, at], scores[None, at], k=10) for at in parts if labels[at].any()]))

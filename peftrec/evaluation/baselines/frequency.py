@@ -22,7 +22,7 @@ class Popular:
 
     def fit(self, past: Dataset) -> Scorer:
         """Counts buyers."""
-        score = popular_lately(past, days=self.days).astype(np.float32)
+        score = popular_lately(past, days=self.days)
         return lambda users: np.broadcast_to(score, (len(users), len(score))).copy()
 
 
@@ -35,7 +35,7 @@ class PersonalFrequency:
     def fit(self, past: Dataset) -> Scorer:
         """Counts purchases."""
         own = purchases(past, half_life=self.half_life)
-        rest = popular_lately(past, days=28).astype(np.float32) * TIE
+        rest = popular_lately(past) * TIE
         return lambda users: dense(own[users]) + rest
 
 
@@ -66,7 +66,7 @@ class UserPopularityCF:
             sparse.diags(1 / np.maximum(count, 1)) @ purchases(past, days=self.window), dtype=np.float32
         )
         norm = np.asarray(recent.power(2).sum(axis=1)).ravel() + 1e-12
-        rest = popular_lately(past, days=28).astype(np.float32) * TIE
+        rest = popular_lately(past) * TIE
 
         def score(users: NDArray[np.int32]) -> NDArray[np.float32]:
             alike = dense(recent[users] @ recent.T)

@@ -103,11 +103,13 @@ class ALS:
         factors: Width.
         regularisation: L2.
         alpha: Weight of a purchase.
+        seed: Of the first factors.
     """
 
     factors: int = 128
     regularisation: float = 0.1
     alpha: float = 10.0
+    seed: int = 0
 
     def fit(self, past: Dataset) -> Scorer:
         """Fits the factors.
@@ -129,7 +131,7 @@ class ALS:
                 regularization=self.regularisation,
                 alpha=self.alpha,
                 iterations=12,
-                random_state=0,
+                random_state=self.seed,
                 num_threads=2,
             )
             model.fit(_damped(past, 84.0), show_progress=False)
@@ -158,7 +160,7 @@ class TfidfText:
         lines = frame.select(pl.concat_str(texts, separator=" ", ignore_nulls=True).fill_null(""))[:, 0].to_list()
         words = sparse.csr_matrix(TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b").fit_transform(lines))
         own = purchases(past, half_life=self.half_life)
-        rest = np.log1p(popular_lately(past, days=28)).astype(np.float32) * self.popularity
+        rest = np.log1p(popular_lately(past)) * self.popularity
 
         def score(users: NDArray[np.int32]) -> NDArray[np.float32]:
             profile = own[users] @ words

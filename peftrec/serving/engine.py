@@ -1,0 +1,277 @@
+"""The engine: many adapters on one frozen backbone, each named by the request that wants it."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from peftrec.backbone import Backbone
+from peftrec.backbone.int8 import int8_linears
+from peftrec.data.dataset import Dataset
+from peftrec.data.histories import Histories, Ragged
+from peftrec.data.snapshot import Snapshot
+from peftrec.errors import ConfigError, RequestError
+from peftrec.model.adapter import Adapter, expected_shapes, first_layer
+from peftrec.model.candidates import describe
+from peftrec.model.platform import Platform, unit
+from peftrec.model.scoring import Reader, find
+from peftrec.registry import Fingerprints, Registry
+from peftrec.registry.compatibility import check
+from peftrec.serving.requests import Product, Recommendation, Request, described, history_of
+from peftrec.serving.slots import Loaded, Slots, mixed_layers, parse_bytes, stacked
+
+PRECISIONS = ("int8", "bf16", "fp32")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A request made ready: its adapter, its platform (with the products it describes), its shopper."""
+
+    request: Request
+    loaded: Loaded
+    platform: Platform
+    snapshot: Snapshot
+    history: Histories
+    profile: NDArray[np.float32]
+    new: int
+
+
+class Engine:
+    """Serves every adapter of a registry from one backbone.
+
+    An adapter is an argument of a request and never a state of the engine: what one request asks for, fails at or loads
+    cannot be seen by another. References without a version follow the registry's aliases from request to request, so that
+    a published version takes over between two requests.
+
+    Args:
+        backbone: Shared by all.
+        registry: A registry or its folder.
+        memory: For resident adapters, such as ``"512MB"``; the least recently used leave first.
+        precision: ``int8``, ``bf16`` or ``fp32`` arithmetic of the decoder.
+        batch: Requests decoded at once.
+
+    Raises:
+        ConfigError: An unknown precision or amount of memory.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        registry: Registry | str | Path = "adapters",
+        *,
+        memory: str | int = "512MB",
+        precision: str = "int8",
+        batch: int = 32,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision={precision!r}", expected=f"one of {', '.join(PRECISIONS)}", remedy="leave it out")
+        self.backbone, self.precision, self.batch = backbone, precision, batch
+        self.registry = registry if isinstance(registry, Registry) else Registry(registry)
+        self.slots = Slots(self._load, parse_bytes(memory))
+        decoder = backbone.decoder()
+        self._decoder = int8_linears(decoder) if precision == "int8" else decoder
+        self._platforms: dict[str, Platform] = {}
+        self._lock = threading.Lock()
+
+    def attach(self, dataset: Dataset, *, adapter: str | None = None, progress: bool = False) -> None:
+        """Gives the engine a platform's catalogue and log, which recommendations are drawn from.
+
+        Args:
+            dataset: Catalogue, log and profiles up to now.
+            adapter: Name of the adapter that serves this platform; the dataset's name when left out.
+            progress: Show a bar while products are encoded.
+        """
+        platform = Platform.of(dataset, self.backbone, progress=progress)
+        platform.snapshot(_moment(dataset))
+        with self._lock:
+            self._platforms = {**self._platforms, (adapter or dataset.name).partition("@")[0]: platform}
+
+    def recommend(
+        self,
+        adapter: str,
+        *,
+        user: str | None = None,
+        history: Sequence[Product] | None = None,
+        profile: Mapping[str, object] | None = None,
+        k: int = 10,
+        exclude_bought: bool = False,
+    ) -> list[Recommendation]:
+        """The ``k`` products that a shopper most probably buys next, best first.
+
+        See :class:`Request` for the arguments. A shopper without any history gets what is popular, seen through the profile
+        where one is given.
+
+        Raises:
+            AdapterNotFoundError: No such adapter, version or alias.
+            UnknownUserError: The platform has no such shopper.
+            UnknownItemError: The catalogue has no such product.
+            RequestError: k is below 1 or above the catalogue, or no platform is attached for the adapter.
+        """
+        request = Request(
+            adapter=adapter, user=user, history=history, profile=profile, k=k, exclude_bought=exclude_bought
+        )
+        return self.recommend_batch([request])[0]
+
+    def recommend_batch(self, requests: Sequence[Request]) -> list[list[Recommendation]]:
+        """Answers several requests, of any mixture of adapters, in one pass; the same answers as one by one."""
+        answers: list[list[Recommendation]] = []
+        for start in range(0, len(requests), self.batch):
+            rows = [self._prepare(request) for request in requests[start : start + self.batch]]
+            reader, readings = self._read(rows)
+            found = [
+                find(reading, row.loaded.extras, row.history, row.platform, row.snapshot, row.loaded.adapter.candidates)
+                for row, reading in zip(rows, readings, strict=True)
+            ]
+            for row, reading, candidates in zip(rows, readings, found, strict=True):
+                logits = reader(row).score(reading, row.platform, candidates)[0]
+                answers.append(_best(row, candidates.items.values, logits))
+        return answers
+
+    def score(
+        self,
+        adapter: str,
+        items: Sequence[Product],
+        *,
+        user: str | None = None,
+        history: Sequence[Product] | None = None,
+        profile: Mapping[str, object] | None = None,
+    ) -> list[float]:
+        """Purchase probabilities of given products, in their order; a product may be new, given by its text alone.
+
+        Raises:
+            RequestError: ``items`` is empty. Otherwise as :meth:`recommend`.
+        """
+        if isinstance(items, str) or not len(items):
+            raise RequestError(f"items={items!r}", expected="a list of at least one product", remedy="pass ids or descriptions")
+        row = self._prepare(Request(adapter=adapter, user=user, history=history, profile=profile), items)
+        at = iter(range(len(row.platform.text_of) - sum(map(described, items)), len(row.platform.text_of)))
+        known = iter(row.platform.dataset.catalog.indices([_id(item) for item in items if not described(item)]))
+        chosen = np.array([next(at) if described(item) else next(known) for item in items], np.int32)
+        reader, readings = self._read([row])
+        candidates = describe(row.history, row.snapshot, Ragged.join([chosen]))
+        logits = reader(row).score(readings[0], row.platform, candidates)[0]
+        return [float(value) for value in _chance(logits)]
+
+    def similar(self, adapter: str, item: Product, *, k: int = 10) -> list[tuple[str, float]]:
+        """The products closest in meaning to one, with the cosine of their vectors under the adapter's map, best first.
+
+        Raises:
+            UnknownItemError: The catalogue has no such product; describe it instead.
+            RequestError: k is below 1 or above the catalogue.
+        """
+        row = self._prepare(Request(adapter=adapter, k=k), [item])
+        catalog, base = row.platform.dataset.catalog, len(row.platform.dataset.catalog)
+        at = base if described(item) else int(catalog.indices([_id(item)])[0])
+        map_ = row.loaded.extras["item_map"].numpy()
+        vectors = unit(row.platform.vectors @ map_)
+        cosine = (vectors @ vectors[row.platform.text_of[at]])[row.platform.text_of[:base]]
+        if at < base:
+            cosine[at] = -np.inf
+        order = np.argsort(-cosine, kind="stable")[:k]
+        return [(catalog.ids[int(index)], float(cosine[index])) for index in order if np.isfinite(cosine[index])]
+
+    def _load(self, reference: str) -> Adapter:
+        version = self.registry.open(reference)
+        backbone = self.backbone
+        check(
+            version.manifest,
+            fingerprints=Fingerprints(
+                backbone.fingerprint, backbone.tokenizer_fingerprint, backbone.template_fingerprint
+            ),
+            decoder_layers=backbone.decoder_layers,
+        )
+        adapter = Adapter.load(version, backbone)
+        check(
+            version.manifest,
+            fingerprints=version.manifest.fingerprints,
+            decoder_layers=backbone.decoder_layers,
+            shapes=expected_shapes(backbone, adapter.config),
+        )
+        return adapter
+
+    def _prepare(self, request: Request, items: Sequence[Product] = ()) -> _Row:
+        version = self.registry.open(request.adapter)
+        platform = self._platforms.get(version.name)
+        if platform is None:
+            raise RequestError(
+                f"no platform is attached for the adapter {version.name!r}",
+                expected=f"one of {', '.join(self._platforms) or 'none: nothing is attached yet'}",
+                remedy=f'engine.attach(dataset, adapter="{version.name}")',
+            )
+        if request.k > len(platform.dataset.catalog):
+            raise RequestError(
+                f"k={request.k}", expected=f"at most {len(platform.dataset.catalog):,}, the catalogue", remedy="ask for fewer"
+            )
+        loaded, moment = self.slots.get(version.reference), _moment(platform.dataset)
+        base = len(platform.text_of)
+        fresh = [product for product in (*(request.history or ()), *items) if described(product)]
+        snapshot = platform.snapshot(moment)
+        if fresh:
+            platform, snapshot = platform.with_new(self._encode(fresh)), snapshot.with_new(len(fresh))
+        new = [base + index for index in range(sum(map(described, request.history or ())))]
+        history = history_of(request, platform.dataset, new, moment)
+        return _Row(request, loaded, platform, snapshot, history, self._profile(request, platform), len(fresh))
+
+    def _encode(self, products: Sequence[Product]) -> NDArray[np.float32]:
+        fields = [{key: str(value) for key, value in dict(product).items()} for product in products if not isinstance(product, str)]
+        frame = pl.DataFrame(fields, schema=dict.fromkeys({key for entry in fields for key in entry}, pl.String))
+        return unit(self.backbone.encode(self.backbone.templates.product.render(frame).to_list(), progress=False))
+
+    def _profile(self, request: Request, platform: Platform) -> NDArray[np.float32]:
+        """(1, H), zeros where nothing is known."""
+        if request.profile:
+            frame = pl.DataFrame({"user_id": [""], **{key: [str(value)] for key, value in request.profile.items()}})
+            return unit(self.backbone.encode(self.backbone.templates.profile.render(frame).to_list(), progress=False))
+        if request.user is not None:
+            at = int(platform.dataset.users.search_sorted(request.user))
+            return platform.profiles[platform.profile_of[[at]]]
+        return np.zeros((1, self.backbone.hidden), np.float32)
+
+    def _read(self, rows: Sequence[_Row]):
+        """Reads all shoppers of a batch at once; returns what scores one of them, and each one's reading."""
+        from peftrec.serving.batch import read_mixed
+
+        def reader(row: _Row) -> Reader:
+            layers = mixed_layers(self._layers, [row.loaded], first_layer=first_layer(self.backbone))
+            return Reader(layers, row.loaded.extras, bf16=self.precision == "bf16")
+
+        layers = mixed_layers(self._layers, [row.loaded for row in rows], first_layer=first_layer(self.backbone))
+        batch = Reader(layers, stacked([row.loaded for row in rows]), bf16=self.precision == "bf16")
+        parts = [(row.history, row.platform, row.profile, row.loaded.adapter.history) for row in rows]
+        return reader, read_mixed(batch, parts)
+
+    @property
+    def _layers(self) -> nn.ModuleList:
+        return self._decoder  # pyright: ignore[reportReturnType]  # int8_linears returns what it was given
+
+
+def _moment(dataset: Dataset) -> float:
+    return float(dataset.log.time[-1]) + 1
+
+
+def _id(item: Product) -> str:
+    return item if isinstance(item, str) else str(item["item_id"])
+
+
+def _chance(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    return torch.from_numpy(logits).sigmoid().numpy()
+
+
+def _best(row: _Row, items: NDArray[np.int32], logits: NDArray[np.float32]) -> list[Recommendation]:
+    catalog = row.platform.dataset.catalog
+    allowed = items < len(catalog)
+    if row.request.exclude_bought:
+        allowed &= ~np.isin(items, row.history.item)
+    items, logits = items[allowed], logits[allowed]
+    order = np.argsort(-logits, kind="stable")[: row.request.k]
+    chance = _chance(logits)
+    titles = catalog.frame["title"]
+    return [
+        Recommendation(catalog.ids[int(items[at])], titles[int(items[at])], float(chance[at])) for at in order
+    ]

@@ -1,0 +1,61 @@
+"""The rows of training as plain tables, for baselines that rank the very same candidates by the very same numbers."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftrec.backbone import Backbone
+from peftrec.data.dataset import Dataset
+from peftrec.data.histories import Histories, Ragged
+from peftrec.model.candidates import describe, generate
+from peftrec.model.platform import Platform
+from peftrec.training.config import TrainConfig
+from peftrec.training.rows import Rows, anchor, moments
+
+
+class CandidateTable:
+    """Candidates and features as :class:`peftrec.evaluation.baselines.LightGBMRanker` takes them.
+
+    The source *nearest* is left out, since it needs a trained adapter; all others are those of the model.
+
+    Args:
+        backbone: Only its templates and item table are used.
+        config: Anchors, horizon and candidate sources.
+    """
+
+    def __init__(self, backbone: Backbone, config: TrainConfig | None = None) -> None:
+        self.backbone, self.config = backbone, config or TrainConfig()
+        self._platform: Platform | None = None
+
+    def training_rows(self, past: Dataset) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
+        """(C, F) features, (C,) labels, and the candidates per row, latest anchor first."""
+        platform, rng = self._of(past), np.random.default_rng(self.config.seed)
+        log = past.log
+        features, labels, groups = [], [], []
+        for moment in moments(float(log.time[-1]) + 1, float(log.time[0]), self.config):
+            one = anchor(platform, moment, self.config)
+            rows = Rows.begin(one, len(past.catalog), self.config, rng)
+            rows = rows.offered(one, platform.snapshot(moment), self.config, nearest=None, rng=rng)
+            features.append(rows.candidates.features.astype(np.float32))
+            labels.append(rows.labels)
+            groups.append(np.diff(rows.candidates.items.offsets))
+        return np.concatenate(features), np.concatenate(labels), np.concatenate(groups)
+
+    def candidates(self, past: Dataset, users: NDArray[np.int32]) -> tuple[Ragged, NDArray[np.float32]]:
+        """Candidates at the end of the past, and their (C, F) features."""
+        histories, snapshot = self._now(past, users)
+        found = generate(histories, snapshot, self.config.candidates)
+        return found.items, found.features
+
+    def features(self, past: Dataset, users: NDArray[np.int32], items: Ragged) -> NDArray[np.float32]:
+        """(C, F) features of given products."""
+        histories, snapshot = self._now(past, users)
+        return describe(histories, snapshot, items).features
+
+    def _of(self, past: Dataset) -> Platform:
+        if self._platform is None or self._platform.dataset is not past:
+            self._platform = Platform.of(past, self.backbone)
+        return self._platform
+
+    def _now(self, past: Dataset, users: NDArray[np.int32]):  # noqa: ANN202
+        moment = float(past.log.time[-1]) + 1
+        return Histories.of(past, users, moment=moment), self._of(past).snapshot(moment)

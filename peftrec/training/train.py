@@ -1,0 +1,215 @@
+"""Training one adapter, from a platform's log to neutral arrays."""
+
+import platform as machine
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from peftrec.backbone import Backbone
+from peftrec.data.dataset import Dataset
+from peftrec.errors import NotEnoughDataError
+from peftrec.model import extras as ops
+from peftrec.model.adapter import Adapter, first_layer
+from peftrec.model.candidates import Nearest
+from peftrec.model.platform import Platform
+from peftrec.model.purchase import PurchaseModel
+from peftrec.training.config import TrainConfig
+from peftrec.training.rows import Anchor, RowDataset, Rows, anchor, check_enough, history_means, moments
+from peftrec.training.trainer import RetrievalRows, RetrievalStage, as_is, run_stage, train_model
+from peftrec.tuners import LoRAConfig
+from peftrec.tuners import lora as lora_tuner
+
+BETAS = (0.0, 0.3, 0.6, 1.0, 1.5, 2.0)
+"""Weights of log popularity in retrieval that validation chooses from."""
+
+BETA_TOP = 100
+"""Products of the retrieval list that the choice looks at."""
+
+
+def train_adapter(
+    dataset: Dataset,
+    backbone: Backbone,
+    tuner: LoRAConfig | None = None,
+    config: TrainConfig | None = None,
+    *,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Adapter:
+    """Trains a platform's adapter on everything its log holds; the backbone stays as it is.
+
+    Shoppers are read at several moments of the past; the label of a candidate is whether it was bought within the horizon
+    after that moment. The retrieval map is fitted first, then the feature network, then all of it with the decoder.
+    Training stops early on held-out shoppers in the last horizon of the log, and the best state is kept.
+
+    Args:
+        dataset: The platform; evaluate on what comes after it (:meth:`Dataset.split`).
+        backbone: Frozen.
+        tuner: LoRA of rank 16 when left out.
+        config: See :class:`TrainConfig`.
+        folder: Keeps checkpoints here; a temporary folder when left out.
+        resume: Continue from the checkpoints in ``folder``.
+        progress: Show bars.
+
+    Returns:
+        The adapter; the same for the same data, settings and seed on the same machine.
+
+    Raises:
+        NotEnoughDataError: Too few shoppers with a history and a later purchase.
+        TrainingError: A loss became no number.
+        ConfigError: A setting cannot work.
+    """
+    tuner, config = tuner or LoRAConfig(), config or TrainConfig()
+    with _workspace(folder) as place:
+        platform = Platform.of(dataset, backbone, progress=progress)
+        anchors = _anchors(platform, config)
+        rng = np.random.default_rng(config.seed)
+        held_out = rng.random(len(dataset.users)) < config.validation_share
+        model = _model(backbone, tuner, config.seed)
+        n_items = len(platform.text_of)
+        parts = [Rows.begin(one, n_items, config, rng) for one in anchors]
+        _fit_retrieval(model, RowDataset(platform, parts, config, keep=~held_out), config, place, progress)
+        _choose_popularity(model, platform, anchors[0], parts[0], held_out)
+        offered = [
+            part.offered(
+                one,
+                platform.snapshot(one.moment),
+                config,
+                nearest=nearest(model, platform, history_means(platform, part.tokens), one.moment),
+                rng=rng,
+            )
+            for one, part in zip(anchors, parts, strict=True)
+        ]
+        train = RowDataset(platform, offered, config, keep=~held_out)
+        validation = RowDataset(platform, offered[:1], config, keep=held_out)
+        _standardise(model, train)
+        curve = train_model(model, train, validation, config, folder=place, resume=resume, progress=progress)
+    facts = {"data": _data_facts(dataset), "seed": config.seed, "versions": _versions()}
+    adapter = Adapter.of(model, backbone, tuner, candidates=config.candidates, history=config.history, facts=facts)
+    kept = ("step", "loss", "eval_loss")
+    return replace(adapter, learning_curve=tuple({k: v for k, v in point.items() if k in kept} for point in curve))
+
+
+def nearest(model: PurchaseModel, platform: Platform, means: NDArray[np.float32], moment: float) -> Nearest:
+    """Retrieval scores from the decayed mean of the history alone, as far as the decoder is not trained yet."""
+    vectors, text_of = torch.from_numpy(platform.vectors), torch.from_numpy(platform.text_of.astype(np.int64))
+    popularity = torch.from_numpy(np.log1p(platform.snapshot(moment).buyers))
+    extras = {name: value.detach() for name, value in model.extras.items()}
+    shoppers = ops.mapped(extras, torch.from_numpy(means))
+
+    def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return ops.catalog_scores(extras, shoppers[rows], vectors, text_of, popularity).numpy()
+
+    return scores
+
+
+@contextmanager
+def _workspace(folder: str | Path | None) -> Iterator[Path]:
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        yield Path(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="peftrec-") as temporary:
+        yield Path(temporary)
+
+
+def _anchors(platform: Platform, config: TrainConfig) -> list[Anchor]:
+    log = platform.dataset.log
+    times = moments(float(log.time[-1]) + 1, float(log.time[0]), config) if len(log) else []
+    if not times:
+        raise NotEnoughDataError(
+            f"{platform.dataset!r} covers less than one horizon of {config.horizon_days:g} days and a history before it",
+            expected=f"events over more than {config.horizon_days:g} days",
+            remedy="use a longer log or a shorter TrainConfig.horizon_days",
+        )
+    anchors = [anchor(platform, moment, config) for moment in times]
+    check_enough(anchors)
+    return [one for one in anchors if len(one.users)]
+
+
+def _model(backbone: Backbone, tuner: LoRAConfig, seed: int) -> PurchaseModel:
+    decoder = backbone.decoder()
+    lora_tuner.attach(decoder, tuner, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    return PurchaseModel(decoder, ops.initial(backbone.hidden, gain=_input_length(backbone), generator=generator))
+
+
+def _input_length(backbone: Backbone) -> float:
+    """Usual length of a word where the decoder begins: what layer normalisation makes of any vector."""
+    lowest = first_layer(backbone)
+    norm = backbone.bert.encoder.layer[lowest - 1].output.LayerNorm if lowest else backbone.bert.embeddings.LayerNorm
+    return float((norm.weight.pow(2).sum() + norm.bias.pow(2).sum()).sqrt())
+
+
+def _fit_retrieval(model: PurchaseModel, rows: RowDataset, config: TrainConfig, place: Path, progress: bool) -> None:
+    run_stage(
+        RetrievalStage(model),
+        RetrievalRows(rows),
+        config,
+        folder=place,
+        name="retrieval",
+        collate=as_is,  # pyright: ignore[reportArgumentType]
+        epochs=8,
+        batch_size=256,
+        learning_rate=2 * config.learning_rate,
+        progress=progress,
+    )
+
+
+def _choose_popularity(
+    model: PurchaseModel, platform: Platform, latest: Anchor, part: Rows, held_out: NDArray[np.bool_]
+) -> None:
+    """Sets the weight of log popularity that finds most first purchases of held-out shoppers."""
+    rows = np.flatnonzero(held_out[latest.users])[:500]
+    if not len(rows):
+        return
+    scorer = nearest(model, platform, history_means(platform, part.tokens), latest.moment)
+    popularity = np.log1p(platform.snapshot(latest.moment).buyers)
+    now = float(model.extras["popularity"].detach())
+    found = dict.fromkeys(BETAS, 0)
+    for row in rows:
+        similar = scorer(np.array([row]))[0] - now * popularity
+        for beta in BETAS:
+            best = np.argpartition(-(similar + beta * popularity), min(BETA_TOP, len(similar) - 1))[:BETA_TOP]
+            found[beta] += int(np.isin(latest.first[int(row)], best).sum())
+    model.extras["popularity"].data.fill_(max(found, key=lambda beta: found[beta]))
+
+
+def _standardise(model: PurchaseModel, train: RowDataset) -> None:
+    """Measures mean and spread of all numeric features on the training rows."""
+    features, _ = train.features()
+    events = np.concatenate([part.tokens.features[part.tokens.mask] for part in train.parts])
+    for name, values in (("feature", features), ("event", events)):
+        spread = values.std(axis=0, dtype=np.float64)
+        scale = np.where(spread > 1e-4, 1 / np.maximum(spread, 1e-4), 0)  # a constant column says nothing
+        model.extras[f"{name}_mean"].data.copy_(torch.from_numpy(values.mean(axis=0, dtype=np.float64)[None]))
+        model.extras[f"{name}_scale"].data.copy_(torch.from_numpy(scale[None]))
+
+
+def _data_facts(dataset: Dataset) -> dict[str, object]:
+    source = dataset.source
+    return {
+        "dataset": dataset.name,
+        "source": source.name if source else "not stated",
+        "licence": source.licence if source else "not stated",
+        "note": source.note if source else "",
+        "digest": dataset.digest,
+        "start": dataset.start.isoformat(),
+        "end": dataset.end.isoformat(),
+        "shoppers": int(len(np.unique(dataset.log.user))),
+        "products": len(dataset.catalog),
+        "events": len(dataset.events),
+    }
+
+
+def _versions() -> dict[str, str]:
+    names = ("peftrec", "torch", "transformers", "peft", "safetensors", "numpy")
+    return {"python": machine.python_version(), **{name: version(name) for name in names}}

@@ -1,0 +1,114 @@
+"""The numpy view of events: known codes for a log of known content."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+from peftrec.data import EventLog, Events
+from peftrec.data.columns import EVENT_TYPES
+from peftrec.data.log import codes
+
+USERS = pl.Series(["u", "v"])
+ITEMS = pl.Series(["b", "a"])
+
+
+def log(**extra: list[object]) -> EventLog:
+    table = {
+        "user_id": ["v", "u", "u", "v"],
+        "item_id": ["a", "b", "a", "a"],
+        "timestamp": ["2020-01-01T10:00", "2020-01-01T11:00:00.5", "2020-01-01T12:00", "2020-01-02"],
+        **extra,
+    }
+    return EventLog.of(Events.from_table(table).frame, users=USERS, items=ITEMS)
+
+
+def test_codes_times_and_defaults():
+    view = log()
+    assert view.user.tolist() == [1, 0, 0, 1]
+    assert view.item.tolist() == [1, 0, 1, 1]
+    assert view.time[1] == datetime(2020, 1, 1, 11, 0, 0, 500_000, tzinfo=UTC).timestamp()
+    assert view.event.tolist() == [EVENT_TYPES.index("purchase")] * 4
+    assert view.quantity.tolist() == [1] * 4
+    assert np.isnan(view.price).all()
+    assert view.discount.tolist() == [0] * 4
+    assert np.isnan(view.dwell).all()
+    assert view.channel.tolist() == [-1] * 4
+
+
+def test_types():
+    dtypes = {name: array.dtype.name for name, array in log()._arrays().items()}
+    assert dtypes == {
+        "user": "int32",
+        "item": "int32",
+        "time": "float64",
+        "event": "int8",
+        "quantity": "float32",
+        "price": "float32",
+        "discount": "float32",
+        "session": "int64",
+        "dwell": "float32",
+        "channel": "int32",
+    }
+
+
+def test_given_values():
+    view = log(
+        event=["view", "cart", "favourite", "click"],
+        price=[1, None, 3, 4],
+        discount=[None, 0.5, 1, 0],
+        dwell_seconds=[None, 1, 2, 3],
+        channel=["web", None, "app", "web"],
+        quantity=[2, 3, 0.5, None],
+    )
+    assert [EVENT_TYPES[code] for code in view.event] == ["view", "cart", "favourite", "click"]
+    assert view.price.tolist() == pytest.approx([1, np.nan, 3, 4], nan_ok=True)
+    assert view.discount.tolist() == [0, 0.5, 1, 0]
+    assert view.dwell.tolist() == pytest.approx([np.nan, 1, 2, 3], nan_ok=True)
+    assert view.channel.tolist() == [1, -1, 0, 1]
+    assert view.quantity.tolist() == [2, 3, 0.5, 1]
+
+
+def groups(codes: np.ndarray) -> list[int]:
+    return np.unique(codes, return_inverse=True)[1].tolist()
+
+
+def test_without_session_ids_a_visit_is_a_shoppers_day():
+    assert len(set(log().session.tolist())) == 3
+    assert log().session[1] == log().session[2]
+
+
+def test_sessions_belong_to_one_shopper_and_gaps_fall_back_to_the_day():
+    per_shopper = log(session_id=["1", "1", "2", "1"]).session
+    assert per_shopper[0] == per_shopper[3]
+    assert len(set(per_shopper.tolist())) == 3
+    gaps = log(session_id=["1", None, None, None]).session
+    assert gaps[1] == gaps[2]
+    assert len(set(gaps.tolist())) == 3
+
+
+def test_arrays_cannot_be_written_to():
+    with pytest.raises(ValueError, match="read-only"):
+        log().item[0] = 5
+
+
+def test_slices_share_memory_and_joins_restore():
+    view = log()
+    first, second = view.slice(0, 2), view.slice(2, 4)
+    assert np.shares_memory(first.price, view.price)
+    joined = EventLog.join(first, second)
+    for name, array in vars(view).items():
+        assert np.array_equal(getattr(joined, name), array, equal_nan=True)
+
+
+def test_take_recodes():
+    new_user, new_item = np.array([-1, 0], np.int32), np.array([1, 0], np.int32)
+    part = log().take(np.array([0, 3]), users=new_user, items=new_item)
+    assert part.user.tolist() == [0, 0]
+    assert part.item.tolist() == [0, 0]
+    assert part.time.tolist() == log().time[[0, 3]].tolist()
+
+
+def test_codes_of_unknown_and_missing_values():
+    assert codes(pl.Series(["b", "x", None, "a"]), ITEMS).tolist() == [0, -1, -1, 1]
