@@ -20,7 +20,7 @@ from peftrec.errors import ConfigError, RequestError
 from peftrec.model.adapter import Adapter, expected_shapes, first_layer
 from peftrec.model.candidates import describe
 from peftrec.model.platform import Platform, unit
-from peftrec.model.scoring import Reader, find
+from peftrec.model.scoring import AdapterRecommender, Reader, find
 from peftrec.registry import Fingerprints, Registry
 from peftrec.registry.compatibility import check
 from peftrec.serving.requests import Product, Recommendation, Request, described, history_of
@@ -175,6 +175,14 @@ class Engine:
             cosine[at] = -np.inf
         order = np.argsort(-cosine, kind="stable")[:k]
         return [(catalog.ids[int(index)], float(cosine[index])) for index in order if np.isfinite(cosine[index])]
+
+    def recommender(self, adapter: str) -> AdapterRecommender:
+        """One adapter as :func:`peftrec.evaluate` sees it, in the arithmetic that this engine serves it with."""
+        loaded = self.slots.get(self.registry.open(adapter).reference)
+        layers = mixed_layers(self._layers, [loaded], first_layer=first_layer(self.backbone))
+        served = AdapterRecommender(loaded.adapter, name=f"peftrec {self.precision}")
+        served.reader = Reader(layers, loaded.extras, bf16=self.precision == "bf16")
+        return served
 
     def _load(self, reference: str) -> Adapter:
         version = self.registry.open(reference)

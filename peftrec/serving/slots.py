@@ -114,8 +114,8 @@ class MixedLinear:
 
     Args:
         base: int8 or float.
-        a: (B, rank, in), ranks padded with zeros.
-        b: (B, out, rank).
+        a: (B, rank, in), ranks padded with zeros; (1, rank, in) where all rows share one adapter.
+        b: (B, out, rank) or (1, out, rank).
     """
 
     def __init__(self, base: nn.Module, a: Tensor, b: Tensor) -> None:
@@ -123,8 +123,7 @@ class MixedLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, T, in) -> (B, T, out)."""
-        y = self.base(x)
-        return torch.baddbmm(y, x @ self.a.transpose(1, 2), self.b.transpose(1, 2).to(y.dtype))
+        return self.base(x) + (x @ self.a.transpose(1, 2)) @ self.b.transpose(1, 2)
 
 
 def mixed_layers(base: nn.ModuleList, rows: Sequence[Loaded], *, first_layer: int) -> list[Layer]:
@@ -137,7 +136,7 @@ def mixed_layers(base: nn.ModuleList, rows: Sequence[Loaded], *, first_layer: in
     """
     distinct = {id(loaded): loaded for loaded in rows}
     place = {key: index for index, key in enumerate(distinct)}
-    of_row = torch.tensor([place[id(loaded)] for loaded in rows])
+    of_row = torch.tensor([place[id(loaded)] for loaded in rows] if len(distinct) > 1 else [0])
 
     def mixed(layer: int, path: str) -> MixedLinear | nn.Module:
         module = base[layer].get_submodule(path)

@@ -38,7 +38,7 @@ class TrainConfig:
     stride_days: float = 21.0
     history: int = 128
     sampled_candidates: int = 192
-    epochs: float = 1.0
+    epochs: float = 0.5
     batch_size: int = 16
     learning_rate: float = 1e-3
     feature_epochs: float = 3.0

@@ -1,0 +1,84 @@
+"""Recommendation quality on a real log: the adapter beside tuned baselines, on the same shoppers and products.
+
+Trains on everything before the cut, predicts the five weeks after it, over the full catalogue. Nothing is chosen on the
+test window: baselines and the adapter choose their settings on windows inside the past. About 25 minutes on two cores::
+
+    python benchmarks/quality.py --dataset completejourney
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+
+import numpy as np
+from results import write
+
+from peftrec import Backbone, Engine, Registry, TrainConfig, evaluate, load_dataset, train_adapter
+from peftrec.evaluation.baselines import LightGBMRanker, default_baselines
+from peftrec.training.table import CandidateTable
+
+CUTS = {"completejourney": "2017-11-27T05:00"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", choices=sorted(CUTS), default="completejourney")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--publish", metavar="FOLDER", help="also publish the trained adapter to this registry")
+    options = parser.parse_args()
+    past, future = load_dataset(options.dataset).split(at=CUTS[options.dataset])
+    backbone = Backbone.load("minilm-l6")
+
+    start = time.perf_counter()
+    adapter = train_adapter(past, backbone, config=TrainConfig(seed=options.seed))
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    rows: list[dict[str, object]] = [
+        _row(options.dataset, "peftrec", "train_seconds", seconds, "s"),
+        _row(options.dataset, "peftrec", "train_peak_gib", peak, "GiB"),
+    ]
+
+    with tempfile.TemporaryDirectory() as folder:
+        Registry(folder).publish("trial", adapter)
+        engines = [Engine(backbone, folder, precision=precision) for precision in ("fp32", "int8")]
+        served = [engine.recommender("trial") for engine in engines]
+        ranker = LightGBMRanker(CandidateTable(backbone, TrainConfig(seed=options.seed)))
+        baselines = [*default_baselines(seed=options.seed), ranker]
+        result = evaluate([adapter, *served], future, baselines=baselines, seed=options.seed)
+        overlap = _overlap(served, past, future)
+    print(result)
+    print({baseline.name: str(baseline.chosen) for baseline in baselines})
+    rows += [dict(row) for row in result.rows()]
+    rows.append(_row(options.dataset, "peftrec int8", "top10_overlap_with_fp32", overlap, "share"))
+    write(f"quality_{options.dataset}", rows, seed=options.seed)
+    if options.publish:
+        found = [row for row in result.rows() if row["system"] == "peftrec" and "against" not in row]
+        kept = [{key: row[key] for key in ("metric", "slice", "value", "low", "high")} for row in found]
+        evaluated = adapter.with_facts(metrics=kept, protocol=f"Trained before, measured on {result.period}")
+        print(Registry(options.publish).publish("grocery", evaluated, alias="production").reference)
+
+
+def _overlap(served, past, future) -> float:
+    """Mean share of the ten best products that two arithmetics have in common, over 256 shoppers."""
+    users = np.unique(future.log.user)[:256].astype(np.int32)
+    known = users[np.isin(users, past.log.user)]
+    tops = [np.argsort(-system.score_catalog(past, known), axis=1, kind="stable")[:, :10] for system in served]
+    return float(np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(*tops, strict=True)]))
+
+
+def _row(dataset: str, system: str, metric: str, value: float, unit: str) -> dict[str, object]:
+    return {
+        "system": system,
+        "dataset": dataset,
+        "slice": "all",
+        "metric": metric,
+        "value": value,
+        "low": None,
+        "high": None,
+        "unit": unit,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The one form in which every benchmark writes its result."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "results"
+PACKAGES = ("peftrec", "torch", "transformers", "peft", "lightgbm", "implicit", "scikit-learn", "numpy", "polars")
+
+
+def write(name: str, rows: Sequence[dict[str, object]], *, seed: int) -> Path:
+    """Writes ``results/<name>.json`` and prints it as one line.
+
+    Args:
+        name: Of the benchmark.
+        rows: With ``system, dataset, slice, metric, value, low, high, unit``, and ``against`` for a paired difference.
+        seed: Of everything drawn.
+    """
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=FOLDER.parent
+    ).stdout.strip()
+    result = {
+        "benchmark": name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "commit": commit,
+        "seed": seed,
+        "rows": list(rows),
+    }
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({key: value for key, value in result.items() if key != "rows"}))
+    return path
