@@ -1,3 +1,5 @@
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalSubscript=false
+# scipy has no types; the rest of the package is checked strictly.
 """Numbers about a shopper and a product, as of a moment: what text cannot say.
 
 :func:`pair_features` is the only place that computes them; training, evaluation and serving all call it.
@@ -192,7 +194,12 @@ def _purchases(
 def _shoppers(histories: Histories, pairs: Pairs, n_items: int) -> NDArray[np.float64]:
     """(B, len(SHOPPER_FEATURES)) plain numbers: visits, of four weeks, of one; last visit; tenure; products; purchases."""
     bought = np.flatnonzero(histories.event == PURCHASE)
-    row, age, session, shoppers = histories.row[bought], histories.age[bought], histories.session[bought], len(histories)
+    row, age, session, shoppers = (
+        histories.row[bought],
+        histories.age[bought],
+        histories.session[bought],
+        len(histories),
+    )
     visit = np.unique(np.stack([row, session]), axis=1, return_index=True)[1] if len(bought) else bought
     table = np.zeros((shoppers, len(SHOPPER_FEATURES)))
     for column, days in enumerate((np.inf, 28, 7)):

@@ -1,3 +1,5 @@
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalSubscript=false
+# scipy has no types; the rest of the package is checked strictly.
 """Shoppers' pasts as ragged arrays: the one form that training, evaluation and serving read."""
 
 from collections.abc import Sequence

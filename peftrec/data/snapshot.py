@@ -1,3 +1,5 @@
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalSubscript=false
+# scipy has no types; the rest of the package is checked strictly.
 """What a platform's log says at one moment: popularity, prices, who buys alike. Nothing later is ever read.
 
 A :class:`Snapshot` is built once for a moment and then answers any number of shoppers, in training, in evaluation and in
@@ -166,7 +168,9 @@ def _pairs(lines: pl.DataFrame) -> pl.DataFrame:
     return pairs.sort("user", "item")  # group_by gives no order, and sums must not depend on it
 
 
-def _item_features(frame: pl.DataFrame, pairs: pl.DataFrame, n_items: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _item_features(
+    frame: pl.DataFrame, pairs: pl.DataFrame, n_items: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     age, price, discounted = pl.col("age"), pl.col("price"), pl.col("discount") > 0
     within = {weeks: age <= 7 * weeks for weeks in POPULARITY_WEEKS}
     sales = frame.group_by("item").agg(

@@ -68,9 +68,7 @@ def bootstrap_mean(values: NDArray[np.floating], *, n: int = SAMPLES, seed: int 
     return percentile_interval(values.mean(), resampled_sums(values[:, None], n=n, seed=seed)[:, 0] / len(values))
 
 
-def paired_bootstrap(
-    a: NDArray[np.floating], b: NDArray[np.floating], *, n: int = SAMPLES, seed: int = 0
-) -> Interval:
+def paired_bootstrap(a: NDArray[np.floating], b: NDArray[np.floating], *, n: int = SAMPLES, seed: int = 0) -> Interval:
     """Mean of ``a - b`` with its 95 % interval; the two hold one number of each of the same shoppers.
 
     Pairing removes what makes a shopper easy or hard for both, so small differences can be told from none.

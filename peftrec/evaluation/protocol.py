@@ -48,9 +48,7 @@ class Recommender(Protocol):
         """
         ...
 
-    def score_pool(
-        self, past: Dataset, users: NDArray[np.int32], items: NDArray[np.int32]
-    ) -> NDArray[np.float32]:
+    def score_pool(self, past: Dataset, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]:
         """Scores given products, (B, P) indices, for B shoppers; (B, P) likewise."""
         ...
 

@@ -61,11 +61,11 @@ class Evaluation:
         """Names of the slices."""
         return tuple(self.users)
 
-    def metrics(self, system: str, slice: str = ALL) -> tuple[str, ...]:  # noqa: A002
+    def metrics(self, system: str, slice: str = ALL) -> tuple[str, ...]:
         """Metrics that a system has on a slice."""
         return tuple(metric for metric in METRICS if (system, slice, metric) in self._resampled)
 
-    def value(self, system: str, metric: str = MAIN, slice: str = ALL) -> Interval:  # noqa: A002
+    def value(self, system: str, metric: str = MAIN, slice: str = ALL) -> Interval:
         """One number with its interval.
 
         Raises:
@@ -74,7 +74,7 @@ class Evaluation:
         value, resampled = self._found(system, slice, metric)
         return percentile_interval(value, resampled)
 
-    def compare(self, a: str, b: str, metric: str = MAIN, slice: str = ALL) -> Interval:  # noqa: A002
+    def compare(self, a: str, b: str, metric: str = MAIN, slice: str = ALL) -> Interval:
         """``a`` less ``b`` over the same shoppers, with the paired interval of the difference.
 
         Raises:
@@ -196,7 +196,7 @@ class Evaluation:
                 line += f"{self.value(system, metric, slice_).value:6.3f}" if known else f"{'':6}"
             yield line.rstrip()
 
-    def best(self, metric: str = MAIN, slice: str = ALL) -> str:  # noqa: A002
+    def best(self, metric: str = MAIN, slice: str = ALL) -> str:
         """Name of the system with the best mean."""
         having = [system for system in self.systems if metric in self.metrics(system, slice)]
         if not having:

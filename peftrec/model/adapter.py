@@ -59,7 +59,7 @@ class Adapter:
     learning_curve: tuple[Mapping[str, float], ...] = field(default=(), repr=False)
 
     @classmethod
-    def of(cls, model: PurchaseModel, backbone: Backbone, config: LoRAConfig, **settings: object) -> "Adapter":  # noqa: D417
+    def of(cls, model: PurchaseModel, backbone: Backbone, config: LoRAConfig, **settings: object) -> "Adapter":
         """Exports a trained model; what it holds is rounded to half precision, here as in the files.
 
         Args:

@@ -6,6 +6,7 @@ sources are the same everywhere.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +85,14 @@ def generate(
         rng: Draws the sample.
     """
     parts = [
-        _generate(histories.take(rows), snapshot, config, rows, nearest, None if pairs is None or len(histories) > CHUNK else pairs)
+        _generate(
+            histories.take(rows),
+            snapshot,
+            config,
+            rows,
+            nearest,
+            None if pairs is None or len(histories) > CHUNK else pairs,
+        )
         for rows in np.array_split(np.arange(len(histories)), max(1, -(-len(histories) // CHUNK)))
     ]
     if limit is not None:
@@ -121,9 +129,7 @@ def _described(
     together: NDArray[np.float32],
 ) -> Candidates:
     at = (items.rows, items.values)
-    features = pair_features(
-        histories, items, snapshot, pairs=pairs, neighbours=neighbours[at], together=together[at]
-    )
+    features = pair_features(histories, items, snapshot, pairs=pairs, neighbours=neighbours[at], together=together[at])
     return Candidates(items, features)
 
 
@@ -162,7 +168,7 @@ def _own(pairs: Pairs, shoppers: int, n_items: int, limit: int) -> list[NDArray[
     order = np.lexsort((-pairs.decayed, row))
     bounds = np.searchsorted(row[order], np.arange(shoppers + 1))
     item = (pairs.key[order] % n_items).astype(np.int32)
-    return [item[start : min(end, start + limit)] for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [item[start : min(end, start + limit)] for start, end in pairwise(bounds)]
 
 
 def _top(score: NDArray[np.float32], count: int, allowed: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -155,11 +155,15 @@ def catalog_scores(extras: Extras, shopper: Tensor, vectors: Tensor, text_of: Te
     Returns:
         (B, n_items) ``sharpness * u . W z + beta * popularity``.
     """
-    near = (shopper @ extras["item_map"].T) @ vectors.T  # (B, texts): the map is applied to B rows, not to the catalogue
+    near = (
+        shopper @ extras["item_map"].T
+    ) @ vectors.T  # (B, texts): the map is applied to B rows, not to the catalogue
     return extras["sharpness"] * near[:, text_of] + extras["popularity"] * popularity
 
 
-def purchase_logit(extras: Extras, output: Tensor, summary: Tensor, logit: Tensor, near: Tensor, alike: Tensor) -> Tensor:
+def purchase_logit(
+    extras: Extras, output: Tensor, summary: Tensor, logit: Tensor, near: Tensor, alike: Tensor
+) -> Tensor:
     """The final logit: the feature path's, corrected by what the decoder saw.
 
     Args:

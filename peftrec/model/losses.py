@@ -12,8 +12,10 @@ def purchase_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
 
 
 def listwise_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """Softmax cross-entropy over a row's candidates, mean over its purchases, then over rows with any (ListNet's top-one loss;
-    Cao et al., 2007); (B, M) each."""
+    """Softmax cross-entropy over a row's candidates (ListNet's top-one loss; Cao et al., 2007).
+
+    Mean over a row's purchases, then over rows with any; (B, M) each.
+    """
     chance = logits.masked_fill(~mask, -torch.inf).log_softmax(dim=1).masked_fill(~mask, 0)
     bought = labels.sum(dim=1)
     losses = -(chance * labels).sum(dim=1) / bought.clamp(min=1)

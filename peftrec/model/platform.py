@@ -14,7 +14,6 @@ from peftrec.data.features import HistoryTokens
 from peftrec.data.snapshot import Snapshot
 from peftrec.model.purchase import Shoppers
 
-
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 

@@ -104,7 +104,10 @@ class PurchaseModel(nn.Module):
         super().__init__()
         self.decoder = decoder
         self.extras = nn.ParameterDict(
-            {name: nn.Parameter(value.clone(), requires_grad=name not in ops.STATISTICS) for name, value in extras.items()}
+            {
+                name: nn.Parameter(value.clone(), requires_grad=name not in ops.STATISTICS)
+                for name, value in extras.items()
+            }
         )
         self.extras["popularity"].requires_grad_(False)  # chosen on validation
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -44,9 +45,7 @@ class Reader:
         with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bf16):
             yield
 
-    def read(
-        self, histories: Histories, platform: Platform, profiles: NDArray[np.float32], *, limit: int
-    ) -> Reading:
+    def read(self, histories: Histories, platform: Platform, profiles: NDArray[np.float32], *, limit: int) -> Reading:
         """Reads B shoppers of one platform.
 
         Args:
@@ -68,7 +67,7 @@ class Reader:
         """Purchase logits, one array per shopper, in the order of its candidates."""
         offsets = candidates.items.offsets
         items, mask = padded([candidates.items[row] for row in range(len(candidates.items))])
-        features, _ = padded([candidates.features[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)])
+        features, _ = padded([candidates.features[a:b] for a, b in pairwise(offsets)])
         with self._arithmetic():
             vectors, numbers = torch.from_numpy(platform.items(items)), torch.from_numpy(features)
             logits = score(self.layers, self.extras, reading, vectors, numbers).float().numpy()
@@ -120,17 +119,13 @@ class AdapterRecommender:
         platform = self.platform(past)
         scores = np.full((len(users), len(platform.text_of)), -np.inf, np.float32)
         for rows, reading, histories, snapshot in self._read(platform, users):
-            candidates = find(
-                reading, self.reader.extras, histories, platform, snapshot, self.adapter.candidates
-            )
+            candidates = find(reading, self.reader.extras, histories, platform, snapshot, self.adapter.candidates)
             logits = self.reader.score(reading, platform, candidates)
             for index, row in enumerate(rows):
                 scores[row, candidates.items[index]] = logits[index]
         return scores
 
-    def score_pool(
-        self, past: Dataset, users: NDArray[np.int32], items: NDArray[np.int32]
-    ) -> NDArray[np.float32]:
+    def score_pool(self, past: Dataset, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]:
         """(B, P) purchase probabilities of given products."""
         platform = self.platform(past)
         scores = np.empty(items.shape, np.float32)

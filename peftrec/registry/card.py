@@ -33,7 +33,8 @@ def card(manifest: Manifest) -> str:
     if manifest.metrics:
         lines += [manifest.protocol, "", "| metric | slice | value | 95 % interval |", "|---|---|---|---|"]
         lines += [
-            f"| {entry['metric']} | {entry['slice']} | {entry['value']:.4f} | {_interval(entry)} |" for entry in manifest.metrics
+            f"| {entry['metric']} | {entry['slice']} | {entry['value']:.4f} | {_interval(entry)} |"
+            for entry in manifest.metrics
         ]
     else:
         lines += ["Not evaluated before it was published."]
@@ -61,7 +62,7 @@ def card(manifest: Manifest) -> str:
         "from peft import PeftModel",
         "from transformers import BertModel",
         "",
-        f'bert = BertModel.from_pretrained(...)  # the weights of {manifest.base_model}',
+        f"bert = BertModel.from_pretrained(...)  # the weights of {manifest.base_model}",
         f'model = PeftModel.from_pretrained(bert, "adapters/{manifest.name}/{manifest.version}")',
         "```",
         "",

@@ -50,7 +50,9 @@ def check(
         ]
         wrong += [f"{name} is not known" for name in manifest.tensors if name not in shapes]
         if wrong:
-            found.append((f"{len(wrong)} tensors: {'; '.join(wrong)}", "use the peftrec that published it, or train it again"))
+            found.append(
+                (f"{len(wrong)} tensors: {'; '.join(wrong)}", "use the peftrec that published it, or train it again")
+            )
     if found:
         raise IncompatibleAdapterError(
             f"{manifest.name}@{manifest.version} does not fit: " + "; ".join(what for what, _ in found),

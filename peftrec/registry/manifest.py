@@ -152,7 +152,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 
 def safe_file_name(name: str) -> bool:
     """Whether a name stays inside its folder on every system."""
-    return bool(name) and not name.startswith(".") and not set(name) & set('/\\:\0') and len(name) < 128
+    return bool(name) and not name.startswith(".") and not set(name) & set("/\\:\0") and len(name) < 128
 
 
 def _corrupt(where: str, what: str) -> CorruptAdapterError:

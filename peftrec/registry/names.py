@@ -5,7 +5,9 @@ import re
 from peftrec.errors import AdapterNotFoundError, RegistryError
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9]|[._-](?=[a-z0-9])){0,63}")
-_RESERVED = frozenset({"con", "prn", "aux", "nul", "latest", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
+_RESERVED = frozenset(
+    {"con", "prn", "aux", "nul", "latest", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
+)
 
 
 def check_name(name: str, *, what: str = "adapter name") -> str:

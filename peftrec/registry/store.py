@@ -87,7 +87,9 @@ class Version:
             raise self._corrupt(file, f"has {size:,} bytes, the manifest says {entry.size:,}")
         content = path.read_bytes()
         if (digest := hashlib.sha256(content).hexdigest()) != entry.sha256:
-            raise self._corrupt(file, f"has sha256 {digest[:12]}…, the manifest says {entry.sha256[:12]}…: its bytes changed")
+            raise self._corrupt(
+                file, f"has sha256 {digest[:12]}…, the manifest says {entry.sha256[:12]}…: its bytes changed"
+            )
         return content
 
     def tensors(self, file: str) -> "dict[str, NDArray[np.generic]]":
@@ -112,7 +114,11 @@ class Version:
             except PeftrecError as error:
                 found.append(error.found)
         known = {MANIFEST, *self.manifest.files}
-        found += [f"{self.reference}: {path.name} is not in the manifest" for path in self.path.iterdir() if path.name not in known]
+        found += [
+            f"{self.reference}: {path.name} is not in the manifest"
+            for path in self.path.iterdir()
+            if path.name not in known
+        ]
         return found
 
     def _corrupt(self, file: str, what: str) -> CorruptAdapterError:
@@ -201,7 +207,9 @@ class Registry:
             )
         return self._version(name, version)
 
-    def publish(self, name: str, adapter: Publishable, *, alias: str | None = None, parent: str | None = None) -> Version:
+    def publish(
+        self, name: str, adapter: Publishable, *, alias: str | None = None, parent: str | None = None
+    ) -> Version:
         """Adds a version under the next number.
 
         Files are written to a temporary folder, brought to the disk and renamed; a kill at any moment leaves the registry
@@ -267,7 +275,10 @@ class Registry:
                     found.append(error.found)
             with contextlib.suppress(CorruptAdapterError):
                 dangling = {a: v for a, v in self.aliases(each).items() if v not in map(str, numbers)}
-                found += [f"{each}@{alias} points to version {version}, which is not there" for alias, version in dangling.items()]
+                found += [
+                    f"{each}@{alias} points to version {version}, which is not there"
+                    for alias, version in dangling.items()
+                ]
         return found
 
     def _point(self, name: str, alias: str, version: str) -> None:
@@ -308,7 +319,9 @@ class Registry:
         return AdapterNotFoundError(
             f"no adapter {name!r} in {self.root}" + (f"; closest: {', '.join(near)}" if near else ""),
             expected=f"one of {', '.join(names[:10])}" if names else "an adapter, but the registry is empty",
-            remedy="peftrec registry list" if names else "publish one: peftrec demo, or Registry(...).publish(name, adapter)",
+            remedy="peftrec registry list"
+            if names
+            else "publish one: peftrec demo, or Registry(...).publish(name, adapter)",
         )
 
 

@@ -27,7 +27,9 @@ def read_mixed(reader: Reader, parts: Sequence[Part]) -> list[Reading]:
         history_tokens(history, pairs_of(history, len(platform.text_of)), len(platform.text_of), limit=limit)
         for history, platform, _, limit in parts
     ]
-    vectors, _ = padded([platform.items(words.item[0]) for words, (_, platform, _, _) in zip(tokens, parts, strict=True)])
+    vectors, _ = padded(
+        [platform.items(words.item[0]) for words, (_, platform, _, _) in zip(tokens, parts, strict=True)]
+    )
     batch = HistoryTokens(
         item=padded([words.item[0] for words in tokens])[0],
         event=padded([words.event[0] for words in tokens])[0],

@@ -2,12 +2,11 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -70,7 +69,9 @@ class Engine:
         batch: int = 32,
     ) -> None:
         if precision not in PRECISIONS:
-            raise ConfigError(f"precision={precision!r}", expected=f"one of {', '.join(PRECISIONS)}", remedy="leave it out")
+            raise ConfigError(
+                f"precision={precision!r}", expected=f"one of {', '.join(PRECISIONS)}", remedy="leave it out"
+            )
         self.backbone, self.precision, self.batch = backbone, precision, batch
         self.registry = registry if isinstance(registry, Registry) else Registry(registry)
         self.slots = Slots(self._load, parse_bytes(memory))
@@ -148,7 +149,9 @@ class Engine:
             RequestError: ``items`` is empty. Otherwise as :meth:`recommend`.
         """
         if isinstance(items, str) or not len(items):
-            raise RequestError(f"items={items!r}", expected="a list of at least one product", remedy="pass ids or descriptions")
+            raise RequestError(
+                f"items={items!r}", expected="a list of at least one product", remedy="pass ids or descriptions"
+            )
         row = self._prepare(Request(adapter=adapter, user=user, history=history, profile=profile), items)
         at = iter(range(len(row.platform.text_of) - sum(map(described, items)), len(row.platform.text_of)))
         known = iter(row.platform.dataset.catalog.indices([_id(item) for item in items if not described(item)]))
@@ -214,7 +217,9 @@ class Engine:
             )
         if request.k > len(platform.dataset.catalog):
             raise RequestError(
-                f"k={request.k}", expected=f"at most {len(platform.dataset.catalog):,}, the catalogue", remedy="ask for fewer"
+                f"k={request.k}",
+                expected=f"at most {len(platform.dataset.catalog):,}, the catalogue",
+                remedy="ask for fewer",
             )
         loaded, moment = self.slots.get(version.reference), _moment(platform.dataset)
         base = len(platform.text_of)
@@ -227,7 +232,11 @@ class Engine:
         return _Row(request, loaded, platform, snapshot, history, self._profile(request, platform), len(fresh))
 
     def _encode(self, products: Sequence[Product]) -> NDArray[np.float32]:
-        fields = [{key: str(value) for key, value in dict(product).items()} for product in products if not isinstance(product, str)]
+        fields = [
+            {key: str(value) for key, value in dict(product).items()}
+            for product in products
+            if not isinstance(product, str)
+        ]
         frame = pl.DataFrame(fields, schema=dict.fromkeys({key for entry in fields for key in entry}, pl.String))
         return unit(self.backbone.encode(self.backbone.templates.product.render(frame).to_list(), progress=False))
 
@@ -268,7 +277,7 @@ def _id(item: Product) -> str:
 
 
 def _chance(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    return torch.from_numpy(logits).sigmoid().numpy()
+    return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
 
 
 def _best(row: _Row, items: NDArray[np.int32], logits: NDArray[np.float32]) -> list[Recommendation]:
@@ -280,6 +289,4 @@ def _best(row: _Row, items: NDArray[np.int32], logits: NDArray[np.float32]) -> l
     order = np.argsort(-logits, kind="stable")[: row.request.k]
     chance = _chance(logits)
     titles = catalog.frame["title"]
-    return [
-        Recommendation(catalog.ids[int(items[at])], titles[int(items[at])], float(chance[at])) for at in order
-    ]
+    return [Recommendation(catalog.ids[int(items[at])], titles[int(items[at])], float(chance[at])) for at in order]

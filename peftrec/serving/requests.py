@@ -36,11 +36,13 @@ class Request:
     exclude_bought: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.k, int) or self.k < 1:
+        if self.k < 1:
             raise RequestError(f"k={self.k!r}", expected="a whole number of at least 1", remedy="ask for k=10")
         if self.user is not None and self.history is not None:
             raise RequestError(
-                "both user and history", expected="one of them", remedy="leave user out to use the history that you pass"
+                "both user and history",
+                expected="one of them",
+                remedy="leave user out to use the history that you pass",
             )
         if isinstance(self.history, str):
             raise RequestError(
@@ -121,7 +123,9 @@ def _number(entry: Product, field: str, otherwise: float) -> float:
     value = otherwise if isinstance(entry, str) else entry.get(field, otherwise)
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
         raise RequestError(
-            f"{field}={value!r} in the history", expected="a finite number, 0 or more", remedy=f"correct or leave out {field}"
+            f"{field}={value!r} in the history",
+            expected="a finite number, 0 or more",
+            remedy=f"correct or leave out {field}",
         )
     return float(value)
 
@@ -130,6 +134,8 @@ def _event(entry: Product) -> int:
     value = "purchase" if isinstance(entry, str) else entry.get("event", "purchase")
     if value not in EVENT_TYPES:
         raise RequestError(
-            f"event={value!r} in the history", expected=f"one of {', '.join(EVENT_TYPES)}", remedy="leave it out for purchase"
+            f"event={value!r} in the history",
+            expected=f"one of {', '.join(EVENT_TYPES)}",
+            remedy="leave it out for purchase",
         )
     return PURCHASE if value == "purchase" else EVENT_TYPES.index(str(value))

@@ -28,7 +28,9 @@ def parse_bytes(memory: str | int) -> int:
             return int(float(number) * factor)
     if text.isdigit() and int(text) > 0:
         return int(text)
-    raise ConfigError(f"memory={memory!r}", expected="an amount such as '512MB', '2GiB' or 500000000", remedy="try '512MB'")
+    raise ConfigError(
+        f"memory={memory!r}", expected="an amount such as '512MB', '2GiB' or 500000000", remedy="try '512MB'"
+    )
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Loaded:
         pairs = adapter.low_rank.pairs.items()
         return cls(
             adapter,
-            {name: (torch.from_numpy(pair.a), torch.from_numpy(pair.b)) for name, pair in pairs},
-            {name: torch.from_numpy(value) for name, value in adapter.extras.items()},
+            {name: (torch.as_tensor(pair.a), torch.as_tensor(pair.b)) for name, pair in pairs},
+            {name: torch.as_tensor(value) for name, value in adapter.extras.items()},
         )
 
     @property

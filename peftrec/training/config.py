@@ -56,7 +56,14 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         lowest = {"anchors": 1, "history": 1, "sampled_candidates": 2, "batch_size": 1, "negatives": 1, "patience": 1}
-        above_zero = ("horizon_days", "stride_days", "epochs", "learning_rate", "feature_epochs", "feature_learning_rate")
+        above_zero = (
+            "horizon_days",
+            "stride_days",
+            "epochs",
+            "learning_rate",
+            "feature_epochs",
+            "feature_learning_rate",
+        )
         for name in (entry.name for entry in fields(self)):
             value = getattr(self, name)
             if name in lowest and (not isinstance(value, int) or value < lowest[name]):

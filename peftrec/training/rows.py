@@ -89,16 +89,20 @@ class Rows:
     @classmethod
     def begin(cls, anchor: Anchor, n_items: int, config: TrainConfig, rng: np.random.Generator) -> "Rows":
         """The shopper side only, which is all that retrieval is fitted on."""
-        tokens = history_tokens(
-            anchor.histories, pairs_of(anchor.histories, n_items), n_items, limit=config.history
-        )
+        tokens = history_tokens(anchor.histories, pairs_of(anchor.histories, n_items), n_items, limit=config.history)
         first = [rng.permutation(anchor.first[row])[:FIRST_PURCHASES] for row in range(len(anchor.users))]
         none = Ragged(np.zeros(len(anchor.users) + 1, np.int64), np.empty(0, np.int32))
         empty = Candidates(none, np.empty((0, len(FEATURES)), np.float16))
         return cls(anchor.users, tokens, Ragged.join(first), empty, np.empty(0, bool))
 
     def offered(
-        self, anchor: Anchor, snapshot: Snapshot, config: TrainConfig, *, nearest: Nearest | None, rng: np.random.Generator
+        self,
+        anchor: Anchor,
+        snapshot: Snapshot,
+        config: TrainConfig,
+        *,
+        nearest: Nearest | None,
+        rng: np.random.Generator,
     ) -> "Rows":
         """Generates candidates as serving does, labels them naturally, and keeps an even sample."""
         candidates = generate(
@@ -170,7 +174,9 @@ class RowDataset(TorchDataset[tuple[int, int]]):
         of = [(self.parts[part].candidates, row) for part, row in chosen]
         items, mask = padded([part.items[row] for part, row in of])
         features, _ = padded([part.features[_span(part.items, row)] for part, row in of])
-        labels, _ = padded([self.parts[part].labels[_span(self.parts[part].candidates.items, row)] for part, row in chosen])
+        labels, _ = padded(
+            [self.parts[part].labels[_span(self.parts[part].candidates.items, row)] for part, row in chosen]
+        )
         first, first_mask = padded([self.parts[part].first[row] for part, row in chosen])
         return {
             "batch": Batch(

@@ -56,6 +56,6 @@ class CandidateTable:
             self._platform = Platform.of(past, self.backbone)
         return self._platform
 
-    def _now(self, past: Dataset, users: NDArray[np.int32]):  # noqa: ANN202
+    def _now(self, past: Dataset, users: NDArray[np.int32]):
         moment = float(past.log.time[-1]) + 1
         return Histories.of(past, users, moment=moment), self._of(past).snapshot(moment)

@@ -204,7 +204,7 @@ def _data_facts(dataset: Dataset) -> dict[str, object]:
         "digest": dataset.digest,
         "start": dataset.start.isoformat(),
         "end": dataset.end.isoformat(),
-        "shoppers": int(len(np.unique(dataset.log.user))),
+        "shoppers": len(np.unique(dataset.log.user)),
         "products": len(dataset.catalog),
         "events": len(dataset.events),
     }

@@ -10,7 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from peftrec.errors import TrainingError
 from peftrec.model import extras as ops
@@ -96,7 +103,12 @@ class _Guard(TrainerCallback):
     """Stops as soon as a loss is no number."""
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **_: object
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: object,
     ) -> None:
         values = [value for name, value in (logs or {}).items() if name in ("loss", "eval_loss", "grad_norm")]
         if any(not math.isfinite(value) for value in values):

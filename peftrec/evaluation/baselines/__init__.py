@@ -47,5 +47,7 @@ def default_baselines(*, seed: int = 0) -> list[Baseline]:
         Baseline("TF-IDF of text", [TfidfText(popularity=weight) for weight in (0.05, 0.01, 0.2)]),
     ]
     if find_spec("implicit"):
-        baselines.insert(-1, Baseline("ALS", [ALS(128, seed=seed), ALS(64, seed=seed), ALS(128, alpha=40.0, seed=seed)]))
+        baselines.insert(
+            -1, Baseline("ALS", [ALS(128, seed=seed), ALS(64, seed=seed), ALS(128, alpha=40.0, seed=seed)])
+        )
     return baselines

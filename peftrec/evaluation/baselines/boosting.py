@@ -4,11 +4,11 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import ndcg_score
 
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import Ragged
 from peftrec.evaluation.baselines.linear import missing
-from sklearn.metrics import ndcg_score
 
 
 class CandidateFeatures(Protocol):
@@ -66,12 +66,12 @@ class LightGBMRanker:
         features = self.source.features(past, users, Ragged.grid(items))
         return np.asarray(self._fitted(past).predict(features), np.float32).reshape(items.shape)
 
-    def _fitted(self, past: Dataset):  # noqa: ANN202  # lightgbm is imported only when used
+    def _fitted(self, past: Dataset):  # lightgbm is imported only when used
         if self._model is None or self._past is not past:
             self._model, self._past = self._fit(past), past
         return self._model
 
-    def _fit(self, past: Dataset):  # noqa: ANN202
+    def _fit(self, past: Dataset):
         try:
             import lightgbm
         except ImportError as error:
@@ -85,13 +85,15 @@ class LightGBMRanker:
             model = lightgbm.train(_parameters(settings), train, ROUNDS)
             for rounds in (ROUNDS // 4, ROUNDS // 2, ROUNDS):
                 scores = np.asarray(model.predict(features[:held], num_iteration=rounds))
-                best = max(best, (_ndcg(scores, labels[:held], groups[:VALIDATION_ROWS]), settings, rounds), key=lambda t: t[0])
+                best = max(
+                    best, (_ndcg(scores, labels[:held], groups[:VALIDATION_ROWS]), settings, rounds), key=lambda t: t[0]
+                )
         _, settings, rounds = best
         self.chosen = {**settings, "rounds": rounds}
         return lightgbm.train(_parameters(settings), _dataset(lightgbm, features, labels, groups, settings), rounds)
 
 
-def _dataset(lightgbm, features, labels, groups, settings):  # noqa: ANN001, ANN202  # lightgbm has no types
+def _dataset(lightgbm, features, labels, groups, settings):  # lightgbm has no types
     group = groups if settings["objective"] == "lambdarank" else None
     return lightgbm.Dataset(features, labels.astype(np.int8), group=group, free_raw_data=True)
 

@@ -40,7 +40,9 @@ class ItemKNN:
         matrix = _damped(past, self.half_life)
         norm = np.sqrt(np.asarray(matrix.power(2).sum(axis=0)).ravel())
         several = np.asarray((matrix > 0).sum(axis=0)).ravel() > 1
-        scaled = sparse.csc_matrix(matrix @ sparse.diags(np.where(several, 1 / (norm + self.shrink), 0)), dtype=np.float32)
+        scaled = sparse.csc_matrix(
+            matrix @ sparse.diags(np.where(several, 1 / (norm + self.shrink), 0)), dtype=np.float32
+        )
         rows: list[sparse.csr_matrix] = []
         for start in range(0, scaled.shape[1], 2048):
             block = (scaled[:, start : start + 2048].T @ scaled).tocsr()

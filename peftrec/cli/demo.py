@@ -1,0 +1,86 @@
+"""The demonstration: the whole of peftrec on one real platform, start to end."""
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from peftrec.backbone import Backbone
+from peftrec.data import Dataset, load_dataset
+from peftrec.evaluation import Evaluation, evaluate
+from peftrec.evaluation.baselines import default_baselines
+from peftrec.model import Adapter
+from peftrec.registry import Registry
+from peftrec.report import write_report
+from peftrec.serving import Engine
+from peftrec.serving.requests import Request
+from peftrec.training import TrainConfig, train_adapter
+
+CUT = "2017-11-27T05:00"
+SHOWN = ("popular lately", "personal, decayed", "UP-CF")
+
+
+def run_demo(out: Path, console: Console, *, quick: bool) -> Path:
+    """Runs everything and returns the path of the report."""
+    begun = time.perf_counter()
+    shop = load_dataset("completejourney")
+    console.print(str(shop), str(shop.report), sep="\n", highlight=False)
+    past, future = shop.split(at=CUT)
+    backbone = Backbone.load("minilm-l6")
+    config = TrainConfig(epochs=0.02, feature_epochs=0.3, anchors=1) if quick else TrainConfig()
+    registry = Registry(out / "adapters")
+
+    console.rule("adapter of the whole platform")
+    adapter = train_adapter(past, backbone, config=config)
+    seconds = time.perf_counter() - begun
+    registry.publish("grocery", adapter, alias="canary")
+    console.rule("adapter of one segment: households of 45 to 54")
+    segments = past.segment(by="age")
+    segment = train_adapter(segments["45-54"], backbone, config=config)
+    registry.publish("grocery-45-54", segment, alias="production")
+
+    console.rule("serving both from one int8 backbone, in one batch")
+    engine = Engine(backbone, registry, memory="64MB")
+    engine.attach(past, adapter="grocery")
+    engine.attach(segments["45-54"], adapter="grocery-45-54")
+    examples = _serve(engine, segments["45-54"], console)
+
+    console.rule("measuring what is served")
+    baselines = [baseline for baseline in default_baselines() if baseline.name in SHOWN]
+    result = evaluate(engine.recommender("grocery@canary"), future, baselines=baselines)
+    console.print(str(result), highlight=False)
+    promoted = registry.publish("grocery", _evaluated(adapter, result), alias="production")
+    console.print(f"{promoted.reference} is in production now; the engine follows with the next request")
+    path = write_report(
+        out / "report.html",
+        result,
+        title="peftrec on The Complete Journey",
+        facts={
+            "data": f"{past!r}; {past.source.note if past.source else ''}",
+            "adapter": f"{promoted.reference}, {promoted.size / 1e6:.2f} MB",
+            "training": f"{seconds / 60:.1f} minutes with loading and encoding",
+            "whole demonstration": f"{(time.perf_counter() - begun) / 60:.1f} minutes",
+        },
+        learning_curve=adapter.learning_curve,
+        examples=examples,
+    )
+    console.print(f"\nreport: {path}\nnext:   peftrec recommend grocery --user 1 --registry {out / 'adapters'}")
+    return path
+
+
+def _serve(engine: Engine, segment: Dataset, console: Console) -> dict[str, list[str]]:
+    user = segment.events.frame["user_id"][0]
+    requests = [Request(adapter="grocery", user=user, k=5), Request(adapter="grocery-45-54", user=user, k=5)]
+    examples: dict[str, list[str]] = {}
+    for request, answer in zip(requests, engine.recommend_batch(requests), strict=True):
+        heading = f"household {user}, adapter {request.adapter}"
+        examples[heading] = [f"{entry.title} ({entry.item_id}): {entry.probability:.2f}" for entry in answer]
+        console.print(heading, *examples[heading], sep="\n  ", highlight=False)
+    return examples
+
+
+def _evaluated(adapter: Adapter, result: Evaluation) -> Adapter:
+    kept = ("metric", "slice", "value", "low", "high")
+    rows = [row for row in result.rows() if row["system"] == result.systems[0] and "against" not in row]
+    metrics = [{key: row.get(key) for key in kept} for row in rows]
+    return adapter.with_facts(metrics=metrics, protocol=f"Trained before, measured on {result.period}.")
