@@ -16,6 +16,11 @@ import pytest
 
 if TYPE_CHECKING:
     from peftrec.backbone import Backbone
+    from peftrec.data import Dataset
+    from peftrec.model import Adapter
+    from peftrec.training import TrainConfig
+
+CUT = "2017-11-27T05:00"
 
 _ROOT = Path(__file__).resolve().parents[1]
 _WORDS = (
@@ -101,3 +106,43 @@ def tiny_backbone(tiny_bert_folder: Path) -> "Backbone":
     from peftrec.backbone import Backbone
 
     return Backbone.load(tiny_bert_folder)
+
+
+@pytest.fixture(scope="session")
+def grocery() -> "Dataset":
+    """150 real households and the 3,000 products that most of them buy: small enough to train on in seconds."""
+    import polars as pl
+
+    from peftrec.data import Catalog, Dataset, Events, Profiles, load_dataset
+
+    whole = load_dataset("completejourney")
+    users = whole.users[::16].implode()
+    events = whole.events.frame.filter(pl.col("user_id").is_in(users))
+    items = (
+        events["item_id"].value_counts(sort=True).sort("count", "item_id", descending=[True, False])["item_id"][:3000]
+    )
+    profiles = None if whole.profiles is None else whole.profiles.frame.filter(pl.col("user_id").is_in(users))
+    return Dataset(
+        "grocery",
+        Catalog(whole.catalog.frame.filter(pl.col("item_id").is_in(items.implode()))),
+        Events(events.filter(pl.col("item_id").is_in(items.implode()))),
+        None if profiles is None else Profiles(profiles),
+        whole.source,
+    )
+
+
+@pytest.fixture(scope="session")
+def quick() -> "TrainConfig":
+    """Training in seconds."""
+    from peftrec.training import TrainConfig
+
+    return TrainConfig(anchors=2, epochs=1, feature_epochs=1, sampled_candidates=48, history=24, negatives=128)
+
+
+@pytest.fixture(scope="session")
+def trained(grocery: "Dataset", backbone: "Backbone", quick: "TrainConfig") -> "Adapter":
+    """An adapter trained on all but the last five weeks of ``grocery``."""
+    from peftrec.training import train_adapter
+
+    past, _ = grocery.split(at=CUT)
+    return train_adapter(past, backbone, config=quick, progress=False)

@@ -76,4 +76,4 @@ def _shown(value: object) -> str:
 
 def _interval(entry: dict[str, object]) -> str:
     low, high = entry.get("low"), entry.get("high")
-    return f"{low:.4f} to {high:.4f}" if isinstance(low, float) and isinstance(high, float) else ""
+    return f"{low:.4f} to {high:.4f}" if isinstance(low, int | float) and isinstance(high, int | float) else ""

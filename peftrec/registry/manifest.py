@@ -6,9 +6,28 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, cast
 
 from peftrec.errors import CorruptAdapterError
+from peftrec.registry.strict import (
+    SEAL,
+    as_object,
+    check_seal,
+    check_values,
+    corrupt,
+    is_digest,
+    is_whole,
+    parse,
+    same_keys,
+    seal,
+)
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+CARD = "card.md"
+CONFIG_FILE = "adapter_config.json"
+TENSOR_FILES = frozenset({"adapter_model.safetensors", "decoder.safetensors"})
+FILES = TENSOR_FILES | {CONFIG_FILE}
+"""What an adapter brings; the card and the manifest are made of it."""
+WIDTHS = {"F16": 2, "F32": 4, "I8": 1}
+"""Types that a version may hold, with the bytes of one value."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +69,7 @@ class Manifest:
         method: Tuner, such as ``lora``.
         base_model: Name that the backbone was loaded by.
         decoder_layers: Depth of the decoder.
-        ranks: Rank per tuned linear map.
+        ranks: Rank per tuned linear map, 1 or more.
         fingerprints: Of what it was trained on.
         files: Digest and size of every other file.
         tensors: Every tensor by name.
@@ -82,8 +101,8 @@ class Manifest:
     versions: dict[str, str]
 
     def to_json(self) -> str:
-        """Readable, with sorted keys."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        """The content of ``manifest.json``, sealed."""
+        return sealed(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str) -> "Manifest":
@@ -94,112 +113,64 @@ class Manifest:
             where: For messages.
 
         Raises:
-            CorruptAdapterError: Names the field that is missing, unknown or of a wrong type.
+            CorruptAdapterError: Names the field that is missing, unknown or of a wrong type; or the seal does not match:
+                something was changed after it was published.
         """
-        try:
-            content: object = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise _corrupt(where, f"is not JSON: {error}") from error
-        values = _object(content, where, "the manifest")
+        values = parse(text, where)
         if values.get("schema_version") != SCHEMA_VERSION:
             raise CorruptAdapterError(
-                f"{where} has schema_version {values.get('schema_version')!r}",
+                f"{where} has schema_version {str(values.get('schema_version'))[:80]!r}",
                 expected=f"schema_version {SCHEMA_VERSION}, which this version of peftrec reads",
                 remedy="install the peftrec that wrote it, or publish the adapter again",
             )
-        names = {entry.name for entry in fields(cls)}
-        _same_keys(values, names, where, "the manifest")
-        for name, kind in _TYPES.items():
-            if not isinstance(values[name], kind) or isinstance(values[name], bool):
-                raise _corrupt(where, f"field '{name}' holds {type(values[name]).__name__}")
-        if not all(isinstance(rank, int) for rank in values["ranks"].values()):
-            raise _corrupt(where, "field 'ranks' holds something else than whole numbers")
-        if not all(isinstance(entry, dict) for entry in values["metrics"]):
-            raise _corrupt(where, "field 'metrics' holds something else than objects")
-        if not all(isinstance(value, str) for value in values["versions"].values()):
-            raise _corrupt(where, "field 'versions' holds something else than text")
-        return cls(
-            **{
-                **values,
-                "fingerprints": _fingerprints(values["fingerprints"], where),
-                "files": {name: _file(name, entry, where) for name, entry in values["files"].items()},
-                "tensors": {name: _tensor(name, entry, where) for name, entry in values["tensors"].items()},
-            }
-        )
+        same_keys(values, {SEAL, *(entry.name for entry in fields(cls))}, where, "the manifest")
+        check_seal(values, where)
+        check_values(values, where)
+        files = {name: _file(name, entry, where) for name, entry in values["files"].items()}
+        if not FILES <= set(files) <= FILES | {CARD}:
+            raise corrupt(where, f"field 'files' names {', '.join(sorted(files)) or 'none'}")
+        read: dict[str, Any] = {
+            "fingerprints": _fingerprints(values["fingerprints"], where),
+            "files": files,
+            "tensors": {name: _tensor(name, entry, where) for name, entry in values["tensors"].items()},
+        }
+        return cls(**{name: value for name, value in values.items() if name != SEAL} | read)
 
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "schema_version": int,
-    "name": str,
-    "version": str,
-    "parent": (str, type(None)),
-    "created": str,
-    "method": str,
-    "base_model": str,
-    "decoder_layers": int,
-    "ranks": dict,
-    "fingerprints": dict,
-    "files": dict,
-    "tensors": dict,
-    "data": dict,
-    "metrics": list,
-    "protocol": str,
-    "seed": int,
-    "privacy": (dict, type(None)),
-    "versions": dict,
-}
+def sealed(values: Mapping[str, object]) -> str:
+    """A manifest's text: readable JSON, sorted keys, with its own digest.
 
-
-def safe_file_name(name: str) -> bool:
-    """Whether a name stays inside its folder on every system."""
-    return bool(name) and not name.startswith(".") and not set(name) & set("/\\:\0") and len(name) < 128
-
-
-def _corrupt(where: str, what: str) -> CorruptAdapterError:
-    return CorruptAdapterError(
-        f"{where}: {what}",
-        expected="a manifest as peftrec writes it, see adapters/README.md",
-        remedy="restore the version from a copy, or publish it again under the next number",
-    )
-
-
-def _object(value: object, where: str, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _corrupt(where, f"{what} is no object")
-    return cast(dict[str, Any], value)
-
-
-def _same_keys(values: Mapping[str, object], names: set[str], where: str, what: str) -> None:
-    missing, unknown = names - set(values), set(values) - names
-    if missing or unknown:
-        parts = [f"lacks {', '.join(sorted(missing))}"] if missing else []
-        parts += [f"has the unknown {', '.join(sorted(unknown))}"] if unknown else []
-        raise _corrupt(where, f"{what} {' and '.join(parts)}")
+    Raises:
+        ValueError: A value is not finite.
+        TypeError: A value is none of JSON's.
+    """
+    return json.dumps({**values, SEAL: seal(values)}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def _fingerprints(value: object, where: str) -> Fingerprints:
-    values = _object(value, where, "field 'fingerprints'")
-    _same_keys(values, {"backbone", "tokenizer", "template"}, where, "field 'fingerprints'")
-    if not all(isinstance(entry, str) for entry in values.values()):
-        raise _corrupt(where, "field 'fingerprints' holds something else than text")
+    values = as_object(value, where, "field 'fingerprints'")
+    same_keys(values, {"backbone", "tokenizer", "template"}, where, "field 'fingerprints'")
+    if not all(is_digest(entry) for entry in values.values()):
+        raise corrupt(where, "field 'fingerprints' holds something else than sha256 in hexadecimal")
     return Fingerprints(**values)
 
 
 def _file(name: str, value: object, where: str) -> FileEntry:
-    values = _object(value, where, f"file {name!r}")
-    _same_keys(values, {"sha256", "size"}, where, f"file {name!r}")
-    if not safe_file_name(name):
-        raise _corrupt(where, f"file name {name!r} could lead out of the folder")
-    if not isinstance(values["sha256"], str) or type(values["size"]) is not int or values["size"] < 0:
-        raise _corrupt(where, f"file {name!r} has no digest and size")
+    values = as_object(value, where, f"file {name!r}")
+    same_keys(values, {"sha256", "size"}, where, f"file {name!r}")
+    if not is_digest(values["sha256"]) or not is_whole(values["size"], least=0):
+        raise corrupt(where, f"file {name!r} has no digest and size")
     return FileEntry(**values)
 
 
 def _tensor(name: str, value: object, where: str) -> TensorEntry:
-    values = _object(value, where, f"tensor {name!r}")
-    _same_keys(values, {"file", "shape", "dtype"}, where, f"tensor {name!r}")
-    shape = values["shape"]
-    good = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in cast(list[object], shape))
-    if not good or not isinstance(values["dtype"], str) or not isinstance(values["file"], str):
-        raise _corrupt(where, f"tensor {name!r} has no file, shape and dtype")
-    return TensorEntry(values["file"], tuple(cast(list[int], shape)), values["dtype"])
+    values = as_object(value, where, f"tensor {name!r}")
+    same_keys(values, {"file", "shape", "dtype"}, where, f"tensor {name!r}")
+    shape, file, dtype = values["shape"], values["file"], values["dtype"]
+    if not isinstance(shape, list) or not all(is_whole(size, least=0) for size in cast(list[object], shape)):
+        raise corrupt(where, f"tensor {name!r} has no shape")
+    if not isinstance(file, str) or file not in TENSOR_FILES:
+        raise corrupt(where, f"tensor {name!r} is in {str(file)[:80]!r}, expected {' or '.join(sorted(TENSOR_FILES))}")
+    if not isinstance(dtype, str) or dtype not in WIDTHS:
+        raise corrupt(where, f"tensor {name!r} has type {str(dtype)[:80]!r}, expected one of {', '.join(WIDTHS)}")
+    return TensorEntry(file, tuple(cast(list[int], shape)), dtype)

@@ -8,6 +8,17 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9]|[._-](?=[a-z0-9])){0,63}")
 _RESERVED = frozenset(
     {"con", "prn", "aux", "nul", "latest", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 )
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
+
+
+def is_name(text: str) -> bool:
+    """Whether a folder of this name can be an adapter."""
+    return _NAME.fullmatch(text) is not None and text.split(".")[0] not in _RESERVED and len(text) <= 64
+
+
+def is_number(text: str) -> bool:
+    """Whether it is a version's number as it is written: ``3``, neither ``03`` nor ``0``."""
+    return _NUMBER.fullmatch(text) is not None
 
 
 def check_name(name: str, *, what: str = "adapter name") -> str:
@@ -17,7 +28,7 @@ def check_name(name: str, *, what: str = "adapter name") -> str:
         RegistryError: It could not be a folder on every system, or could be mistaken for a version.
     """
     number = what == "alias" and name.isdigit()
-    if not _NAME.fullmatch(name) or name.split(".")[0] in _RESERVED or len(name) > 64 or number:
+    if not is_name(name) or number:
         raise RegistryError(
             f"{what} {name[:80]!r}",
             expected="1 to 64 of a-z, 0-9 and, singly in between, '.', '_', '-'; no reserved word"

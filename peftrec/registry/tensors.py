@@ -5,11 +5,9 @@ import math
 from typing import Any, cast
 
 from peftrec.errors import CorruptAdapterError
-from peftrec.registry.manifest import TensorEntry
+from peftrec.registry.manifest import WIDTHS, TensorEntry
 
 HEADER_LIMIT = 4 * 1024 * 1024
-WIDTHS = {"F16": 2, "F32": 4, "I8": 1}
-"""Types that a version may hold, with the bytes of one value."""
 
 
 def tensor_entries(file: str, content: bytes) -> dict[str, TensorEntry]:
@@ -22,20 +20,24 @@ def tensor_entries(file: str, content: bytes) -> dict[str, TensorEntry]:
     if len(content) < 8 or length > min(HEADER_LIMIT, len(content) - 8):
         raise _corrupt(file, f"claims a header of {length:,} bytes in a file of {len(content):,}")
     try:
-        header: object = json.loads(content[8 : 8 + length])
+        header: object = json.loads(content[8 : 8 + length].decode())
     except (ValueError, RecursionError) as error:
         raise _corrupt(file, f"has a header that is not JSON: {error}") from error
-    if not isinstance(header, dict):
+    if not isinstance(header, dict) or content[8:9] != b"{":
         raise _corrupt(file, "has a header that is no object")
     entries: dict[str, TensorEntry] = {}
     covered = 0
     body = len(content) - 8 - length
     fields = {name: value for name, value in cast(dict[str, Any], header).items() if name != "__metadata__"}
+    metadata = cast(dict[str, Any], header).get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in cast(dict[str, Any], metadata).values()):
+        raise _corrupt(file, "has metadata that are no texts")
     try:
         for name, value in sorted(fields.items(), key=lambda field: field[1]["data_offsets"]):
             start, end = value["data_offsets"]
-            shape = tuple(int(size) for size in value["shape"])
-            dtype = str(value["dtype"])
+            shape, dtype = tuple(value["shape"]), str(value["dtype"])
+            if not all(type(number) is int for number in (start, end, *shape)):
+                raise _corrupt(file, f"tensor {name!r} has offsets or a shape that are no whole numbers")
             if dtype not in WIDTHS:
                 raise _corrupt(file, f"tensor {name!r} has type {dtype}, which is none of {', '.join(WIDTHS)}")
             if start != covered or end - start != math.prod(shape) * WIDTHS[dtype] or min(shape, default=0) < 0:

@@ -1,0 +1,76 @@
+"""The command line as a person uses it."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from peftrec.model import Adapter
+from peftrec.registry import Registry
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from peftrec.cli.main import main; main()", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(trained: Adapter, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    Registry(folder).publish("grocery", trained, alias="production")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["demo"], ["train"], ["evaluate"], ["recommend"], ["registry"], ["registry", "verify"]]
+)
+def test_help_teaches(words: list[str]):
+    done = run(*words, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+def test_registry_commands(folder: Path):
+    listed = json.loads(run("registry", "list", "--registry", str(folder), "--json").stdout)
+    assert [row["name"] for row in listed] == ["grocery"]
+    assert "production" in run("registry", "list", "--registry", str(folder)).stdout
+    assert "Trained on" in run("registry", "show", "grocery", "--registry", str(folder)).stdout
+    assert run("registry", "verify", "--registry", str(folder)).returncode == 0
+
+
+def test_a_changed_byte_is_found(folder: Path, tmp_path: Path):
+    import shutil
+
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    file = copy / "grocery" / "1" / "adapter_model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    done = run("registry", "verify", "--registry", str(copy))
+    assert done.returncode == 1
+    assert "adapter_model.safetensors" in done.stdout
+
+
+def test_listing_never_waits_for_torch(folder: Path):
+    code = (
+        "import sys; from typer.testing import CliRunner; from peftrec.cli.main import app; "
+        f"CliRunner().invoke(app, ['registry', 'list', '--registry', {str(folder)!r}]); "
+        "sys.exit('torch' in sys.modules or 'polars' in sys.modules)"
+    )
+    start = time.perf_counter()
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert time.perf_counter() - start < 30  # a hang, not a benchmark
+
+
+def test_errors_are_worded_and_without_a_traceback(folder: Path):
+    done = run("registry", "show", "grocry", "--registry", str(folder))
+    assert done.returncode == 1
+    assert "closest: grocery" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,137 @@
+"""Numbers as of a moment: known answers, and nothing from later."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from peftrec.data import Catalog, Dataset, Events
+from peftrec.data.features import EVENT_FEATURES, FEATURES, PAIR_FEATURES, history_tokens, pair_features, pairs_of
+from peftrec.data.histories import Histories, Ragged
+from peftrec.data.snapshot import ITEM_FEATURES, Snapshot, collaborative
+
+START = datetime(2024, 1, 1)
+MOMENT = pl.Series([START + timedelta(days=100)]).dt.epoch("s")[0] * 1.0
+
+
+def world(*lines: tuple[str, str, float, str]) -> Dataset:
+    """Purchases of (user, item, day, visit), over products a, b and c."""
+    frame = pl.DataFrame(
+        {
+            "user_id": [line[0] for line in lines],
+            "item_id": [line[1] for line in lines],
+            "timestamp": [START + timedelta(days=line[2]) for line in lines],
+            "session_id": [line[3] for line in lines],
+        }
+    )
+    catalog = Catalog.from_table({"item_id": list("abc"), "title": ["tea", "tea", "kettle"]})
+    return Dataset("world", catalog, Events.from_table(frame))
+
+
+def described(dataset: Dataset, user: int, items: list[int]) -> dict[str, np.ndarray]:
+    histories = Histories.of(dataset, np.array([user]), moment=MOMENT)
+    snapshot = Snapshot.at(dataset, MOMENT)
+    candidates = Ragged.join([np.array(items, np.int32)])
+    neighbours, together = collaborative(histories, snapshot)
+    at = (candidates.rows, candidates.values)
+    values = pair_features(
+        histories,
+        candidates,
+        snapshot,
+        pairs=pairs_of(histories, 3),
+        neighbours=neighbours[at],
+        together=together[at],
+    )
+    assert values.shape == (len(items), len(FEATURES))
+    assert np.isfinite(values).all()
+    return dict(zip(FEATURES, values.T, strict=True))
+
+
+def test_names_of_features_are_distinct():
+    assert len(set(FEATURES)) == len(FEATURES)
+    assert len(set(EVENT_FEATURES)) == len(EVENT_FEATURES)
+
+
+def test_known_answers():
+    shop = world(
+        ("u", "a", 80, "1"), ("u", "a", 80, "1"), ("u", "a", 90, "2"), ("u", "c", 95, "3"), ("v", "b", 99, "4")
+    )
+    found = described(shop, 0, [0, 1, 2])
+    assert np.expm1(found["times_bought"]) == pytest.approx([2, 0, 1], abs=1e-5)  # two lines of one visit count once
+    assert np.expm1(found["recency"][0]) == pytest.approx(10, rel=1e-4)
+    assert np.expm1(found["first_bought"][0]) == pytest.approx(20, rel=1e-4)
+    assert np.expm1(found["usual_gap"][0]) == pytest.approx(10, rel=1e-4)
+    assert np.expm1(found["visits_since"]) == pytest.approx([1, 400, 0], rel=1e-4)
+    assert np.expm1(found["decayed_28d"][0]) == pytest.approx(2 ** (-10 / 28) + 2 ** (-20 / 28), rel=1e-4)
+    assert found["never_bought"].tolist() == [0, 1, 0]
+    assert found["no_gap"].tolist() == [0, 1, 1]
+    assert found["share_of_visits"][0] == pytest.approx(2 / 3)
+    assert found["title_never"].tolist() == [0, 0, 0]  # b is tea as well, and u buys tea
+    assert np.expm1(found["title_times"]) == pytest.approx([0, 2, 0], abs=1e-5)  # the product itself is left out
+    assert np.expm1(found["buyers_4w"]) == pytest.approx([1, 1, 1], abs=1e-5)
+    assert np.expm1(found["visits"][0]) == pytest.approx(3, rel=1e-5)
+
+
+def test_nothing_after_the_moment_is_seen():
+    lines = [("u", "a", 50, "1"), ("u", "b", 60, "2"), ("v", "a", 70, "3"), ("v", "c", 90, "4"), ("u", "a", 99, "5")]
+    before = described(world(*lines), 0, [0, 1, 2])
+    later = [("u", "c", 100, "6"), ("v", "a", 101, "7"), ("w", "b", 130, "8"), ("u", "b", 140, "9")]
+    after = described(world(*lines, *later), 0, [0, 1, 2])
+    for name in FEATURES:
+        assert np.array_equal(before[name], after[name]), name
+
+
+def test_nothing_after_the_moment_is_seen_on_real_data(grocery: Dataset):
+    past, _ = grocery.split(at="2017-06-01")
+    moment = float(past.log.time[-1]) + 1
+    users = np.unique(past.log.user)
+    for whole, cut in ((grocery, past),):
+        assert np.array_equal(Snapshot.at(whole, moment).items, Snapshot.at(cut, moment).items)
+        assert np.array_equal(
+            Histories.of(whole, users, moment=moment).age, Histories.of(cut, users, moment=moment).age
+        )
+
+
+def test_empty_history_has_documented_values():
+    shop = world(("u", "a", 50, "1"))
+    histories = replace(Histories.of(shop, np.array([0]), moment=MOMENT - 60 * 86400))
+    assert len(histories.item) == 0
+    tokens = history_tokens(histories, pairs_of(histories, 3), 3, limit=8)
+    assert tokens.item.shape == (1, 1)
+    assert not tokens.mask.any()
+    assert tokens.weight.sum() == 0
+
+
+def test_history_keeps_what_weighs_most_and_orders_it_by_time():
+    shop = world(("u", "a", 10, "1"), ("u", "b", 98, "2"), ("u", "c", 97, "3"), ("u", "c", 99, "4"))
+    histories = Histories.of(shop, np.array([0]), moment=MOMENT)
+    tokens = history_tokens(histories, pairs_of(histories, 3), 3, limit=2)
+    assert tokens.item[0].tolist() == [1, 2]
+    assert tokens.weight.sum() == pytest.approx(1)
+    times = tokens.features[0, :, EVENT_FEATURES.index("times_bought")]
+    assert np.expm1(times) == pytest.approx([1, 2], abs=1e-5)
+
+
+def test_order_of_pair_features_is_that_of_their_names():
+    shop = world(("u", "a", 99, "1"))
+    values = pairs_of(Histories.of(shop, np.array([0]), moment=MOMENT), 3).values
+    assert values.shape == (1, len(PAIR_FEATURES))
+    assert values[0, PAIR_FEATURES.index("bought_4w")] == pytest.approx(np.log(2))
+
+
+def test_a_new_product_has_no_past():
+    shop = world(("u", "a", 99, "1"))
+    wider = Snapshot.at(shop, MOMENT).with_new(2)
+    assert wider.n_items == 5
+    assert wider.items[3:, ITEM_FEATURES.index("never_sold")].tolist() == [1, 1]
+    assert wider.buyers[3:].tolist() == [0, 0]
+
+
+def test_a_shopper_is_no_neighbour_of_itself():
+    shop = world(("u", "a", 90, "1"), ("u", "b", 95, "2"), ("v", "c", 99, "3"))
+    histories = Histories.of(shop, np.array([0]), moment=MOMENT)
+    neighbours, together = collaborative(histories, Snapshot.at(shop, MOMENT))
+    assert neighbours.sum() == 0  # nobody else is like u
+    assert together[0, 2] == 0

@@ -1,0 +1,53 @@
+"""The one candidate generator."""
+
+import numpy as np
+
+from peftrec.data import Dataset
+from peftrec.data.features import FEATURES
+from peftrec.data.histories import Histories
+from peftrec.data.snapshot import Snapshot
+from peftrec.model.candidates import CandidateConfig, generate
+
+CONFIG = CandidateConfig(history=50, popular=20, neighbours=10, together=10, nearest=5)
+
+
+def made(grocery: Dataset, **settings: object):
+    moment = float(grocery.log.time[-1]) + 1
+    users = np.unique(grocery.log.user)
+    histories = Histories.of(grocery, users, moment=moment)
+    return histories, Snapshot.at(grocery, moment), users
+
+
+def test_every_source_contributes_and_nothing_twice(grocery: Dataset):
+    histories, snapshot, users = made(grocery)
+    near = np.zeros((len(users), snapshot.n_items), np.float32)
+    near[:, -3:] = 1  # three products that no other source would name first
+    found = generate(histories, snapshot, CONFIG, nearest=lambda rows: near[rows])
+    for row in range(len(users)):
+        items = found.items[row]
+        assert len(np.unique(items)) == len(items)
+        assert set(snapshot.popular[:20]) <= set(items)
+        own = np.unique(histories.item[histories.offsets[row] : histories.offsets[row + 1]])
+        assert len(np.intersect1d(items, own)) >= min(50, len(own))
+        assert {snapshot.n_items - 3, snapshot.n_items - 2, snapshot.n_items - 1} <= set(items) | set(own)
+    assert found.features.shape == (len(found.items.values), len(FEATURES))
+
+
+def test_one_shopper_alone_gets_the_same_as_in_a_crowd(grocery: Dataset):
+    histories, snapshot, _ = made(grocery)
+    whole = generate(histories, snapshot, CONFIG)
+    alone = generate(histories.take(np.array([7])), snapshot, CONFIG)
+    assert np.array_equal(whole.items[7], alone.items[0])
+    span = slice(whole.items.offsets[7], whole.items.offsets[8])
+    np.testing.assert_allclose(whole.features[span], alone.features, atol=1e-5)
+
+
+def test_sampling_keeps_the_natural_share(grocery: Dataset):
+    histories, snapshot, _ = made(grocery)
+    whole = generate(histories, snapshot, CONFIG)
+    sample = whole.sample(30, np.random.default_rng(0))
+    assert np.diff(sample.items.offsets).max() == 30
+    never = FEATURES.index("never_bought")
+    assert abs(whole.features[:, never].mean() - sample.features[:, never].mean()) < 0.15
+    for row in range(len(sample.items)):
+        assert np.isin(sample.items[row], whole.items[row]).all()

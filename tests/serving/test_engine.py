@@ -1,0 +1,197 @@
+"""The engine on real weights: mixed batches, int8, swaps, new products and shoppers, bad requests."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from peftrec.backbone import Backbone
+from peftrec.data import Dataset
+from peftrec.errors import (
+    AdapterNotFoundError,
+    ConfigError,
+    IncompatibleAdapterError,
+    RequestError,
+    UnknownItemError,
+    UnknownUserError,
+)
+from peftrec.model import Adapter
+from peftrec.registry import Registry
+from peftrec.serving import Engine
+from peftrec.serving.requests import Request
+
+CUT = "2017-11-27T05:00"
+
+
+@pytest.fixture(scope="module")
+def registry(trained: Adapter, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    registry = Registry(tmp_path_factory.mktemp("registry"))
+    registry.publish("grocery", trained, alias="production")
+    other = {name: value * (0.5 if name == "features_logit" else 1) for name, value in trained.extras.items()}
+    registry.publish("other", _with(trained, other), alias="production")
+    return registry
+
+
+def _with(adapter: Adapter, extras: dict) -> Adapter:
+    from dataclasses import replace
+
+    return replace(adapter, extras=extras)
+
+
+def _engine(
+    backbone: Backbone, registry: Registry, grocery: Dataset, precision: str = "int8", **settings: object
+) -> Engine:
+    engine = Engine(backbone, registry, precision=precision, **settings)  # pyright: ignore
+    past, _ = grocery.split(at=CUT)
+    engine.attach(past, adapter="grocery")
+    engine.attach(past, adapter="other")
+    return engine
+
+
+@pytest.fixture(scope="module")
+def engine(backbone: Backbone, registry: Registry, grocery: Dataset) -> Engine:
+    return _engine(backbone, registry, grocery)
+
+
+def test_recommends_with_probabilities_best_first(engine: Engine, grocery: Dataset):
+    found = engine.recommend("grocery", user=grocery.users[0], k=10)
+    chances = [entry.probability for entry in found]
+    assert len(found) == 10
+    assert chances == sorted(chances, reverse=True)
+    assert all(0 < chance < 1 for chance in chances)
+    assert all(entry.item_id in set(grocery.catalog.ids) for entry in found)
+
+
+def test_excluding_what_was_bought(engine: Engine, grocery: Dataset):
+    past, _ = grocery.split(at=CUT)
+    bought = set(past.events.frame.filter(past.events.frame["user_id"] == grocery.users[0])["item_id"])
+    found = engine.recommend("grocery", user=grocery.users[0], k=10, exclude_bought=True)
+    assert not bought & {entry.item_id for entry in found}
+
+
+def test_a_mixed_batch_equals_each_request_alone(engine: Engine, grocery: Dataset):
+    requests = [Request(adapter=name, user=user, k=5) for user in grocery.users[:4] for name in ("grocery", "other")]
+    together = engine.recommend_batch(requests)
+    for request, answer in zip(requests, together, strict=True):
+        alone = engine.recommend_batch([request])[0]
+        assert [entry.item_id for entry in alone] == [entry.item_id for entry in answer]
+        np.testing.assert_allclose([e.probability for e in alone], [e.probability for e in answer], atol=2e-3)
+    assert together[0] != together[1]  # two adapters, two answers
+
+
+def test_fp32_engine_equals_the_trained_model(
+    backbone: Backbone, registry: Registry, grocery: Dataset, trained: Adapter
+):
+    past, _ = grocery.split(at=CUT)
+    users = np.unique(past.log.user)[:20]
+    served = _engine(backbone, registry, grocery, "fp32").recommender("grocery").score_catalog(past, users)
+    model = trained.recommender(precision="fp32").score_catalog(past, users)
+    assert np.array_equal(np.isfinite(served), np.isfinite(model))
+    np.testing.assert_allclose(served[np.isfinite(served)], model[np.isfinite(model)], atol=1e-3)
+
+
+def test_int8_stays_close_to_fp32(backbone: Backbone, registry: Registry, grocery: Dataset):
+    past, _ = grocery.split(at=CUT)
+    users = np.unique(past.log.user)[:60]
+    tops = []
+    for precision in ("fp32", "int8"):
+        scores = _engine(backbone, registry, grocery, precision).recommender("grocery").score_catalog(past, users)
+        tops.append(np.argsort(-scores, axis=1, kind="stable")[:, :10])
+    overlap = np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(*tops, strict=True)])
+    assert overlap >= 0.95
+
+
+def test_a_published_version_takes_over_between_two_requests(
+    backbone: Backbone, registry: Registry, grocery: Dataset, trained: Adapter
+):
+    engine = _engine(backbone, registry, grocery)
+    user = grocery.users[0]
+    before = engine.recommend("grocery", user=user, k=3)
+    shifted = {name: value - (2 if name == "features_logit_bias" else 0) for name, value in trained.extras.items()}
+    version = registry.publish("grocery", _with(trained, shifted), alias="production")
+    try:
+        after = engine.recommend("grocery", user=user, k=3)
+        assert after[0].probability < before[0].probability
+        assert engine.recommend("grocery@1", user=user, k=3) == before
+    finally:
+        registry.set_alias("grocery", "production", "1")
+    assert version.version == "2"
+
+
+def test_new_shoppers_and_new_products(engine: Engine, grocery: Dataset):
+    ids = grocery.catalog.ids.to_list()
+    assert len(engine.recommend("grocery", history=ids[:3], k=4)) == 4
+    assert len(engine.recommend("grocery", profile={"age": "65+", "income": "35-49K"}, k=4)) == 4
+    assert len(engine.recommend("grocery", history=[], k=4)) == 4
+    with_text = engine.recommend("grocery", history=[ids[0], {"title": "copper kettle 🫖 水壶"}], k=4)
+    assert all(entry.item_id in set(ids) for entry in with_text)
+    chances = engine.score("grocery", [ids[0], {"title": "organic milk"}, {"title": ""}, {"title": "茶 " * 50_000}])
+    assert len(chances) == 4
+    assert all(0 <= chance <= 1 for chance in chances)
+
+
+def test_similar_products_share_meaning(engine: Engine, grocery: Dataset):
+    titles = dict(zip(grocery.catalog.ids, grocery.catalog.frame["title"], strict=True))
+    item = next(key for key, title in titles.items() if title == "FLUID MILK WHITE ONLY")
+    found = engine.similar("grocery", item, k=5)
+    assert item not in [key for key, _ in found]
+    assert sum("MILK" in titles[key] for key, _ in found) >= 4
+    assert any("MILK" in titles[key] for key, _ in engine.similar("grocery", {"title": "whole milk"}, k=10))
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "says"),
+    [
+        (lambda e: e.recommend("nobody"), AdapterNotFoundError, "no adapter 'nobody'"),
+        (lambda e: e.recommend("grocery@9"), AdapterNotFoundError, "9"),
+        (lambda e: e.recommend("grocery", user="nobody"), UnknownUserError, "unknown shopper 'nobody'"),
+        (lambda e: e.recommend("grocery", history=["no such id"]), UnknownItemError, "no such id"),
+        (lambda e: e.recommend("grocery", k=0), RequestError, "at least 1"),
+        (lambda e: e.recommend("grocery", k=10**6), RequestError, "3,000"),
+        (lambda e: e.recommend("grocery", history="milk"), RequestError, "a list of products"),
+        (lambda e: e.recommend("grocery", user="1", history=[]), RequestError, "both user and history"),
+        (lambda e: e.score("grocery", []), RequestError, "at least one product"),
+        (
+            lambda e: e.score("grocery", [{"title": "x"}], history=[{"title": "y", "days_ago": -1}]),
+            RequestError,
+            "days_ago",
+        ),
+    ],
+)
+def test_bad_requests_get_a_typed_error_and_change_nothing(engine: Engine, grocery: Dataset, ask, error, says: str):
+    before = engine.recommend("grocery", user=grocery.users[0], k=5)
+    with pytest.raises(error, match=says):
+        ask(engine)
+    assert engine.recommend("grocery", user=grocery.users[0], k=5) == before
+
+
+def test_no_platform_attached(backbone: Backbone, registry: Registry):
+    with pytest.raises(RequestError, match="no platform is attached"):
+        Engine(backbone, registry).recommend("grocery")
+
+
+def test_another_backbone_is_refused_with_every_mismatch(tiny_backbone: Backbone, registry: Registry, grocery: Dataset):
+    engine = Engine(tiny_backbone, registry)
+    engine.attach(grocery, adapter="grocery")
+    with pytest.raises(IncompatibleAdapterError) as caught:
+        engine.recommend("grocery")
+    assert "backbone" in str(caught.value)
+    assert "tokenizer" in str(caught.value)
+    assert "layers" in str(caught.value)
+
+
+def test_memory_budget_evicts_by_bytes(backbone: Backbone, registry: Registry, grocery: Dataset):
+    size = _engine(backbone, registry, grocery).slots.get("grocery@1").size
+    engine = _engine(backbone, registry, grocery, memory=int(1.5 * size))
+    for name in ("grocery", "other", "grocery"):
+        engine.recommend(name, user=grocery.users[0], k=1)
+    assert engine.slots.evictions == 2
+    assert engine.slots.size <= 1.5 * size
+    with pytest.raises(RequestError, match="bytes"):
+        _engine(backbone, registry, grocery, memory=1000).recommend("grocery", user=grocery.users[0])
+
+
+@pytest.mark.parametrize("memory", ["much", "0", "-1MB", ""])
+def test_amounts_of_memory_that_are_none(memory: str, backbone: Backbone, tmp_path: Path):
+    with pytest.raises(ConfigError, match="512MB"):
+        Engine(backbone, tmp_path, memory=memory)
