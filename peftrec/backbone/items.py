@@ -2,7 +2,7 @@
 
 ``vectors(texts)`` encodes what the table lacks, adds it as new segments and never rewrites what is there. The folder's
 name comes from everything that decides a vector: weights, tokenizer, precision and the number of words read. Vectors
-are kept in int8 with one step per row (a quarter of float32; the cosine to the exact vector is above 0.9999), so 10
+are kept in int8 with one step per row (a quarter of float32; the cosine to the exact vector is above 0.9998), so 10
 million products of 384 floats take 4.0 GB.
 """
 

@@ -1,98 +1,99 @@
-"""Intervals by resampling shoppers (Efron 1979): percentile bootstrap, paired where two systems are compared.
-
-A resample draws as many shoppers as there are, with replacement. The same seed draws the same shoppers, so two systems
-measured on the same shoppers are compared resample by resample and what they have in common cancels.
-"""
+"""Intervals by resampling shoppers: what might have come out with other shoppers of the same shop."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peftrec.errors import InvalidValueError, NotEnoughDataError
+from peftrec.errors import InvalidValueError
 
-RESAMPLES = 2000
-_CELLS = 8_000_000  # counts held at a time: 32 MB
-
-Floats = NDArray[np.float64]
+SAMPLES = 2000
+LEVEL = 0.95
+_CELLS = 4_000_000  # of the resampling matrix in memory at once: 32 MB
 
 
 class Interval(NamedTuple):
-    """A value and its 95 % interval."""
+    """A number with its 95 % interval."""
 
     value: float
     low: float
     high: float
 
+    def __format__(self, spec: str) -> str:
+        """The number and its interval, each by the format ``spec``: ``0.453 [0.441, 0.466]``."""
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
-def resampled_means(values: NDArray[np.floating], *, n: int = RESAMPLES, seed: int = 0) -> Floats:
-    """(n, C) column means of `values` (users, C) in n resamples of its rows."""
+
+def resampled_sums(values: NDArray[np.floating], *, n: int = SAMPLES, seed: int = 0) -> NDArray[np.float64]:
+    """Sums over U shoppers drawn with replacement, n times.
+
+    The draws depend on U, n and the seed alone, so that results for the same shoppers are paired.
+
+    Args:
+        values: (U, K), K numbers of each shopper.
+        n: Resamples.
+        seed: Of the draws.
+
+    Returns:
+        (n, K).
+    """
     users = len(values)
     rng = np.random.default_rng(seed)
-    matrix = np.ascontiguousarray(values, dtype=np.float64)
-    means = np.empty((n, values.shape[1]))
-    step = max(1, _CELLS // users)
+    step = max(1, min(n, _CELLS // users))
+    values = np.asarray(values, np.float64)
+    parts: list[NDArray[np.float64]] = []
     for start in range(0, n, step):
-        drawn = [np.bincount(rng.integers(users, size=users), minlength=users) for _ in range(min(step, n - start))]
-        means[start : start + len(drawn)] = np.stack(drawn).astype(np.float64) @ matrix / users
-    return means
+        rows = min(step, n - start)
+        drawn = rng.integers(users, size=(rows, users))
+        drawn += np.arange(rows)[:, None] * users
+        # How often each shopper was drawn: a matrix product then sums all columns at once.
+        counts = np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users)
+        parts.append(counts.astype(np.float64) @ values)
+    return np.concatenate(parts)
 
 
-def percentiles(values: Floats, *, level: float = 0.95) -> tuple[float, float]:
-    """The middle `level` of the resampled values, NaN-free."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def percentile_interval(value: float, resampled: NDArray[np.floating]) -> Interval:
+    """The value with the middle 95 % of its resamples."""
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(value), float(low), float(high))
 
 
-def bootstrap_mean(values: NDArray[np.floating], *, n: int = RESAMPLES, seed: int = 0, level: float = 0.95) -> Interval:
-    """The mean over shoppers and its interval.
-
-    Args:
-        values: (users,) one number per shopper.
-
-    Raises:
-        NotEnoughDataError: no shopper.
-        InvalidValueError: not a vector of finite numbers.
-    """
-    _check(values)
-    return Interval(float(values.mean()), *percentiles(resampled_means(values[:, None], n=n, seed=seed)[:, 0], level=level))
-
-
-def paired_bootstrap(
-    a: NDArray[np.floating], b: NDArray[np.floating], *, n: int = RESAMPLES, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """The mean of `a - b` over shoppers and its interval; zero outside the interval is a difference worth the name.
-
-    Args:
-        a: (users,) one number per shopper under the first system.
-        b: (users,) the same shoppers, in the same order, under the second.
+def bootstrap_mean(values: NDArray[np.floating], *, n: int = SAMPLES, seed: int = 0) -> Interval:
+    """Mean of one number per shopper with its 95 % percentile interval (Efron, 1979).
 
     Raises:
-        NotEnoughDataError: no shopper.
-        InvalidValueError: different shapes, or a value that is not finite.
-
-    >>> a = np.array([0.9, 0.1, 0.5, 0.3])
-    >>> paired_bootstrap(a + 0.1, a)  # always better by the same amount: nothing is left to chance
-    Interval(value=0.1, low=0.1, high=0.1)
+        InvalidValueError: There are no values, or one is not finite.
     """
-    _check(a)
-    _check(b)
-    if a.shape != b.shape:
-        raise InvalidValueError(
-            f"paired vectors of lengths {len(a)} and {len(b)}",
-            expected="one value per shopper under each system, the same shoppers in the same order",
-            remedy="compare the two systems through one Evaluation",
-        )
-    difference = a.astype(np.float64) - b
-    return bootstrap_mean(difference, n=n, seed=seed, level=level)
+    values = _checked(values)
+    return percentile_interval(values.mean(), resampled_sums(values[:, None], n=n, seed=seed)[:, 0] / len(values))
 
 
-def _check(values: NDArray[np.floating]) -> None:
-    if values.ndim != 1 or not np.isfinite(values).all():
+def paired_bootstrap(a: NDArray[np.floating], b: NDArray[np.floating], *, n: int = SAMPLES, seed: int = 0) -> Interval:
+    """Mean of ``a - b`` with its 95 % interval; the two hold one number of each of the same shoppers.
+
+    Pairing removes what makes a shopper easy or hard for both, so small differences can be told from none.
+
+    Returns:
+        (difference, low, high).
+
+    Raises:
+        InvalidValueError: Lengths differ, there are no values, or one is not finite.
+    """
+    if len(a) != len(b):
         raise InvalidValueError(
-            f"values of shape {values.shape} with {int((~np.isfinite(values)).sum())} that are not finite",
-            expected="one finite number per shopper",
-            remedy="drop the shoppers on which the metric is not defined first",
+            f"{len(a)} values are to be compared with {len(b)}",
+            expected="one value of each shopper on both sides, in the same order",
+            remedy="compare systems on the same task and slice",
         )
-    if not len(values):
-        raise NotEnoughDataError("no shopper to resample", expected="at least one", remedy="widen the evaluation window")
+    return bootstrap_mean(_checked(a) - _checked(b), n=n, seed=seed)
+
+
+def _checked(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+        raise InvalidValueError(
+            f"cannot take the mean of {values.shape} values, {np.count_nonzero(~np.isfinite(values))} of them not finite",
+            expected="one finite number for each of at least one shopper",
+            remedy="leave out shoppers for whom the metric is not defined",
+        )
+    return values

@@ -1,130 +1,245 @@
-"""Ranking metrics: one number per shopper, averaged later.
+"""Metrics, each computed per shopper and then averaged, so that every shopper weighs the same.
 
-Every metric is a function of the ranks that the relevant products reach in the full catalogue, so a catalogue is
-sorted once per shopper whatever the number of metrics. A rank starts at 1 and is `inf` where the score is -inf.
-
-Ties. A product that was not bought and has the same score as one that was goes first: a system that scores everything
-alike earns the worst ranking its scores allow, never a lucky one. A printed list (:func:`top_k`) breaks ties by the lower
-item index and does not know the truth.
+Ranking metrics read the ranks of the products a shopper bought within a ranking of the whole catalogue; nothing is sampled.
+Pool metrics read scores and labels of the same few hundred products for every system.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
-from peftrec.evaluation.ragged import Ragged
+from peftrec.errors import InvalidValueError
 
-Floats = NDArray[np.float64]
+CALIBRATION_BINS = 20
+"""Bins of the calibration error. They hold equally many predictions: most products are unlikely to be bought, so bins of
+equal width would put nearly all predictions into the first one."""
+
+_EPS = 1e-7  # a certain prediction that fails must not cost infinity
 
 
-def relevant_ranks(scores: NDArray[np.floating], relevant: Ragged) -> Floats:
-    """The rank of every relevant product among all columns of its row.
+def descending_ranks(scores: NDArray[np.floating]) -> NDArray[np.int32]:
+    """Ranks of all products for each shopper, 1 being the best.
+
+    Of equal scores the lower index comes first, whatever was bought. A score of minus infinity is *not ranked*.
 
     Args:
-        scores: (B, n_items), higher is better, -inf is no candidate.
-        relevant: B rows of distinct item indices.
+        scores: (B, n_items) without NaN.
 
     Returns:
-        (relevant.values,) ranks from 1; `inf` where the score is -inf.
+        (B, n_items) ranks, 0 where not ranked.
 
-    Item 0 scores best; items 1 and 2 tie, and only 2 was bought; item 3 is no candidate:
-
-    >>> scores = np.array([[0.9, 0.5, 0.5, -np.inf]])
-    >>> relevant_ranks(scores, Ragged.from_lists([[0, 2, 3]])).tolist()
-    [1.0, 3.0, inf]
+    Examples:
+        >>> descending_ranks(np.array([[0.5, 2.0, 0.5, -np.inf]])).tolist()
+        [[2, 1, 3, 0]]
     """
-    ordered = np.sort(scores, axis=1)
-    own = scores[relevant.rows, relevant.values]
-    below, not_above = np.empty(len(own), np.int64), np.empty(len(own), np.int64)
-    for row in range(len(relevant)):
-        part = slice(relevant.offsets[row], relevant.offsets[row + 1])
-        below[part] = np.searchsorted(ordered[row], own[part], side="left")
-        not_above[part] = np.searchsorted(ordered[row], own[part], side="right")
-    above, tied = scores.shape[1] - not_above, not_above - below
-    place, tied_relevant = _places_among_ties(own, relevant.rows)
-    ranks = (above + tied - tied_relevant + place).astype(np.float64)
-    ranks[np.isneginf(own)] = np.inf
+    single = np.asarray(scores, np.float32) + np.float32(0)  # -0.0 becomes 0.0, which it ties with
+    bits = single.view(np.int32)
+    # The bits of a float rise with its value once those of negative ones are mirrored. Score and index then fit into one
+    # integer, and one plain sort ranks and breaks ties.
+    rising = np.where(bits < 0, bits ^ np.int32(0x7FFF_FFFF), bits)
+    keys = (~rising).astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(scores.shape[1], dtype=np.int64)
+    keys.sort(axis=1)
+    keys &= 0xFFFF_FFFF
+    ranks = np.empty(scores.shape, np.int32)
+    np.put_along_axis(ranks, keys, np.arange(1, scores.shape[1] + 1, dtype=np.int32)[None], axis=1)
+    ranks[np.isneginf(single)] = 0
     return ranks
 
 
-def _places_among_ties(own: NDArray[np.floating], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Position from 1 inside each group of relevant products of equal score, and the size of the group."""
-    if not len(own):
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    order = np.lexsort((-own, rows))
-    starts_group = np.ones(len(own), bool)
-    starts_group[1:] = (rows[order][1:] != rows[order][:-1]) | (own[order][1:] != own[order][:-1])
-    starts = np.flatnonzero(starts_group)
-    sizes = np.diff(np.append(starts, len(own)))
-    place, size = np.empty(len(own), np.int64), np.empty(len(own), np.int64)
-    place[order] = np.arange(len(own)) - np.repeat(starts, sizes) + 1
-    size[order] = np.repeat(sizes, sizes)
-    return place, size
+@dataclass(frozen=True)
+class Places:
+    """Where the products that B shoppers bought stand in their rankings.
 
-
-def top_k(scores: NDArray[np.floating], *, k: int) -> NDArray[np.int64]:
-    """(B, k) best items of each row, ties by the lower item index; -1 where no candidate is left.
-
-    >>> top_k(np.array([[0.5, 0.9, 0.5, -np.inf]]), k=4).tolist()
-    [[1, 0, 2, -1]]
+    Attributes:
+        row: (T,) shopper of each bought product; every shopper occurs.
+        rank: (T,) float64, 1 for the best, infinity for not ranked.
+        counts: (B,) products bought by each shopper, at least 1.
     """
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return np.where(np.isneginf(np.take_along_axis(scores, order, axis=1)), -1, order)
+
+    row: NDArray[np.int64]
+    rank: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, row: NDArray[np.integer], rank: NDArray[np.integer]) -> "Places":
+        """From ranks as :func:`descending_ranks` gives them, 0 meaning not ranked."""
+        known = np.where(rank > 0, rank.astype(np.float64), np.inf)
+        return cls(row.astype(np.int64), known, np.bincount(row))
+
+    def total(self, gains: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(B,) sums of one number per bought product."""
+        return np.bincount(self.row, weights=gains, minlength=len(self.counts))
 
 
-def ndcg(ranks: Floats, relevant: Ragged, *, k: int = 10) -> Floats:
-    """(B,) normalised discounted cumulative gain with binary gains (Järvelin and Kekäläinen 2002).
+def ndcg(places: Places, k: int) -> NDArray[np.float64]:
+    """(B,) normalised discounted cumulative gain: Σ 1 / log2(rank + 1) over bought products within k, by its best value.
 
-        NDCG@k = sum over relevant of [rank <= k] / log2(rank + 1)  /  sum for r = 1 … min(k, n relevant) of 1 / log2(r + 1)
+    Gains are binary. The best value puts min(k, products bought) on top (Järvelin and Kekäläinen, 2002).
 
-    Two relevant products at ranks 1 and 3, of which two could have been first and second:
-
-    >>> ndcg(np.array([1.0, 3.0]), Ragged.from_lists([[4, 8]])).round(4).tolist()
-    [0.9197]
+    Examples:
+        >>> places = Places.of(np.array([0, 0]), np.array([1, 3]))  # bought two, ranked first and third
+        >>> ndcg(places, 10).round(3).tolist()
+        [0.92]
     """
-    gains = np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
-    ideal = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(1, k + 1) + 1.0))])
-    return _per_row(gains, relevant) / ideal[np.minimum(relevant.lengths, k)]
+    gains = places.total(np.where(places.rank <= k, 1 / np.log2(places.rank + 1), 0))
+    best = np.cumsum(1 / np.log2(np.arange(2, k + 2)))
+    return gains / best[np.minimum(places.counts, k) - 1]
 
 
-def hit_rate(ranks: Floats, relevant: Ragged, *, k: int = 10) -> Floats:
-    """(B,) 1 where at least one relevant product is among the first k, else 0.
-
-    >>> hit_rate(np.array([11.0, 3.0, 11.0]), Ragged.from_lists([[4, 8], [5]])).tolist()
-    [1.0, 0.0]
-    """
-    return (_per_row(ranks <= k, relevant) > 0).astype(np.float64)
+def hit_rate(places: Places, k: int) -> NDArray[np.float64]:
+    """(B,) 1 where at least one bought product is within the first k."""
+    return (places.total(places.rank <= k) > 0).astype(np.float64)
 
 
-def recall(ranks: Floats, relevant: Ragged, *, k: int = 20) -> Floats:
-    """(B,) share of all relevant products that are among the first k.
-
-    >>> recall(np.array([1.0, 21.0, 3.0, np.inf]), Ragged.from_lists([[1, 2, 3, 4]])).tolist()
-    [0.5]
-    """
-    return _per_row(ranks <= k, relevant) / relevant.lengths
+def recall(places: Places, k: int) -> NDArray[np.float64]:
+    """(B,) share of the bought products that are within the first k."""
+    return places.total(places.rank <= k) / places.counts
 
 
-def reciprocal_rank(ranks: Floats, relevant: Ragged) -> Floats:
-    """(B,) one over the best rank of a relevant product in the full ranking; 0 where none is ranked.
-
-    >>> reciprocal_rank(np.array([4.0, 2.0, np.inf]), Ragged.from_lists([[1, 2], [3]])).tolist()
-    [0.5, 0.0]
-    """
-    best = np.zeros(len(relevant))
-    np.maximum.at(best, relevant.rows, 1.0 / ranks)
-    return best
+def reciprocal_rank(places: Places) -> NDArray[np.float64]:
+    """(B,) one by the rank of the best placed bought product, over the full ranking; 0 if none is ranked."""
+    best = np.full(len(places.counts), np.inf)
+    np.minimum.at(best, places.row, places.rank)
+    return 1 / best
 
 
-def _per_row(values: NDArray[np.generic], relevant: Ragged) -> Floats:
-    return np.bincount(relevant.rows, weights=values, minlength=len(relevant))
-
-
-RANKING: Mapping[str, Callable[[Floats, Ragged], Floats]] = {
-    "ndcg@10": ndcg,
-    "hit_rate@10": hit_rate,
-    "recall@20": recall,
+RANKING: dict[str, Callable[[Places], NDArray[np.float64]]] = {
+    "ndcg@10": lambda places: ndcg(places, 10),
+    "hit_rate@10": lambda places: hit_rate(places, 10),
+    "recall@20": lambda places: recall(places, 20),
     "mrr": reciprocal_rank,
 }
-"""What every system is measured by on every slice. Every row must have at least one relevant product."""
+"""The ranking metrics of the protocol."""
+
+POOL = ("auc", "log_loss", "ece")
+"""Those of a pool of given products; the last two for systems that predict probabilities."""
+
+METRICS = (*RANKING, *POOL)
+LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
+UNITS = {metric: "nats" if metric == "log_loss" else "0..1" for metric in METRICS}
+
+
+def user_auc(
+    scores: NDArray[np.floating], labels: NDArray[np.bool_], mask: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """(B,) area under the ROC curve within each row: the chance that a bought product scores above another, ties half.
+
+    Equals ``sklearn.metrics.roc_auc_score`` of each row, all rows at once.
+
+    Args:
+        scores: (B, P).
+        labels: (B, P) bought or not.
+        mask: (B, P) False where a row has no product; all have if not given.
+
+    Returns:
+        NaN for rows with one class only.
+    """
+    mask = np.ones(labels.shape, bool) if mask is None else mask
+    values = np.where(mask, np.maximum(np.asarray(scores, np.float64), -1e300), -np.inf)
+    positive = (labels & mask).sum(axis=1)
+    padded = (~mask).sum(axis=1)
+    negative = labels.shape[1] - padded - positive
+    ranks = rankdata(values, axis=1) - padded[:, None]  # what is masked ranks lowest
+    above = np.where(labels & mask, ranks, 0).sum(axis=1) - positive * (positive + 1) / 2
+    both = (positive > 0) & (negative > 0)
+    return np.where(both, above / np.maximum(positive * negative, 1), np.nan)
+
+
+def user_log_loss(
+    probabilities: NDArray[np.floating], labels: NDArray[np.bool_], mask: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """(B,) mean of −log p of what happened, in nats; NaN for rows without products.
+
+    Args:
+        probabilities: (B, P) in 0..1; values within 1e-7 of 0 or 1 count as that far away.
+        labels: (B, P) bought or not.
+        mask: (B, P) False where a row has no product; all have if not given.
+    """
+    mask = np.ones(labels.shape, bool) if mask is None else mask
+    p = np.clip(np.asarray(probabilities, np.float64), _EPS, 1 - _EPS)
+    losses = np.where(mask, -np.log(np.where(labels, p, 1 - p)), 0).sum(axis=1)
+    counts = mask.sum(axis=1)
+    return np.where(counts > 0, losses / np.maximum(counts, 1), np.nan)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Predictions and outcomes summed by shopper and bin: what calibration error and its interval are made of.
+
+    Attributes:
+        count: (B, bins) predictions.
+        predicted: (B, bins) sum of predicted probabilities.
+        observed: (B, bins) purchases.
+    """
+
+    count: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    observed: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        probabilities: NDArray[np.floating],
+        labels: NDArray[np.bool_],
+        mask: NDArray[np.bool_] | None = None,
+        *,
+        bins: int = CALIBRATION_BINS,
+    ) -> "Calibration":
+        """Sorts the predictions of B shoppers, (B, P) each, into bins of equally many; equal predictions share a bin."""
+        mask = np.ones(labels.shape, bool) if mask is None else mask
+        row = np.repeat(np.arange(len(labels)), mask.sum(axis=1))
+        p, y = np.asarray(probabilities, np.float64)[mask], labels[mask]
+        edges = np.quantile(p, np.arange(1, bins) / bins, method="lower") if len(p) else np.zeros(bins - 1)
+        cell = row * bins + np.searchsorted(edges, p, side="left")
+
+        def summed(weights: NDArray[np.floating] | None) -> NDArray[np.float64]:
+            counts = np.bincount(cell, weights=weights, minlength=len(labels) * bins)
+            return counts.astype(np.float64).reshape(len(labels), bins)
+
+        return cls(summed(None), summed(p), summed(y.astype(np.float64)))
+
+    def error(self) -> float:
+        """Expected calibration error: mean over predictions of |mean prediction − share bought| of their bin."""
+        total = self.count.sum()
+        return float(np.abs((self.predicted - self.observed).sum(axis=0)).sum() / total) if total else float("nan")
+
+    def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """For a reliability plot: mean prediction, share bought and number of predictions of each bin that is not empty."""
+        count = self.count.sum(axis=0)
+        used = count > 0
+        predicted, observed = self.predicted.sum(axis=0)[used], self.observed.sum(axis=0)[used]
+        return predicted / count[used], observed / count[used], count[used].astype(np.int64)
+
+
+def check_scores(
+    scores: NDArray[np.floating], shape: tuple[int, int], system: str, *, probabilities: bool = False
+) -> NDArray[np.float32]:
+    """Returns what a system answered, after a look at it.
+
+    Raises:
+        InvalidValueError: The shape is wrong, a score is NaN or plus infinity, or a probability is outside 0..1.
+    """
+    scores = np.asarray(scores)
+    if scores.shape != shape:
+        raise InvalidValueError(
+            f"'{system}' returned scores of shape {scores.shape}",
+            expected=f"one row per shopper and one column per product, {shape}",
+            remedy="see peftrec.evaluation.Recommender for what each method returns",
+        )
+    bad = np.isnan(scores) | np.isposinf(scores)
+    if probabilities:
+        bad |= ~((scores >= 0) & (scores <= 1))
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise InvalidValueError(
+            f"'{system}' scored {bad.sum():,} products with NaN, infinity or no probability, the first with"
+            f" {scores[row, column]}",
+            expected="probabilities in 0..1" if probabilities else "finite scores, or minus infinity for no candidate",
+            remedy="mend the system, or set its `probabilistic` to False if it gives no probabilities",
+        )
+    return scores.astype(np.float32, copy=False)

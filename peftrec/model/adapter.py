@@ -104,7 +104,8 @@ class Adapter:
         ).to_dict()
         config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
         config["base_model_name_or_path"] = self.backbone.name
-        config[SETTINGS_KEY] = {
+        # peft warns of fields that it does not know, so ours travel in the header of our own file.
+        settings = {
             "tuner": self.config.describe(),
             "candidates": asdict(self.candidates),
             "history": self.history,
@@ -114,7 +115,7 @@ class Adapter:
         return {
             CONFIG_FILE: json.dumps(config, indent=1, sort_keys=True, default=str).encode(),
             TUNER_FILE: save_tensors(dict(self.low_rank.to_peft(self.config.scale)), {"format": "pt"}),
-            DECODER_FILE: save_tensors(extras, {"format": "pt"}),
+            DECODER_FILE: save_tensors(extras, {"format": "pt", SETTINGS_KEY: json.dumps(settings)}),
         }
 
     def describe(self) -> dict[str, object]:
@@ -140,7 +141,7 @@ class Adapter:
             CorruptAdapterError: A file is malformed.
             IncompatibleAdapterError: A tensor is missing, surplus or of another shape; all of them are named.
         """
-        settings = _settings(folder.read(CONFIG_FILE))
+        settings = _settings(folder.read(DECODER_FILE))
         config, candidates, history = settings
         tuner, extras = load_tensors(folder.read(TUNER_FILE)), load_tensors(folder.read(DECODER_FILE))
         _check_shapes({**tuner, **extras}, expected_shapes(backbone, config))
@@ -182,14 +183,16 @@ def _stored(name: str, value: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _settings(content: bytes) -> tuple[LoRAConfig, CandidateConfig, int]:
+    """Reads the settings from the header of the decoder's file: eight bytes of length, then JSON."""
     try:
-        settings = json.loads(content)[SETTINGS_KEY]
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        settings = json.loads(header["__metadata__"][SETTINGS_KEY])
         tuner = {**settings["tuner"], "targets": tuple(settings["tuner"]["targets"])}
         return LoRAConfig(**tuner), CandidateConfig(**settings["candidates"]), int(settings["history"])
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptAdapterError(
-            f"{CONFIG_FILE}: {error!r}",
-            expected=f"peft's fields and a '{SETTINGS_KEY}' object with tuner, candidates and history",
+            f"{DECODER_FILE}: {error!r}",
+            expected=f"a '{SETTINGS_KEY}' entry in the file's metadata with tuner, candidates and history",
             remedy="publish the adapter again with peftrec, or restore the file",
         ) from error
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from peftrec.errors import RegistryWriteError
+from peftrec.errors import RegistryError, RegistryWriteError
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -15,6 +15,24 @@ def write_durably(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def listed(folder: Path) -> list[str]:
+    """Names of a folder's entries; none where it does not exist.
+
+    Raises:
+        RegistryError: It is no folder, or it cannot be read.
+    """
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RegistryError(
+            f"{folder} cannot be listed: {error.strerror or error}",
+            expected="a folder that this user may read",
+            remedy="name the registry's folder, or change its permissions",
+        ) from error
 
 
 def sync_folder(path: Path) -> None:

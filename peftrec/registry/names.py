@@ -21,14 +21,18 @@ def is_number(text: str) -> bool:
     return _NUMBER.fullmatch(text) is not None
 
 
+def is_alias(text: str) -> bool:
+    """Whether it can be an alias: a name that cannot be mistaken for a version."""
+    return is_name(text) and not text.isdigit()
+
+
 def check_name(name: str, *, what: str = "adapter name") -> str:
     """Returns the name.
 
     Raises:
         RegistryError: It could not be a folder on every system, or could be mistaken for a version.
     """
-    number = what == "alias" and name.isdigit()
-    if not is_name(name) or number:
+    if not (is_alias(name) if what == "alias" else is_name(name)):
         raise RegistryError(
             f"{what} {name[:80]!r}",
             expected="1 to 64 of a-z, 0-9 and, singly in between, '.', '_', '-'; no reserved word"

@@ -1,132 +1,19 @@
 """The registry on disk: ``<root>/<name>/<version>/``, versions that never change, aliases that do."""
 
-import contextlib
-import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import cast
 
-from peftrec.errors import AdapterNotFoundError, CorruptAdapterError, PeftrecError
-from peftrec.registry.card import card
-from peftrec.registry.files import replace_durably, sync_folder, worded_write_errors, write_durably
-from peftrec.registry.manifest import MANIFEST, SCHEMA_VERSION, FileEntry, Fingerprints, Manifest, TensorEntry
-from peftrec.registry.names import check_name, parse_reference
-from peftrec.registry.tensors import tensor_entries
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from peftrec.errors import AdapterNotFoundError, CorruptAdapterError, PeftrecError, RegistryWriteError
+from peftrec.registry.files import listed, replace_durably, worded_write_errors
+from peftrec.registry.manifest import MANIFEST, Manifest
+from peftrec.registry.names import check_name, is_alias, is_name, is_number, parse_reference
+from peftrec.registry.publishing import ALIASES, Publishable, draft, finished, sweep, turn, write_version
+from peftrec.registry.version import Version
 
 PRODUCTION = "production"
-ALIASES = "aliases.json"
-CARD = "card.md"
-_TEMPORARY = ".new-"
-
-
-class Publishable(Protocol):
-    """What can be published; :class:`peftrec.Adapter` is."""
-
-    def files(self) -> Mapping[str, bytes]:
-        """Content by file name: ``adapter_config.json``, ``adapter_model.safetensors``, ``decoder.safetensors``."""
-        ...
-
-    def describe(self) -> Mapping[str, object]:
-        """Fields of the manifest that only the adapter knows.
-
-        ``method, base_model, decoder_layers, ranks, fingerprints`` must be there; ``data, metrics, protocol, seed, privacy,
-        versions`` may be.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class Version:
-    """One published version.
-
-    Attributes:
-        name: Of the adapter.
-        version: Its number, as text.
-        path: Its folder.
-        manifest: What it says about itself.
-    """
-
-    name: str
-    version: str
-    path: Path
-    manifest: Manifest
-
-    @property
-    def reference(self) -> str:
-        """``name@version``."""
-        return f"{self.name}@{self.version}"
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files that the manifest names."""
-        return sum(entry.size for entry in self.manifest.files.values())
-
-    def read(self, file: str) -> bytes:
-        """The content of a file, after its size and digest were checked.
-
-        Raises:
-            CorruptAdapterError: It is missing, a link, changed or truncated, or the manifest does not name it.
-        """
-        entry = self.manifest.files.get(file)
-        if entry is None:
-            raise self._corrupt(file, "is not in the manifest")
-        path = self.path / file
-        if path.is_symlink() or not path.is_file():
-            raise self._corrupt(file, "is missing" if not path.is_symlink() else "is a link")
-        if (size := path.stat().st_size) != entry.size:
-            raise self._corrupt(file, f"has {size:,} bytes, the manifest says {entry.size:,}")
-        content = path.read_bytes()
-        if (digest := hashlib.sha256(content).hexdigest()) != entry.sha256:
-            raise self._corrupt(
-                file, f"has sha256 {digest[:12]}…, the manifest says {entry.sha256[:12]}…: its bytes changed"
-            )
-        return content
-
-    def tensors(self, file: str) -> "dict[str, NDArray[np.generic]]":
-        """The tensors of a safetensors file, after digest, header and every shape were checked.
-
-        Raises:
-            CorruptAdapterError: See :meth:`read`; or a tensor is not the one that the manifest describes.
-        """
-        from safetensors.numpy import load
-
-        content = self.read(file)
-        if tensor_entries(file, content) != {n: e for n, e in self.manifest.tensors.items() if e.file == file}:
-            raise self._corrupt(file, "holds other tensors than the manifest describes")
-        return load(content)
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the files, in words; empty when all is well."""
-        found: list[str] = []
-        for file in self.manifest.files:
-            try:
-                self.tensors(file) if file.endswith(".safetensors") else self.read(file)
-            except PeftrecError as error:
-                found.append(error.found)
-        known = {MANIFEST, *self.manifest.files}
-        found += [
-            f"{self.reference}: {path.name} is not in the manifest"
-            for path in self.path.iterdir()
-            if path.name not in known
-        ]
-        return found
-
-    def _corrupt(self, file: str, what: str) -> CorruptAdapterError:
-        return CorruptAdapterError(
-            f"{self.reference}: {file} {what}",
-            expected="the file as it was published",
-            remedy="restore it from a copy, or serve another version: peftrec registry list",
-        )
 
 
 class Registry:
@@ -140,16 +27,18 @@ class Registry:
         self.root = Path(root)
 
     def __repr__(self) -> str:
-        return f"Registry({str(self.root)!r}: {', '.join(self.names()) or 'empty'})"
+        return f"Registry({str(self.root)!r})"
 
     def names(self) -> list[str]:
-        """Names of all adapters with a version, sorted."""
-        if not self.root.is_dir():
-            return []
-        return sorted(path.name for path in self.root.iterdir() if path.is_dir() and self._numbers(path.name))
+        """Names of all adapters with a version, sorted.
+
+        Raises:
+            RegistryError: The registry is no folder, or it cannot be read.
+        """
+        return sorted(name for name in listed(self.root) if is_name(name) and self._numbers(name))
 
     def versions(self, name: str) -> list[Version]:
-        """All versions of an adapter, oldest first.
+        """All versions of an adapter, oldest first; of each, the manifest is read and nothing else.
 
         Raises:
             AdapterNotFoundError: There is no such adapter.
@@ -165,16 +54,16 @@ class Registry:
         Raises:
             CorruptAdapterError: ``aliases.json`` is malformed.
         """
-        path = self.root / name / ALIASES
-        if not path.is_file():
-            return {}
+        path = self.root / check_name(name) / ALIASES
         try:
-            content: object = json.loads(path.read_bytes())
-        except (ValueError, RecursionError):
+            content: object = json.loads(path.read_bytes().decode())
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (OSError, ValueError, RecursionError):
             content = None
         if isinstance(content, dict):
-            entries = cast(dict[object, object], content)
-            if all(isinstance(value, str) for value in (*entries.keys(), *entries.values())):
+            entries = cast(dict[str, object], content)
+            if all(isinstance(v, str) and is_number(v) and is_alias(alias) for alias, v in entries.items()):
                 return cast(dict[str, str], entries)
         raise CorruptAdapterError(
             f"{path} is no JSON object of aliases and versions",
@@ -190,22 +79,26 @@ class Registry:
 
         Raises:
             AdapterNotFoundError: There is none; names the nearest.
-            CorruptAdapterError: Its manifest cannot be read.
+            CorruptAdapterError: Its manifest cannot be read, or a file is missing, surplus or a link. What the files hold is
+                checked when they are read.
+            RegistryError: The registry is no folder.
         """
         name, wanted = parse_reference(reference)
+        if wanted is not None and is_number(wanted) and (self.root / name / wanted).is_dir():
+            return self._checked(name, wanted)  # aliases do not matter here, whatever state they are in
         numbers = self._numbers(name)
         if not numbers:
             raise self._unknown(name)
-        aliases = self.aliases(name)
+        aliases = {} if wanted is not None and is_number(wanted) else self.aliases(name)
         version = aliases.get(wanted or PRODUCTION, wanted or str(numbers[-1]))
-        if not version.isdigit() or int(version) not in numbers:
+        if version not in map(str, numbers):
             raise AdapterNotFoundError(
                 f"{reference!r}: {name} has no version or alias {wanted or version!r}",
                 expected=f"a version out of {', '.join(map(str, numbers))}"
                 + (f", or an alias out of {', '.join(sorted(aliases))}" if aliases else ""),
                 remedy=f"peftrec registry show {name}",
             )
-        return self._version(name, version)
+        return self._checked(name, version)
 
     def publish(
         self, name: str, adapter: Publishable, *, alias: str | None = None, parent: str | None = None
@@ -219,27 +112,29 @@ class Registry:
             name: Of the adapter.
             adapter: What is published.
             alias: Points to the new version afterwards, such as ``production``.
-            parent: Version that training continued from.
+            parent: Version that training continued from, in any form that :meth:`open` takes.
 
         Raises:
-            RegistryError: The name or alias cannot be used.
-            RegistryWriteError: The folder is read-only or the disk is full; nothing was changed.
+            RegistryError: The name, the alias or the parent cannot be used, or the adapter does not say all it must.
+            CorruptAdapterError: The adapter's files are malformed, or ``aliases.json`` is and an alias was asked for.
+            RegistryWriteError: The folder is read-only, the disk is full or another publisher hangs.
         """
         check_name(name)
         if alias is not None:
             check_name(alias, what="alias")
-        files, facts = dict(adapter.files()), adapter.describe()
+        listed(self.root)  # raises where the root is a file
+        parent = None if parent is None else self.open(parent).reference
+        first, files = draft(name, parent, adapter)
         with worded_write_errors(self.root):
             folder = self.root / name
             folder.mkdir(parents=True, exist_ok=True)
-            with _turn(folder):
-                _sweep(folder)
-                version = str(max(self._numbers(name, complete=False), default=0) + 1)
-                manifest = _manifest(name, version, parent, files, facts)
-                files[CARD] = card(manifest).encode()
-                entry = FileEntry(hashlib.sha256(files[CARD]).hexdigest(), len(files[CARD]))
-                manifest.files[CARD] = entry
-                _write_version(folder, version, files, manifest)
+            with turn(folder):
+                sweep(folder)
+                if alias is not None:
+                    self.aliases(name)  # raises while nothing is written yet
+                version = str(max((int(entry) for entry in listed(folder) if is_number(entry)), default=0) + 1)
+                manifest, files = finished(first, version, files)
+                write_version(folder, version, files, manifest)
                 if alias is not None:
                     self._point(name, alias, version)
         return self._version(name, version)
@@ -254,7 +149,7 @@ class Registry:
         """
         check_name(alias, what="alias")
         found = self.open(f"{name}@{version}")
-        with worded_write_errors(self.root), _turn(self.root / name):
+        with worded_write_errors(self.root), turn(self.root / name):
             self._point(name, alias, found.version)
 
     def verify(self, name: str | None = None) -> list[str]:
@@ -273,29 +168,50 @@ class Registry:
                     found += self._version(each, str(number)).problems()
                 except PeftrecError as error:
                     found.append(error.found)
-            with contextlib.suppress(CorruptAdapterError):
-                dangling = {a: v for a, v in self.aliases(each).items() if v not in map(str, numbers)}
-                found += [
-                    f"{each}@{alias} points to version {version}, which is not there"
-                    for alias, version in dangling.items()
-                ]
+            try:
+                aliases = self.aliases(each)
+            except CorruptAdapterError as error:
+                found.append(error.found)
+                continue
+            found += [
+                f"{each}@{alias} points to version {version}, which is not there"
+                for alias, version in aliases.items()
+                if version not in map(str, numbers)
+            ]
         return found
 
     def _point(self, name: str, alias: str, version: str) -> None:
         aliases = {**self.aliases(name), alias: version}
-        replace_durably(self.root / name / ALIASES, json.dumps(aliases, indent=1, sort_keys=True).encode())
+        try:
+            replace_durably(self.root / name / ALIASES, json.dumps(aliases, indent=1, sort_keys=True).encode())
+        except OSError as error:
+            raise RegistryWriteError(
+                f"{name}@{version} is there, but its alias {alias!r} could not be set: {error.strerror or error}",
+                expected=f"to write {ALIASES}",
+                remedy=f"mend the cause, then Registry(...).set_alias({name!r}, {alias!r}, {version!r})",
+            ) from error
 
     def _numbers(self, name: str, *, complete: bool = True) -> list[int]:
         """Version numbers, rising. A folder without a manifest is no version: something half-copied by hand."""
         folder = self.root / name
-        if name.startswith(".") or not folder.is_dir():
-            return []
-        names = (path for path in folder.iterdir() if path.name.isdigit() and path.is_dir())
-        return sorted(int(path.name) for path in names if not complete or (path / MANIFEST).is_file())
+        numbers = [entry for entry in listed(folder) if is_number(entry)] if is_name(name) else []
+        kept = (n for n in numbers if ((folder / n / MANIFEST).is_file() if complete else (folder / n).is_dir()))
+        return sorted(int(number) for number in kept)
+
+    def _checked(self, name: str, version: str) -> Version:
+        found = self._version(name, version)
+        found.check_folder()
+        return found
 
     def _version(self, name: str, version: str) -> Version:
         path = self.root / name / version
         where = f"{name}@{version}: {MANIFEST}"
+        if path.is_symlink() or (path / MANIFEST).is_symlink():
+            raise CorruptAdapterError(
+                f"{name}@{version}: its folder or its {MANIFEST} is a link",
+                expected="a folder with the version's files; what a link leads to could change",
+                remedy="copy the version itself, and use an alias for a second name",
+            )
         try:
             content = (path / MANIFEST).read_bytes()
         except OSError as error:
@@ -323,67 +239,3 @@ class Registry:
             if names
             else "publish one: peftrec demo, or Registry(...).publish(name, adapter)",
         )
-
-
-def _manifest(
-    name: str, version: str, parent: str | None, files: Mapping[str, bytes], facts: Mapping[str, object]
-) -> Manifest:
-    tensors: dict[str, TensorEntry] = {}
-    for file, content in files.items():
-        if file.endswith(".safetensors"):
-            tensors |= tensor_entries(file, content)
-    known = cast(dict[str, Any], dict(facts))
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
-        name=name,
-        version=version,
-        parent=parent,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        method=known["method"],
-        base_model=known["base_model"],
-        decoder_layers=known["decoder_layers"],
-        ranks=known["ranks"],
-        fingerprints=Fingerprints(**known["fingerprints"]),
-        files={file: FileEntry(hashlib.sha256(content).hexdigest(), len(content)) for file, content in files.items()},
-        tensors=tensors,
-        data=known.get("data", {}),
-        metrics=known.get("metrics", []),
-        protocol=known.get("protocol", ""),
-        seed=known.get("seed", 0),
-        privacy=known.get("privacy"),
-        versions=known.get("versions", {}),
-    )
-    # What cannot be read back must not be published.
-    return Manifest.from_json(manifest.to_json(), where=f"the manifest of {name}@{version}")
-
-
-def _write_version(folder: Path, version: str, files: Mapping[str, bytes], manifest: Manifest) -> None:
-    temporary = folder / f"{_TEMPORARY}{version}"
-    temporary.mkdir()
-    try:
-        for file, content in files.items():
-            write_durably(temporary / file, content)
-        write_durably(temporary / MANIFEST, manifest.to_json().encode())
-        sync_folder(temporary)
-        temporary.rename(folder / version)
-        sync_folder(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what a killed publisher left behind. The lock is held, so none of it belongs to a living one."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(path, ignore_errors=True)
-    for path in folder.glob(f".{ALIASES}.*.new"):
-        path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """One writer at a time per adapter; the system frees the lock when its holder dies."""
-    from filelock import FileLock
-
-    with FileLock(folder / ".lock"):
-        yield

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 from transformers import (
     EarlyStoppingCallback,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -196,6 +197,7 @@ def run_stage(
         data_collator=collate,  # pyright: ignore[reportArgumentType]
         callbacks=[_Guard(), *([EarlyStoppingCallback(config.patience)] if checks else [])],
     )
+    trainer.remove_callback(PrinterCallback)  # without a bar, transformers would print every log entry
     trainer.train(resume_from_checkpoint=resume and any((folder / name).glob("checkpoint-*")))
     return trainer
 

@@ -67,7 +67,7 @@ def test_items_are_what_encode_gives(backbone: Backbone, tmp_path: Path):
     items = backbone.items(texts, table=ItemTable(backbone, tmp_path))
     exact = backbone.encode(texts)
     cosine = (items * exact).sum(1) / np.linalg.norm(items, axis=1) / np.linalg.norm(exact, axis=1)
-    assert cosine.min() > 0.9999
+    assert cosine.min() > 0.9998
 
 
 def test_items_go_to_the_cache_of_the_environment(

@@ -1,0 +1,196 @@
+"""What happens between an adapter in memory and a version on disk."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from peftrec.errors import CorruptAdapterError, RegistryError, RegistryWriteError
+from peftrec.registry.card import card
+from peftrec.registry.files import sync_folder, write_durably
+from peftrec.registry.manifest import (
+    CARD,
+    CONFIG_FILE,
+    FILES,
+    MANIFEST,
+    SCHEMA_VERSION,
+    TENSOR_FILES,
+    FileEntry,
+    Manifest,
+    TensorEntry,
+    sealed,
+)
+from peftrec.registry.tensors import tensor_entries
+
+ALIASES = "aliases.json"
+LOCK_SECONDS = 60.0
+_TEMPORARY = ".new-"
+_REQUIRED = {"method", "base_model", "decoder_layers", "ranks", "fingerprints"}
+_OPTIONAL: dict[str, object] = {"data": {}, "metrics": [], "protocol": "", "seed": 0, "privacy": None, "versions": {}}
+
+
+class Publishable(Protocol):
+    """What can be published; :class:`peftrec.Adapter` is."""
+
+    def files(self) -> Mapping[str, bytes]:
+        """Content by file name: ``adapter_config.json``, ``adapter_model.safetensors``, ``decoder.safetensors``."""
+        ...
+
+    def describe(self) -> Mapping[str, object]:
+        """Fields of the manifest that only the adapter knows.
+
+        ``method, base_model, decoder_layers, ranks, fingerprints`` must be there; ``data, metrics, protocol, seed, privacy,
+        versions`` may be.
+        """
+        ...
+
+
+def draft(name: str, parent: str | None, adapter: Publishable) -> tuple[Manifest, dict[str, bytes]]:
+    """Checks all that an adapter brings, before anything is written.
+
+    Returns:
+        The manifest of its version 1, still without card, and its files.
+
+    Raises:
+        RegistryError: A file or a field is missing or unknown, or a field holds what JSON cannot.
+        CorruptAdapterError: A file is malformed, a field holds a wrong value, or a tensor is in two files.
+    """
+    files, facts = _files(adapter), _facts(adapter)
+    where = f"what is published as {name}"
+    tensors: dict[str, TensorEntry] = {}
+    for file in sorted(TENSOR_FILES):
+        entries = tensor_entries(file, files[file])
+        if twice := sorted(set(entries) & set(tensors)):
+            raise CorruptAdapterError(
+                f"{where}: tensors in two files: {', '.join(twice)}",
+                expected="every tensor in one file",
+                remedy="rename or drop one of the two",
+            )
+        tensors |= entries
+    values: dict[str, object] = {
+        **_OPTIONAL,
+        **facts,
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "version": "1",
+        "parent": parent,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": {file: asdict(_entry(content)) for file, content in files.items()},
+        "tensors": {tensor: asdict(entry) for tensor, entry in tensors.items()},
+    }
+    try:
+        text = sealed(values)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RegistryError(
+            f"{where}: describe() holds what a manifest cannot: {error}",
+            expected="texts, finite numbers, booleans, None, and lists and dicts of them",
+            remedy="convert NumPy values with .item(), moments with .isoformat()",
+        ) from error
+    return Manifest.from_json(text, where=where), files
+
+
+def finished(manifest: Manifest, version: str, files: Mapping[str, bytes]) -> tuple[Manifest, dict[str, bytes]]:
+    """The draft as a numbered version, with its card."""
+    numbered = replace(manifest, version=version)
+    content = card(numbered).encode()
+    return replace(numbered, files={**numbered.files, CARD: _entry(content)}), {**files, CARD: content}
+
+
+def _entry(content: bytes) -> FileEntry:
+    return FileEntry(hashlib.sha256(content).hexdigest(), len(content))
+
+
+def _files(adapter: Publishable) -> dict[str, bytes]:
+    files = cast(dict[str, object], dict(adapter.files()))
+    if set(files) != FILES or not all(isinstance(content, bytes) for content in files.values()):
+        raise RegistryError(
+            f"files() returns {', '.join(f'{f} ({type(c).__name__})' for f, c in files.items()) or 'nothing'}",
+            expected=f"bytes for each of {', '.join(sorted(FILES))}, nothing else",
+            remedy="publish a trained adapter, or mend its files()",
+        )
+    content = cast(dict[str, bytes], files)
+    try:
+        config: object = json.loads(content[CONFIG_FILE].decode())
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise CorruptAdapterError(
+            f"{CONFIG_FILE} is no JSON object",
+            expected="peft's configuration",
+            remedy="publish a trained adapter, or mend its files()",
+        )
+    return content
+
+
+def _facts(adapter: Publishable) -> dict[str, object]:
+    facts = cast(object, adapter.describe())
+    names = set(cast(Mapping[str, object], facts)) if isinstance(facts, Mapping) else set[str]()
+    missing, unknown = sorted(_REQUIRED - names), sorted(map(str, names - _REQUIRED - set(_OPTIONAL)))
+    if missing or unknown:
+        raise RegistryError(
+            "describe()"
+            + (f" lacks {', '.join(missing)}" if missing else "")
+            + (" and" if missing and unknown else "")
+            + (f" has the unknown {', '.join(unknown)}" if unknown else ""),
+            expected=f"{', '.join(sorted(_REQUIRED))}; where known {', '.join(sorted(_OPTIONAL))}",
+            remedy="publish a trained adapter, or mend its describe()",
+        )
+    return dict(cast(Mapping[str, Any], facts))
+
+
+def write_version(folder: Path, version: str, files: Mapping[str, bytes], manifest: Manifest) -> None:
+    """Writes a version beside the others and gives it its name in one step."""
+    temporary = folder / f"{_TEMPORARY}{version}"
+    temporary.mkdir()
+    try:
+        for file, content in files.items():
+            write_durably(temporary / file, content)
+        write_durably(temporary / MANIFEST, manifest.to_json().encode())
+        sync_folder(temporary)
+        temporary.rename(folder / version)
+        sync_folder(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a killed publisher left behind. The lock is held, so none of it belongs to a living one."""
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(f".{ALIASES}.*.new"):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def turn(folder: Path) -> Iterator[None]:
+    """One writer at a time per adapter; the system frees the lock when its holder dies.
+
+    Raises:
+        RegistryWriteError: Another writer held it for too long, or the file system has no locks.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+    except (Timeout, NotImplementedError) as error:
+        raise RegistryWriteError(
+            f"{folder / '.lock'} was not free within {LOCK_SECONDS:g} seconds"
+            if isinstance(error, Timeout)
+            else f"{folder} is on a file system without locks",
+            expected="one publisher at a time, each done within seconds",
+            remedy="see whether another publisher hangs, and publish again; nothing was changed"
+            if isinstance(error, Timeout)
+            else "publish to a local folder and copy it",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
