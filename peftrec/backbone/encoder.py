@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16", "int8"]
 """Arithmetic of the encoder: fp32 is the reference; bf16 is the fastest where the processor knows it (cosine to fp32
-above 0.9998); int8 takes the least memory, with int8 weights and activations and float32 in between (above 0.995)."""
+above 0.9998); int8 takes the least memory, with int8 weights and activations and float32 in between (0.9975 on
+average over a grocer's 20,707 products and 0.994 at worst; 0.986 for the empty text, where outliers weigh most)."""
 
 _SLOW_AFTER_S = 2.0
 

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from peftrec.errors import ItemTableError
 _Index = tuple[NDArray[np.bytes_], NDArray[np.int64], NDArray[np.int64]]
 
 _ATTEMPTS = 3  # a damaged segment costs one more round; a disk that damages every one must not cost an endless loop
+_POLL_S, _COURTESY_S = 0.01, 0.05  # a writer pauses longer between segments than another waits between looks
 _PATIENCE_S = 600.0  # a writer that is stopped, not dead, must not stop the others for good
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
@@ -118,6 +120,8 @@ class ItemTable:
                         vectors = self.backbone.encode(some, precision=self.precision, progress=False)
                         segments.write_segment(self.folder, keys[now], vectors)
                 bar.update(len(now))
+                if len(missing):
+                    time.sleep(_COURTESY_S)  # else this writer takes the lock again before another can
         self._refresh()
 
     def _gather(self, keys: NDArray[np.bytes_]) -> NDArray[np.float32] | None:
@@ -188,7 +192,7 @@ class ItemTable:
         segments.prepare(self.folder)
         lock = FileLock(self.folder / ".lock")
         try:
-            lock.acquire(timeout=_PATIENCE_S)
+            lock.acquire(timeout=_PATIENCE_S, poll_interval=_POLL_S)
         except (Timeout, NotImplementedError):  # go on without: at worst, a text is encoded twice
             pass
         except OSError as error:

@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from peftrec.errors import RegistryError, RegistryWriteError
@@ -57,7 +57,7 @@ def replace_durably(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def worded_write_errors(root: Path) -> Iterator[None]:
+def worded_write_errors(root: Path) -> Generator[None]:
     """Turns the system's errors into one that says what to do.
 
     Raises:

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,7 +108,7 @@ def _entry(content: bytes) -> FileEntry:
 
 def _files(adapter: Publishable) -> dict[str, bytes]:
     files = cast(dict[str, object], dict(adapter.files()))
-    if set(files) != FILES or not all(isinstance(content, bytes) for content in files.values()):
+    if set(files) != set(FILES) or not all(isinstance(content, bytes) for content in files.values()):
         raise RegistryError(
             f"files() returns {', '.join(f'{f} ({type(c).__name__})' for f, c in files.items()) or 'nothing'}",
             expected=f"bytes for each of {', '.join(sorted(FILES))}, nothing else",
@@ -169,7 +169,7 @@ def sweep(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def turn(folder: Path) -> Iterator[None]:
+def turn(folder: Path) -> Generator[None]:
     """One writer at a time per adapter; the system frees the lock when its holder dies.
 
     Raises:

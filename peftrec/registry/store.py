@@ -194,7 +194,7 @@ class Registry:
     def _numbers(self, name: str, *, complete: bool = True) -> list[int]:
         """Version numbers, rising. A folder without a manifest is no version: something half-copied by hand."""
         folder = self.root / name
-        numbers = [entry for entry in listed(folder) if is_number(entry)] if is_name(name) else []
+        numbers = [entry for entry in listed(folder) if is_number(entry)] if is_name(name) and folder.is_dir() else []
         kept = (n for n in numbers if ((folder / n / MANIFEST).is_file() if complete else (folder / n).is_dir()))
         return sorted(int(number) for number in kept)
 

@@ -78,16 +78,15 @@ class LightGBMRanker:
             raise missing("lightgbm") from error
         features, labels, groups = self.source.training_rows(past)
         # The latest rows come first: they choose the settings, then all rows train.
-        held = int(groups[:VALIDATION_ROWS].sum())
+        rows = min(VALIDATION_ROWS, len(groups) // 5)
+        held = int(groups[:rows].sum())
         best = (-1.0, GRID[0], ROUNDS)
         for settings in GRID:
-            train = _dataset(lightgbm, features[held:], labels[held:], groups[VALIDATION_ROWS:], settings)
+            train = _dataset(lightgbm, features[held:], labels[held:], groups[rows:], settings)
             model = lightgbm.train(_parameters(settings), train, ROUNDS)
             for rounds in (ROUNDS // 4, ROUNDS // 2, ROUNDS):
                 scores = np.asarray(model.predict(features[:held], num_iteration=rounds))
-                best = max(
-                    best, (_ndcg(scores, labels[:held], groups[:VALIDATION_ROWS]), settings, rounds), key=lambda t: t[0]
-                )
+                best = max(best, (_ndcg(scores, labels[:held], groups[:rows]), settings, rounds), key=lambda t: t[0])
         _, settings, rounds = best
         self.chosen = {**settings, "rounds": rounds}
         return lightgbm.train(_parameters(settings), _dataset(lightgbm, features, labels, groups, settings), rounds)
