@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from peftrec.backbone import Backbone
@@ -81,10 +82,7 @@ def _serve(engine: Engine, segment: Dataset, console: Console) -> dict[str, list
 
 def _evaluated(adapter: Adapter, result: Evaluation) -> Adapter:
     kept = ("metric", "slice", "value", "low", "high")
-    rows = [
-        row
-        for row in result.rows()
-        if row["system"] == result.systems[0] and "against" not in row and row["value"] == row["value"]
-    ]
+    ours = [row for row in result.rows() if row["system"] == result.systems[0] and "against" not in row]
+    rows = [row for row in ours if np.isfinite(float(row["value"]))]  # a slice without shoppers has no mean
     metrics = [{key: row.get(key) for key in kept} for row in rows]
     return adapter.with_facts(metrics=metrics, protocol=f"Trained before, measured on {result.period}.")
