@@ -1,7 +1,7 @@
 """Recommendation quality on a real log: the adapter beside tuned baselines, on the same shoppers and products.
 
 Trains on everything before the cut, predicts the five weeks after it, over the full catalogue. Nothing is chosen on the
-test window: baselines and the adapter choose their settings on windows inside the past. About 25 minutes on two cores::
+test window: baselines and the adapter choose their settings on windows inside the past. Run it alone on the machine::
 
     python benchmarks/quality.py --dataset completejourney
 """

@@ -34,7 +34,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the registry and the report.")] = Path("peftrec-demo"),
     quick: Annotated[bool, typer.Option(help="A tenth of the training, to see that everything runs.")] = False,
 ) -> None:
-    """Trains, publishes, serves and evaluates adapters on a year of real grocery purchases (about 15 minutes, 2 cores)."""
+    """Trains, publishes, serves and evaluates adapters on a year of real grocery purchases."""
     from peftrec.cli.demo import run_demo
 
     run_demo(out, console, quick=quick)
@@ -50,9 +50,7 @@ def train(
     registry: RegistryFolder = Path("adapters"),
     backbone: BackboneName = "minilm-l6",
     rank: Annotated[int, typer.Option(help="Rank of the LoRA matrices.")] = 16,
-    epochs: Annotated[
-        float, typer.Option(help="Passes of the joint training; 0.5 takes some 4 minutes on 2 cores.")
-    ] = 0.5,
+    epochs: Annotated[float, typer.Option(help="Passes of the joint training over all rows.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     alias: Annotated[str, typer.Option(help="Alias that points to the new version.")] = "production",
 ) -> None:
@@ -78,7 +76,9 @@ def evaluate(
     at: At = DEMO_CUT,
     registry: RegistryFolder = Path("adapters"),
     backbone: BackboneName = "minilm-l6",
-    baselines: Annotated[bool, typer.Option(help="Also tune and measure the baselines (some 6 minutes more).")] = True,
+    baselines: Annotated[
+        bool, typer.Option(help="Also tune and measure the baselines, which takes minutes more.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print rows instead of a table.")] = False,
 ) -> None:
     """Measures an adapter as it is served, in int8, beside tuned baselines."""

@@ -54,7 +54,8 @@ def test_trained_equals_exported_equals_peft(trained: Adapter, backbone: Backbon
     with torch.inference_mode():
         ours, _ = read_shopper(trained.model().layers(), x, mask)
         theirs = x
-        for layer in wrapped.base_model.model.encoder.layer[first_layer(backbone) :]:
+        layers = list(wrapped.base_model.model.encoder.layer)  # pyright: ignore
+        for layer in layers[first_layer(backbone) :]:
             out = layer(theirs)
             theirs = out[0] if isinstance(out, tuple) else out
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
