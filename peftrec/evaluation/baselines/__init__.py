@@ -36,18 +36,21 @@ def default_baselines(*, seed: int = 0) -> list[Baseline]:
         Baseline(
             "UP-CF",
             [
-                UserPopularityCF(window, asymmetry, locality)
-                for window in (400, 120, 250)
-                for asymmetry in (0.5, 0.25)
-                for locality in (5, 1, 10)
+                UserPopularityCF(half_life, own, locality=locality, neighbours=neighbours)
+                for half_life in (168, 84)
+                for own in (0.7, 0.5, 0.85, None)
+                for locality, neighbours in ((3, 100), (3, 30), (1, 30))
             ],
         ),
-        Baseline("item-kNN", [ItemKNN(shrink=shrink) for shrink in (1.0, 10.0)]),
-        Baseline("EASE", [EASE(regularisation) for regularisation in (200.0, 50.0, 1000.0)]),
-        Baseline("TF-IDF of text", [TfidfText(popularity=weight) for weight in (0.05, 0.01, 0.2)]),
+        Baseline("item-kNN", [ItemKNN(shrink=shrink) for shrink in (1.0, 0.1)]),
+        Baseline("EASE", [EASE(regularisation) for regularisation in (50.0, 200.0, 10.0, 3.0)]),
+        Baseline("TF-IDF of text", [TfidfText(popularity=weight) for weight in (0.05, 0.2, 0.5)]),
     ]
     if find_spec("implicit"):
         baselines.insert(
-            -1, Baseline("ALS", [ALS(128, seed=seed), ALS(64, seed=seed), ALS(128, alpha=40.0, seed=seed)])
+            -1,
+            Baseline(
+                "ALS", [ALS(width, alpha=alpha, seed=seed) for width in (64, 32, 128) for alpha in (1.0, 0.3, 5.0)]
+            ),
         )
     return baselines

@@ -1,6 +1,5 @@
 """Baselines from item-item weights and factors: item-kNN, EASE, ALS, and similarity of text."""
 
-import os
 import warnings
 from dataclasses import dataclass
 
@@ -8,6 +7,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.linalg import lapack
+from threadpoolctl import threadpool_limits
 
 from peftrec.data.dataset import Dataset
 from peftrec.errors import MissingExtraError
@@ -67,13 +68,13 @@ class EASE:
 
     Attributes:
         regularisation: Added to the diagonal.
-        products: How many; the inverse of 6,000 x 6,000 doubles takes 0.3 GB and some seconds.
+        products: How many; the inverse of 6,000 x 6,000 takes 0.15 GB and some seconds.
         half_life: Days after which a purchase counts half.
     """
 
     regularisation: float = 200.0
     products: int = 6000
-    half_life: float = 84.0
+    half_life: float = 168.0
 
     def fit(self, past: Dataset) -> Scorer:
         """Solves for the item-item weights."""
@@ -81,13 +82,10 @@ class EASE:
         buyers = np.asarray((matrix > 0).sum(axis=0)).ravel()
         kept = np.argsort(-buyers, kind="stable")[: self.products]
         kept = kept[buyers[kept] > 0]
-        some = matrix[:, kept]
-        gram = np.asarray((some.T @ some).todense(), np.float64)
-        gram[np.diag_indices_from(gram)] += self.regularisation
-        inverse = np.linalg.inv(gram)
-        weights = -inverse / np.diag(inverse)
+        some = matrix[:, kept].tocsc()
+        weights = _inverse(some, self.regularisation)
+        weights /= -np.diag(weights)
         weights[np.diag_indices_from(weights)] = 0
-        weights = weights.astype(np.float32)
 
         def score(users: NDArray[np.int32]) -> NDArray[np.float32]:
             scores = np.full((len(users), matrix.shape[1]), -np.inf, np.float32)
@@ -95,6 +93,23 @@ class EASE:
             return scores
 
         return score
+
+
+def _inverse(matrix: sparse.csc_matrix, regularisation: float) -> NDArray[np.float32]:
+    """(XᵀX + λ)⁻¹ in single precision and in place: one square matrix is all the memory it takes."""
+    size = matrix.shape[1]
+    square = np.empty((size, size), np.float32, order="F")
+    for start in range(0, size, 512):  # a sparse product of the whole would take three times the dense one
+        square[:, start : start + 512] = (matrix.T @ matrix[:, start : start + 512]).toarray()
+    square[np.diag_indices(size)] += regularisation
+    square, _ = lapack.spotrf(square, lower=True, overwrite_a=True)
+    square, _ = lapack.spotri(square, lower=True, overwrite_c=True)
+    for start in range(0, size, 512):  # mirror the lower triangle, which is all that LAPACK fills
+        stop = min(start + 512, size)
+        square[start:stop, stop:] = square[stop:, start:stop].T
+        block = square[start:stop, start:stop]
+        block[:] = np.tril(block) + np.tril(block, -1).T
+    return square
 
 
 @dataclass(frozen=True)
@@ -108,9 +123,9 @@ class ALS:
         seed: Of the first factors.
     """
 
-    factors: int = 128
+    factors: int = 64
     regularisation: float = 0.1
-    alpha: float = 10.0
+    alpha: float = 1.0
     seed: int = 0
 
     def fit(self, past: Dataset) -> Scorer:
@@ -119,15 +134,14 @@ class ALS:
         Raises:
             MissingExtraError: implicit is not installed.
         """
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # implicit runs its own threads and warns otherwise
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 from implicit.als import AlternatingLeastSquares
         except ImportError as error:
             raise missing("implicit") from error
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of threadpoolctl's finding, which does not change the result
+        # implicit runs its own threads, is slower where the matrix library runs more, and warns of it.
+        with threadpool_limits(1, user_api="blas"):
             model = AlternatingLeastSquares(
                 factors=self.factors,
                 regularization=self.regularisation,
