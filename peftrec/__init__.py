@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from peftrec.backbone import Backbone
-    from peftrec.data import Catalog, Dataset, Events, Profiles, load_dataset
+    from peftrec.data import Catalog, Dataset, Events, Profiles, Promotions, load_dataset
     from peftrec.evaluation import evaluate
     from peftrec.model import Adapter
     from peftrec.registry import Registry
@@ -28,6 +28,7 @@ __all__ = [
     "Events",
     "LoRAConfig",
     "Profiles",
+    "Promotions",
     "Registry",
     "TrainConfig",
     "__version__",
@@ -45,6 +46,7 @@ _HOMES = {
     "Events": "peftrec.data",
     "LoRAConfig": "peftrec.tuners",
     "Profiles": "peftrec.data",
+    "Promotions": "peftrec.data",
     "Registry": "peftrec.registry",
     "TrainConfig": "peftrec.training",
     "evaluate": "peftrec.evaluation",

@@ -128,6 +128,7 @@ def grocery() -> "Dataset":
         Events(events.filter(pl.col("item_id").is_in(items.implode()))),
         None if profiles is None else Profiles(profiles),
         whole.source,
+        promotions=whole.promotions,
     )
 
 

@@ -17,6 +17,7 @@ NAMES = [
     "Events",
     "LoRAConfig",
     "Profiles",
+    "Promotions",
     "Registry",
     "TrainConfig",
     "__version__",

@@ -1,4 +1,4 @@
-"""Shops' data: catalogue, events and profiles, validated, cross-checked and cut by time or segment."""
+"""Shops' data: catalogue, events, profiles and promotions, validated, cross-checked and cut by time or segment."""
 
 from peftrec.data.catalog import Catalog
 from peftrec.data.cleaning import CleaningReport, RuleCount
@@ -6,6 +6,7 @@ from peftrec.data.dataset import Dataset
 from peftrec.data.events import Events
 from peftrec.data.log import EventLog
 from peftrec.data.profiles import Profiles
+from peftrec.data.promotions import Promotions
 from peftrec.data.rules import CleaningRules
 from peftrec.data.source import DataSource
 from peftrec.data.sources import load_dataset, register_dataset
@@ -20,6 +21,7 @@ __all__ = [
     "EventLog",
     "Events",
     "Profiles",
+    "Promotions",
     "RuleCount",
     "Table",
     "load_dataset",

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.promotions import Promotions
 from peftrec.data.rules import ROW, TIME_TEXT, CleaningRules, Rule, check, event_rules, example
 from peftrec.data.values import is_blank, parse_moment
 from peftrec.errors import InvalidValueError, NotEnoughDataError
@@ -22,7 +23,7 @@ class RuleCount:
 
     Args:
         rule: Its name, as in ``CleaningRules``.
-        action: "dropped" (events) or "filled" (products).
+        action: "dropped" (events), "filled" (products) or "left out" (promotions).
         rows: Rows concerned.
         share: Of the rows of their table, 0..1.
         example: The first such row in words, empty if there was none.
@@ -152,6 +153,15 @@ def fill_titles(catalog: pl.DataFrame, sources: Sequence[str]) -> tuple[pl.DataF
         row = empty[ROW][0]
         shown = f"row {row}: item_id {empty[col.ITEM][0]!r} -> {filled[col.TITLE][row]!r}"
     return filled, _count("empty_title", len(empty), len(catalog), shown, action="filled")
+
+
+def known_promotions(promotions: Promotions, items: pl.Series) -> tuple[Promotions, RuleCount]:
+    """The promotions of the catalogue's products, and how many others were left out."""
+    known = promotions.frame[col.ITEM].is_in(items.implode())
+    strange = promotions.frame.with_row_index(ROW).filter(~known)
+    shown = f"row {strange[ROW][0]}: item_id {strange[col.ITEM][0]!r}" if len(strange) else ""
+    count = _count("unknown_promotion", len(strange), len(promotions), shown, action="left out")
+    return (Promotions(promotions.frame.filter(known)) if len(strange) else promotions), count
 
 
 def _without_duplicates(frame: pl.DataFrame, total: int) -> tuple[pl.DataFrame, RuleCount]:

@@ -20,13 +20,22 @@ CATEGORY = "category"
 TAGS = "tags"
 IMAGE = "image"
 
+START = "start"
+END = "end"
+KIND = "kind"
+REACH = "reach"
+ANNOUNCED = "announced"
+
 EVENT_TYPES = ("view", "click", "favourite", "cart", "purchase")
+PROMOTION_KINDS = ("feature", "headline", "display")
 
 CATALOG_REQUIRED = (ITEM, TITLE)
 CATALOG_OPTIONAL = (DESCRIPTION, BRAND, CATEGORY, TAGS, PRICE, IMAGE)
 EVENTS_REQUIRED = (USER, ITEM, TIME)
 EVENTS_OPTIONAL = (EVENT, QUANTITY, PRICE, DISCOUNT, DWELL, SESSION, CHANNEL, QUERY, PLATFORM)
 PROFILES_REQUIRED = (USER,)
+PROMOTIONS_REQUIRED = (ITEM, START, END)
+PROMOTIONS_OPTIONAL = (KIND, REACH, ANNOUNCED)
 
 # What shops call these columns; consulted only to propose a mapping in an error message, never to rename by guess.
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -35,4 +44,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     TIME: ("transaction_timestamp", "time", "datetime", "date", "t_dat", "created_at", "event_time", "invoice_date"),
     TITLE: ("name", "product_name", "prod_name", "item_name", "product_title", "product_type"),
     EVENT: ("event_type", "action", "behavior", "behaviour"),
+    START: ("start_date", "begin", "valid_from", "from"),
+    END: ("end_date", "until", "valid_to", "to"),
+    KIND: ("promotion_type", "promo_type", "type"),
 }

@@ -1,8 +1,8 @@
-"""Catalogue, events and profiles of one shop, checked against each other, and cut by time or segment."""
+"""Catalogue, events, profiles and promotions of one shop, checked against each other, and cut by time or segment."""
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cached_property
 
@@ -10,12 +10,13 @@ import polars as pl
 
 from peftrec.data import columns as col
 from peftrec.data.catalog import Catalog, read_catalog
-from peftrec.data.cleaning import CleaningReport, clean_events, fill_titles
+from peftrec.data.cleaning import CleaningReport, clean_events, fill_titles, known_promotions
 from peftrec.data.digest import event_digest
 from peftrec.data.events import Events, in_time_order, no_events, read_events
 from peftrec.data.index import Index
 from peftrec.data.log import EventLog
 from peftrec.data.profiles import Profiles
+from peftrec.data.promotions import PromotionLog, Promotions
 from peftrec.data.rules import CleaningRules
 from peftrec.data.segments import segment
 from peftrec.data.source import DataSource
@@ -33,6 +34,8 @@ class Dataset:
         catalog: Products.
         events: What shoppers did.
         profiles: What is known about shoppers, if anything.
+        promotions: What the shop advertised and displayed, and plans to, if known; read as of a moment, see
+            :class:`Promotions`.
         source: Where the data comes from.
         report: What cleaning dropped, where the data was cleaned; parts keep the report of the whole.
         past: Everything before this part, where it is a part: same catalogue, users and profiles.
@@ -51,6 +54,7 @@ class Dataset:
     report: CleaningReport | None = None
     past: "Dataset | None" = None
     index: Index | None = None
+    promotions: Promotions | None = None
 
     def __post_init__(self) -> None:
         if self.index is not None and not self.index.fits(self.catalog, self.events):
@@ -77,9 +81,11 @@ class Dataset:
         catalog: Table | Catalog,
         events: Table | Events,
         profiles: Table | Profiles | None = None,
+        promotions: Table | Promotions | None = None,
         catalog_columns: Mapping[str, str] | None = None,
         event_columns: Mapping[str, str] | None = None,
         profile_columns: Mapping[str, str] | None = None,
+        promotion_columns: Mapping[str, str] | None = None,
         rules: CleaningRules | None = None,
         source: DataSource | None = None,
     ) -> "Dataset":
@@ -90,9 +96,11 @@ class Dataset:
             catalog: Products: any table, or a ready catalogue.
             events: Events: any table, or ready events.
             profiles: Shoppers' attributes, if there are any.
+            promotions: Past and planned promotions, if there are any; those of unknown products are left out.
             catalog_columns: Our name -> your name.
             event_columns: Our name -> your name.
             profile_columns: Our name -> your name.
+            promotion_columns: Our name -> your name.
             rules: Which rows to drop; all rules but ``duplicate_event`` if not given.
             source: Where the data comes from.
 
@@ -111,6 +119,11 @@ class Dataset:
             catalog = Catalog(products)
         if profiles is not None and not isinstance(profiles, Profiles):
             profiles = Profiles.from_table(profiles, columns=profile_columns)
+        if promotions is not None:
+            if not isinstance(promotions, Promotions):
+                promotions = Promotions.from_table(promotions, columns=promotion_columns)
+            promotions, count = known_promotions(promotions, catalog.ids)
+            filled.append(count)
         raw = read_events(events.frame if isinstance(events, Events) else events, event_columns)
         if raw.is_empty():
             raise no_events()
@@ -123,7 +136,7 @@ class Dataset:
             counts=(*counts, *filled),
             switched_off=(*off, *(() if rules.empty_title else ("empty_title",))),
         )
-        return cls(name, catalog, Events(in_time_order(kept)), profiles, source, report)
+        return cls(name, catalog, Events(in_time_order(kept)), profiles, source, report, promotions=promotions)
 
     @cached_property
     def users(self) -> pl.Series:
@@ -155,6 +168,11 @@ class Dataset:
             )
         return log
 
+    @cached_property
+    def promotion_log(self) -> PromotionLog | None:
+        """The promotions as arrays, None where none are known."""
+        return None if self.promotions is None else self.promotions.coded(self.catalog.ids)
+
     @property
     def start(self) -> datetime:
         """Moment of the first event, UTC."""
@@ -167,10 +185,12 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over the content of catalogue, events and profiles, whatever the order of rows and columns."""
+        """sha256 over the content of all tables, whatever the order of rows and columns."""
         parts = [self.catalog.digest, event_digest(self.events.frame, [col.TIME, col.USER, col.ITEM])]
         if self.profiles is not None:
             parts.append(event_digest(self.profiles.frame, [col.USER]))
+        if self.promotions is not None:
+            parts.append(event_digest(self.promotions.frame, [col.ITEM, col.START, col.KIND]))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def split(self, *, at: str | date | datetime) -> "tuple[Dataset, Dataset]":
@@ -180,7 +200,7 @@ class Dataset:
             at: The moment; UTC unless it says otherwise.
 
         Returns:
-            The past and the future part, which share catalogue, users and profiles; ``future.past`` is all before it.
+            The past and the future part, which share all but the events; ``future.past`` is all before it.
 
         Raises:
             InvalidValueError: ``at`` is not a date or time.
@@ -251,12 +271,12 @@ class Dataset:
     def _part(self, first: int, last: int, *, past: "Dataset | None") -> "Dataset":
         events = Events(self.events.frame.slice(first, last - first))
         index = Index(self.catalog, events, self.users, self.log.slice(first, last))
-        return Dataset(self.name, self.catalog, events, self.profiles, self.source, self.report, past, index)
+        return replace(self, events=events, past=past, index=index)
 
     def _joined(self, first: "Dataset", second: "Dataset") -> "Dataset":
         events = Events(pl.concat([first.events.frame, second.events.frame], how="diagonal", rechunk=False))
         index = Index(self.catalog, events, self.users, EventLog.join(first.log, second.log))
-        return Dataset(self.name, self.catalog, events, self.profiles, self.source, self.report, first.past, index)
+        return replace(self, events=events, past=first.past, index=index)
 
     def _outside(self, found: str) -> NotEnoughDataError:
         covered = f"{_shown(self.start)} to {_shown(self.end)} UTC" if len(self.events) else "nothing"

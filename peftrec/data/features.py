@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.data.histories import PURCHASE, Histories, Ragged
-from peftrec.data.snapshot import GROUP_COLUMNS, ITEM_FEATURES, SHORT, Snapshot
+from peftrec.data.snapshot import GROUPS, ITEM_FEATURES, SHORT, Snapshot
 
 HALF_LIVES = (7.0, 14.0, SHORT, 56.0, 84.0, 168.0)
 """Days after which a purchase counts half."""
@@ -39,12 +39,14 @@ PAIR_FEATURES = (
     "quantity",
     "paid",
     "discounted",
+    "last_quantity",
+    "last_discounted",
     "interest",
     "never_bought",
     "no_gap",
 )
 GROUP_FEATURES = tuple(
-    f"{column}_{name}" for column in GROUP_COLUMNS for name in ("decayed", "times", "recency", "products", "never")
+    f"{group}_{name}" for group in GROUPS for name in ("decayed", "times", "recency", "products", "never")
 )
 SHOPPER_FEATURES = ("visits", "visits_4w", "visits_1w", "last_visit", "tenure", "products", "purchases")
 CROSS_FEATURES = (
@@ -53,7 +55,10 @@ CROSS_FEATURES = (
     "known_for",
     "recency_over_last_visit",
     "paid_over_price",
+    "rank",
+    "share_of_purchases",
     "share_of_title",
+    "share_of_variant",
     "channel_share",
     "neighbours",
     "together",
@@ -182,6 +187,8 @@ def _purchases(
             np.log1p(np.maximum(total(histories.quantity[at]) / times, 0)),
             np.log1p(np.maximum(paid, 0)),
             total(histories.discount[at] > 0) / times,
+            np.log1p(np.maximum(histories.quantity[at][end - 1], 0)),
+            histories.discount[at][end - 1] > 0,
             np.zeros(len(start)),
             np.zeros(len(start)),
             1.0 - again,
@@ -212,6 +219,17 @@ def _shoppers(histories: Histories, pairs: Pairs, n_items: int) -> NDArray[np.fl
     table[:, 5] = np.bincount(pairs.key[mine] // n_items, minlength=shoppers)
     table[:, 6] = np.bincount(row, minlength=shoppers)
     return table
+
+
+def _standing(pairs: Pairs, n_items: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each pair among all pairs of its shopper: log of the rank by decayed purchases, root of the share of them."""
+    row = pairs.key // n_items
+    order = np.lexsort((-pairs.decayed, row))
+    starts = np.searchsorted(row[order], np.arange(int(row.max(initial=-1)) + 1))
+    rank = np.empty(len(row))
+    rank[order] = np.arange(len(row)) - starts[row[order]]
+    total = np.bincount(row, weights=pairs.decayed)
+    return np.minimum(np.log1p(rank), np.log1p(FAR)), np.sqrt(pairs.decayed / np.maximum(total[row], 1e-9))
 
 
 def _kin(pairs: Pairs, row: NDArray[np.int64], item: NDArray[np.int32], codes: NDArray[np.int32], n_items: int):
@@ -280,6 +298,7 @@ def pair_features(
     bought = pair[:, PAIR_FEATURES.index("never_bought")] == 0
     price = items[:, ITEM_FEATURES.index("price")]
     paid = pair[:, PAIR_FEATURES.index("paid")]
+    rank, share = _standing(pairs, n_items)
     cross = np.stack(
         [
             get("times_bought") / np.maximum(shopper[:, 0], 1),
@@ -287,7 +306,9 @@ def pair_features(
             np.where(bought, get("first_bought") / np.maximum(shopper[:, 4], 1), 0),
             np.where(bought, np.log1p(np.maximum(get("recency") - shopper[:, 3], 0)), np.log1p(FAR)),
             np.where(bought & (price > 0), paid - price, 0),
-            snapshot.buyers[item] / (snapshot.group_buyers[item] + 1),
+            np.where(bought, rank[own], np.log1p(FAR)) if len(rank) else np.full(len(row), np.log1p(FAR)),
+            np.where(bought, share[own], 0) if len(share) else np.zeros(len(row)),
+            *(snapshot.buyers[item] / (buyers[item] + 1) for buyers in snapshot.group_buyers),
             _channel(histories, row, item, snapshot),
             np.log1p(100 * neighbours),
             np.log1p(100 * np.maximum(together, 0)),

@@ -14,6 +14,7 @@ from peftrec.data.events import Events
 from peftrec.data.index import Index
 from peftrec.data.log import codes
 from peftrec.data.profiles import Profiles
+from peftrec.data.promotions import Promotions
 from peftrec.data.values import as_text, is_blank
 from peftrec.errors import InvalidValueError, SchemaError
 
@@ -65,9 +66,16 @@ def _cut(parts: "list[tuple[Dataset, dict[str, NDArray[np.int64]]]]", value: str
         catalog=share.catalog,
         events=events,
         profiles=share.profiles,
+        promotions=_promotions(part.promotions, share),
         past=_cut(parts[1:], value, share, by) if len(parts) > 1 else None,
         index=Index(share.catalog, events, share.users, log),
     )
+
+
+def _promotions(promotions: Promotions | None, share: _Share) -> Promotions | None:
+    if promotions is None or share.new_item is None:
+        return promotions
+    return Promotions(promotions.frame.filter(pl.col(col.ITEM).is_in(share.catalog.ids.implode())))
 
 
 def _rows(dataset: "Dataset", home: str, by: str) -> dict[str, NDArray[np.int64]]:

