@@ -43,8 +43,12 @@ def main() -> None:
         Registry(folder).publish("trial", adapter)
         engines = [Engine(backbone, folder, precision=precision) for precision in ("fp32", "int8")]
         served = [engine.recommender("trial") for engine in engines]
-        ranker = LightGBMRanker(CandidateTable(backbone, TrainConfig(seed=options.seed)))
-        baselines = [*default_baselines(seed=options.seed), ranker]
+        table = CandidateTable(backbone, TrainConfig(seed=options.seed))
+        baselines = [
+            *default_baselines(seed=options.seed),
+            LightGBMRanker(table),
+            LightGBMRanker(table, objective="binary", name="LightGBM binary"),
+        ]
         result = evaluate([adapter, *served], future, baselines=baselines, seed=options.seed)
         overlap = _overlap(served, past, future)
     print(result)

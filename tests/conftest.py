@@ -137,7 +137,7 @@ def quick() -> "TrainConfig":
     """Training in seconds."""
     from peftrec.training import TrainConfig
 
-    return TrainConfig(anchors=2, epochs=1, feature_epochs=1, sampled_candidates=48, history=24, negatives=128)
+    return TrainConfig(anchors=2, epochs=1, feature_epochs=3, sampled_candidates=48, history=24, negatives=128)
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ from peftrec.data.features import EVENT_FEATURES, FEATURES
 
 Extras = Mapping[str, Tensor]
 
-WIDE, NARROW = 128, 64
-"""Widths of the feature network."""
+MEMBERS, WIDE, NARROW = 4, 192, 64
+"""The feature network: how many small ones it is the mean of, and their widths."""
 
 STATISTICS = ("feature_mean", "feature_scale", "event_mean", "event_scale")
 """Extras that are measured on the training rows, not learned."""
@@ -31,12 +31,12 @@ def shapes(hidden: int) -> dict[str, tuple[int, int]]:
         "feature_scale": (1, len(FEATURES)),
         "event_mean": (1, len(EVENT_FEATURES)),
         "event_scale": (1, len(EVENT_FEATURES)),
-        "features_1": (len(FEATURES), WIDE),
-        "features_1_bias": (1, WIDE),
-        "features_2": (WIDE, NARROW),
-        "features_2_bias": (1, NARROW),
-        "features_logit": (NARROW, 1),
-        "features_logit_bias": (1, 1),
+        "features_1": (len(FEATURES), MEMBERS * WIDE),  # member by member, as are all that follow
+        "features_1_bias": (1, MEMBERS * WIDE),
+        "features_2": (WIDE, MEMBERS * NARROW),
+        "features_2_bias": (1, MEMBERS * NARROW),
+        "features_logit": (NARROW, MEMBERS),
+        "features_logit_bias": (1, MEMBERS),
         "candidate_in": (NARROW, hidden),
         "event_1": (len(EVENT_FEATURES), NARROW),
         "event_1_bias": (1, NARROW),
@@ -125,11 +125,22 @@ def shopper_words(
 
 
 def feature_path(extras: Extras, features: Tensor) -> tuple[Tensor, Tensor]:
-    """What the numbers alone say: (B, M, NARROW) summary and (B, M) logit."""
+    """What the numbers alone say: (B, M, NARROW) summary, the first member's, and (B, M, MEMBERS) logits.
+
+    Members start from different values and learn apart, so that the mean of their logits errs less than each of them
+    (deep ensembles, Lakshminarayanan et al., 2017).
+    """
     x = _standard(features, extras["feature_mean"], extras["feature_scale"])
     x = F.gelu(x @ extras["features_1"] + extras["features_1_bias"])
-    x = F.gelu(x @ extras["features_2"] + extras["features_2_bias"])
-    return x, (x @ extras["features_logit"] + extras["features_logit_bias"])[..., 0]
+    x = _members(x) @ _members(extras["features_2"]) + _members(extras["features_2_bias"])
+    x = F.gelu(x)  # (B, MEMBERS, M, NARROW)
+    logits = x @ _members(extras["features_logit"]) + _members(extras["features_logit_bias"])
+    return x.select(-3, 0), logits[..., 0].transpose(-1, -2)
+
+
+def _members(x: Tensor) -> Tensor:
+    """(…, rows, MEMBERS * columns) -> (…, MEMBERS, rows, columns)."""
+    return x.unflatten(-1, (MEMBERS, -1)).transpose(-2, -3)
 
 
 def candidate_words(extras: Extras, vectors: Tensor, summary: Tensor) -> Tensor:
@@ -161,16 +172,13 @@ def catalog_scores(extras: Extras, shopper: Tensor, vectors: Tensor, text_of: Te
     return extras["sharpness"] * near[:, text_of] + extras["popularity"] * popularity
 
 
-def purchase_logit(
-    extras: Extras, output: Tensor, summary: Tensor, logit: Tensor, near: Tensor, alike: Tensor
-) -> Tensor:
-    """The final logit: the feature path's, corrected by what the decoder saw.
+def correction(extras: Extras, output: Tensor, summary: Tensor, near: Tensor, alike: Tensor) -> Tensor:
+    """What the decoder adds to the feature path's logit.
 
     Args:
         extras: The adapter's.
         output: (B, M, H) decoder output.
         summary: (B, M, NARROW) from the feature path.
-        logit: (B, M) from the feature path.
         near: (B, M) product of shopper vector and item.
         alike: (B, M) product of the mapped history's decayed mean and item.
 
@@ -179,4 +187,4 @@ def purchase_logit(
     """
     x = torch.cat([output, summary, near[..., None], alike[..., None]], dim=-1)
     x = F.gelu(x @ extras["head_1"] + extras["head_1_bias"])
-    return logit + (x @ extras["head_2"])[..., 0]
+    return (x @ extras["head_2"])[..., 0]

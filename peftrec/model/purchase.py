@@ -6,9 +6,12 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
+from peftrec.data.features import FEATURES
 from peftrec.model import extras as ops
 from peftrec.model.decoder import Layer, Memory, read_candidates, read_shopper
 from peftrec.model.extras import Extras
+
+NEVER = FEATURES.index("never_bought")
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,9 @@ def read(layers: Sequence[Layer], extras: Extras, shoppers: Shoppers) -> Reading
 def score(layers: Sequence[Layer], extras: Extras, reading: Reading, vectors: Tensor, features: Tensor) -> Tensor:
     """Purchase logits of candidates.
 
+    The decoder reads only products that the shopper has never bought. For the others the numbers say all there is, and
+    what a decoder learns about them beyond that goes stale within weeks (measured, see ``benchmarks/LOG.md``).
+
     Args:
         layers: The decoder, lowest first.
         extras: The adapter's.
@@ -85,11 +91,24 @@ def score(layers: Sequence[Layer], extras: Extras, reading: Reading, vectors: Te
     Returns:
         (B, M).
     """
-    summary, logit = ops.feature_path(extras, features)
+    summary, members = ops.feature_path(extras, features)
+    logits = members.mean(dim=-1)
+    new = never_bought(features)
+    width = int(new.sum(dim=1).max())
+    if not width:
+        return logits
+    at = torch.argsort(~new, dim=1, stable=True)[:, :width]  # (B, W): the new ones of each row, then padding
+    vectors, summary = (x.gather(1, at[..., None].expand(-1, -1, x.shape[-1])) for x in (vectors, summary))
     output = read_candidates(layers, ops.candidate_words(extras, vectors, summary), reading.mask, reading.memories)
     both = torch.stack([reading.vector, reading.mean], dim=-1)  # (B, H, 2)
     near, alike = (vectors @ (extras["item_map"] @ both)).unbind(-1)
-    return ops.purchase_logit(extras, output, summary, logit, near, alike)
+    seen = ops.correction(extras, output, summary, near, alike)
+    return logits.scatter_add(1, at, (seen * new.gather(1, at)).to(logits.dtype))
+
+
+def never_bought(features: Tensor) -> Tensor:
+    """(B, M) bool: which candidates the shopper has never bought."""
+    return features[..., NEVER] > 0
 
 
 class PurchaseModel(nn.Module):

@@ -13,7 +13,8 @@ class TrainConfig:
     Attributes:
         horizon_days: Length in days of the window whose purchases are predicted.
         anchors: How many moments of the past the shopper is read at; each gives one row per shopper.
-        stride_days: Days between two anchors, the last one lying one horizon before the end of the log.
+        stride_days: Days between two anchors, the last one lying one horizon before the end of the log; as long as the
+            horizon, so that no purchase is a label twice and seasons mix.
         history: Longest history, in distinct products.
         sampled_candidates: Candidates of a row that are kept for training, drawn evenly.
         epochs: Passes over the rows.
@@ -34,18 +35,18 @@ class TrainConfig:
     """
 
     horizon_days: float = 35.0
-    anchors: int = 4
-    stride_days: float = 21.0
+    anchors: int = 5
+    stride_days: float = 35.0
     history: int = 128
-    sampled_candidates: int = 192
+    sampled_candidates: int = 256
     epochs: float = 0.5
     batch_size: int = 16
-    learning_rate: float = 1e-3
-    feature_epochs: float = 3.0
-    feature_learning_rate: float = 4e-3
-    weight_decay: float = 0.01
+    learning_rate: float = 5e-4
+    feature_epochs: float = 4.0
+    feature_learning_rate: float = 2e-3
+    weight_decay: float = 0.1
     warmup_share: float = 0.1
-    listwise_weight: float = 0.02
+    listwise_weight: float = 0.1
     retrieval_weight: float = 0.05
     negatives: int = 2048
     validation_share: float = 0.1

@@ -25,9 +25,12 @@ class CandidateTable:
     def __init__(self, backbone: Backbone, config: TrainConfig | None = None) -> None:
         self.backbone, self.config = backbone, config or TrainConfig()
         self._platform: Platform | None = None
+        self._rows: tuple[Dataset, tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]] | None = None
 
     def training_rows(self, past: Dataset) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
-        """(C, F) features, (C,) labels, and the candidates per row, latest anchor first."""
+        """(C, F) features, (C,) labels, and the candidates per row, latest anchor first; kept for the next who asks."""
+        if self._rows is not None and self._rows[0] is past:
+            return self._rows[1]
         platform, rng = self._of(past), np.random.default_rng(self.config.seed)
         log = past.log
         features, labels, groups = [], [], []
@@ -38,7 +41,8 @@ class CandidateTable:
             features.append(rows.candidates.features.astype(np.float32))
             labels.append(rows.labels)
             groups.append(np.diff(rows.candidates.items.offsets))
-        return np.concatenate(features), np.concatenate(labels), np.concatenate(groups)
+        self._rows = past, (np.concatenate(features), np.concatenate(labels), np.concatenate(groups))
+        return self._rows[1]
 
     def candidates(self, past: Dataset, users: NDArray[np.int32]) -> tuple[Ragged, NDArray[np.float32]]:
         """Candidates at the end of the past, and their (C, F) features."""

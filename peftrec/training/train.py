@@ -185,12 +185,13 @@ def _choose_popularity(
 
 def _standardise(model: PurchaseModel, train: RowDataset) -> None:
     """Measures mean and spread of all numeric features on the training rows."""
-    features, _ = train.features()
     events = np.concatenate([part.tokens.features[part.tokens.mask] for part in train.parts])
-    for name, values in (("feature", features), ("event", events)):
-        spread = values.std(axis=0, dtype=np.float64)
+    for name, values in (("feature", train.features()[0]), ("event", events)):
+        mean = values.mean(axis=0, dtype=np.float64)
+        # Column by column: numpy would copy the whole table to double precision.
+        spread = np.array([column.std(dtype=np.float64) for column in values.T])
         scale = np.where(spread > 1e-4, 1 / np.maximum(spread, 1e-4), 0)  # a constant column says nothing
-        model.extras[f"{name}_mean"].data.copy_(torch.from_numpy(values.mean(axis=0, dtype=np.float64)[None]))
+        model.extras[f"{name}_mean"].data.copy_(torch.from_numpy(mean[None]))
         model.extras[f"{name}_scale"].data.copy_(torch.from_numpy(scale[None]))
 
 

@@ -23,7 +23,7 @@ from transformers import (
 from peftrec.errors import TrainingError
 from peftrec.model import extras as ops
 from peftrec.model import losses
-from peftrec.model.purchase import PurchaseModel
+from peftrec.model.purchase import PurchaseModel, never_bought
 from peftrec.training.config import TrainConfig
 from peftrec.training.rows import Batch, RowDataset
 
@@ -53,17 +53,21 @@ class FeatureStage(nn.Module):
         self.mean, self.scale = model.extras["feature_mean"], model.extras["feature_scale"]
 
     def forward(self, features: Tensor, labels: Tensor) -> Losses:
-        """Purchase loss of (C, len(FEATURES)) candidates."""
+        """Purchase loss of (C, len(FEATURES)) candidates, averaged over the members, which so learn apart."""
         extras = {**self.extras, "feature_mean": self.mean, "feature_scale": self.scale}
         logits = ops.feature_path(extras, features)[1]
-        return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, labels)}
+        every = labels[:, None].expand_as(logits)
+        return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, every)}
 
 
 class JointStage(nn.Module):
-    """The whole model: purchase, listwise and retrieval losses."""
+    """Tuner and decoder extras: purchase and listwise losses of products never bought, and the retrieval loss."""
 
     def __init__(self, model: PurchaseModel, config: TrainConfig) -> None:
         super().__init__()
+        for name, value in model.extras.items():
+            if name.startswith("features_"):
+                value.requires_grad_(False)  # fitted before, on far more candidates than the decoder can read
         self.model, self.settings = model, config  # Trainer takes an attribute named config for a transformers config
 
     def forward(self, batch: Batch, labels: Tensor) -> Losses:
@@ -71,10 +75,11 @@ class JointStage(nn.Module):
         model, config = self.model, self.settings
         reading = model.read(batch.shoppers)
         logits = model.score(reading, batch.vectors, batch.features).float()
-        loss = losses.purchase_loss(logits, labels, batch.mask)
+        new = batch.mask & never_bought(batch.features)
+        loss = losses.purchase_loss(logits, labels, new)
         if self.training:
             if config.listwise_weight:
-                loss = loss + config.listwise_weight * losses.listwise_loss(logits, labels, batch.mask)
+                loss = loss + config.listwise_weight * losses.listwise_loss(logits, labels * new, new)
             if config.retrieval_weight:
                 loss = loss + config.retrieval_weight * losses.retrieval_loss(
                     reading.vector.float(),
@@ -222,7 +227,7 @@ def train_model(
         name="features",
         collate=as_is,  # pyright: ignore[reportArgumentType]
         epochs=config.feature_epochs,
-        batch_size=4096,
+        batch_size=min(4096, max(128, len(labels) // 256)),  # a small platform needs its steps as well
         learning_rate=config.feature_learning_rate,
         progress=progress,
     )

@@ -8,6 +8,7 @@ from sklearn.metrics import ndcg_score
 
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import Ragged
+from peftrec.errors import ConfigError
 from peftrec.evaluation.baselines.linear import missing
 
 
@@ -27,28 +28,31 @@ class CandidateFeatures(Protocol):
         ...
 
 
-GRID = (
-    {"objective": "lambdarank", "num_leaves": 31, "learning_rate": 0.05},
-    {"objective": "lambdarank", "num_leaves": 63, "learning_rate": 0.05},
-    {"objective": "binary", "num_leaves": 31, "learning_rate": 0.05},
-    {"objective": "binary", "num_leaves": 63, "learning_rate": 0.05},
-)
+LEAVES = (31, 63)
+"""Sizes of the trees that are tried."""
+
 ROUNDS = 400
 VALIDATION_ROWS = 500
 
 
 class LightGBMRanker:
-    """Gradient boosted trees (Ke et al., 2017), LambdaRank or binary, whichever ranks held-out rows of the past better.
+    """Gradient boosted trees (Ke et al., 2017); their size and number are those that rank held-out rows of the past best.
 
     Args:
         source: Candidates and features.
+        objective: ``lambdarank`` (Burges, 2010) or ``binary``, which gives probabilities.
         name: In tables.
     """
 
-    probabilistic = False
-
-    def __init__(self, source: CandidateFeatures, *, name: str = "LightGBM") -> None:
-        self.source, self.name = source, name
+    def __init__(
+        self, source: CandidateFeatures, *, objective: str = "lambdarank", name: str = "LightGBM LambdaRank"
+    ) -> None:
+        if objective not in ("lambdarank", "binary"):
+            raise ConfigError(
+                f"objective={objective!r}", expected="lambdarank or binary", remedy="leave it out for LambdaRank"
+            )
+        self.source, self.objective, self.name = source, objective, name
+        self.probabilistic = objective == "binary"
         self.chosen: dict[str, object] | None = None
         self._past: Dataset | None = None
         self._model: object = None
@@ -80,8 +84,8 @@ class LightGBMRanker:
         # The latest rows come first: they choose the settings, then all rows train.
         rows = min(VALIDATION_ROWS, len(groups) // 5)
         held = int(groups[:rows].sum())
-        best = (-1.0, GRID[0], ROUNDS)
-        for settings in GRID:
+        best = (-1.0, self._settings(LEAVES[0]), ROUNDS)
+        for settings in map(self._settings, LEAVES):
             train = _dataset(lightgbm, features[held:], labels[held:], groups[rows:], settings)
             model = lightgbm.train(_parameters(settings), train, ROUNDS)
             for rounds in (ROUNDS // 4, ROUNDS // 2, ROUNDS):
@@ -90,6 +94,9 @@ class LightGBMRanker:
         _, settings, rounds = best
         self.chosen = {**settings, "rounds": rounds}
         return lightgbm.train(_parameters(settings), _dataset(lightgbm, features, labels, groups, settings), rounds)
+
+    def _settings(self, leaves: int) -> dict[str, object]:
+        return {"objective": self.objective, "num_leaves": leaves, "learning_rate": 0.05}
 
 
 def _dataset(lightgbm, features, labels, groups, settings):  # lightgbm has no types

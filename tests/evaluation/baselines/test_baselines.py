@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from peftrec.data import Catalog, Dataset, Events
 from peftrec.data.histories import Ragged
-from peftrec.errors import MissingExtraError
+from peftrec.errors import ConfigError, MissingExtraError
 from peftrec.evaluation import Task, evaluate
 from peftrec.evaluation.baselines import (
     ALS,
@@ -261,14 +261,21 @@ class CountsAndPopularity:
         return np.stack([own, popular_lately(past)[items.values]], axis=1).astype(np.float32)
 
 
-def test_trees_learn_to_rank_by_the_shoppers_own_purchases(world: Dataset, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("objective", ["lambdarank", "binary"])
+def test_trees_learn_to_rank_by_the_shoppers_own_purchases(
+    world: Dataset, monkeypatch: pytest.MonkeyPatch, objective: str
+):
     monkeypatch.setattr("peftrec.evaluation.baselines.boosting.VALIDATION_ROWS", 60)
     monkeypatch.setattr("peftrec.evaluation.baselines.boosting.ROUNDS", 20)
     future = world.split(at=CUT)[1]
-    ranker = LightGBMRanker(CountsAndPopularity())
+    ranker = LightGBMRanker(CountsAndPopularity(), objective=objective, name="LightGBM")
     found = evaluate(ranker, future, baselines=[Baseline("popular", [Popular()])], progress=False)
     assert found.value("LightGBM").value > 0.9
     assert ranker.chosen is not None
+    assert ranker.chosen["objective"] == objective
+    assert ("LightGBM" in found.calibration) == (objective == "binary")
+    with pytest.raises(ConfigError, match="lambdarank or binary"):
+        LightGBMRanker(CountsAndPopularity(), objective="magic")
 
 
 def test_trees_cope_with_fewer_rows_than_validation_would_take(world: Dataset, monkeypatch: pytest.MonkeyPatch):
