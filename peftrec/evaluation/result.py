@@ -94,15 +94,15 @@ class Evaluation:
         return Reliability(*self.calibration[system].curve())
 
     def rows(self) -> list[dict[str, str | float]]:
-        """One row per number, then one per paired difference to the first system, which is named in ``against``."""
+        """One row per number, then one per system that the first one is compared ``against``, the paired difference."""
         rows: list[dict[str, str | float]] = []
         for slice_, metric, system in self._cells():
             rows.append(self._row(system, slice_, metric, self.value(system, metric, slice_)))
         first = self.systems[0]
         for slice_, metric, system in self._cells():
             if system != first and metric in self.metrics(first, slice_):
-                found = self.compare(system, first, metric, slice_)
-                rows.append(self._row(system, slice_, metric, found) | {"against": first})
+                found = self.compare(first, system, metric, slice_)
+                rows.append(self._row(first, slice_, metric, found) | {"against": system})
         return rows
 
     def _cells(self) -> Iterator[tuple[str, str, str]]:

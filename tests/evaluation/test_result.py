@@ -62,7 +62,8 @@ def test_rows_hold_every_number_and_every_difference_to_the_first(found: Evaluat
     assert len(plain) == 3 + 3 + 2 + 1  # NDCG on two slices, AUC and log loss, calibration
     assert len(paired) == 2 + 2
     assert all(set(row) == keys for row in plain)
-    assert all(set(row) == keys | {"against"} and row["against"] == "peftrec" for row in paired)
+    assert all(set(row) == keys | {"against"} and row["system"] == "peftrec" for row in paired)
+    assert {row["against"] for row in paired} == set(found.systems) - {"peftrec"}
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows if row["metric"] != "ece")
     assert {row["metric"]: row["unit"] for row in plain}["log_loss"] == "nats"
 
