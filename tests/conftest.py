@@ -108,8 +108,7 @@ def tiny_backbone(tiny_bert_folder: Path) -> "Backbone":
     return Backbone.load(tiny_bert_folder)
 
 
-@pytest.fixture(scope="session")
-def grocery() -> "Dataset":
+def households() -> "Dataset":
     """150 real households and the 3,000 products that most of them buy: small enough to train on in seconds."""
     import polars as pl
 
@@ -133,11 +132,22 @@ def grocery() -> "Dataset":
 
 
 @pytest.fixture(scope="session")
-def quick() -> "TrainConfig":
+def grocery() -> "Dataset":
+    """See :func:`households`."""
+    return households()
+
+
+def quick_config() -> "TrainConfig":
     """Training in seconds."""
     from peftrec.training import TrainConfig
 
     return TrainConfig(anchors=2, epochs=1, feature_epochs=3, sampled_candidates=48, history=24, negatives=128)
+
+
+@pytest.fixture(scope="session")
+def quick() -> "TrainConfig":
+    """See :func:`quick_config`."""
+    return quick_config()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Asks systems a task's questions and collects what each shopper got."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,23 @@ from peftrec.evaluation.slices import ALL, Slice
 
 CELLS = 16_000_000
 """Scores in memory at once: 64 MB, and some 300 MB while they are ranked."""
+
+
+Report = Callable[[str], object]
+"""Hears in a few words how far a long piece of work is."""
+
+
+def quiet(_: str) -> None:
+    """A report that nobody hears."""
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A system that is fitted to a past before it scores."""
+
+    def tune(self, past: Dataset, *, report: Report) -> None:
+        """Fits, once for a past."""
+        ...
 
 
 def evaluate(
@@ -58,6 +76,8 @@ def evaluate(
     calibration: dict[str, Calibration] = {}
     with tqdm(total=len(systems) * len(task.users), disable=not progress, unit="shopper") as bar:
         for system in systems:
+            if isinstance(system, Tunable):
+                system.tune(task.past, report=lambda step, name=system.name: bar.set_description(f"{name}: {step}"))
             bar.set_description(system.name)
             measured, curve = measure(system, task, bar=bar)
             vectors |= {(system.name, *key): values for key, values in measured.items()}

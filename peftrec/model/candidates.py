@@ -7,6 +7,7 @@ sources are the same everywhere.
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from peftrec.data.features import Pairs, pair_features, pairs_of
 from peftrec.data.histories import Histories, Ragged
 from peftrec.data.snapshot import Snapshot, collaborative
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 CHUNK = 256
 """Shoppers whose dense catalogue scores are in memory at once: 256 x 70,000 floats are 70 MB."""
@@ -72,6 +76,7 @@ def generate(
     pairs: Pairs | None = None,
     limit: int | None = None,
     rng: np.random.Generator | None = None,
+    bar: "tqdm[NoReturn] | None" = None,
 ) -> Candidates:
     """Names the products worth ranking for each shopper and computes their features.
 
@@ -83,20 +88,15 @@ def generate(
         pairs: :func:`pairs_of` the histories, where the caller has them already.
         limit: Keep an even sample of this many per shopper, drawn with ``rng`` (training only).
         rng: Draws the sample.
+        bar: Moves on by every shopper done.
     """
-    parts = [
-        _generate(
-            histories.take(rows),
-            snapshot,
-            config,
-            rows,
-            nearest,
-            None if pairs is None or len(histories) > CHUNK else pairs,
-        )
-        for rows in np.array_split(np.arange(len(histories)), max(1, -(-len(histories) // CHUNK)))
-    ]
-    if limit is not None:
-        parts = [part.sample(limit, rng or np.random.default_rng(0)) for part in parts]
+    parts: list[Candidates] = []
+    for rows in np.array_split(np.arange(len(histories)), max(1, -(-len(histories) // CHUNK))):
+        known = None if pairs is None or len(histories) > CHUNK else pairs
+        part = _generate(histories.take(rows), snapshot, config, rows, nearest, known)
+        parts.append(part if limit is None else part.sample(limit, rng or np.random.default_rng(0)))
+        if bar is not None:
+            bar.update(len(rows))
     return _joined(parts)
 
 

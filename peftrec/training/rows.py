@@ -1,6 +1,7 @@
 """Training rows: shoppers at moments of the past, the candidates they would have been offered, and what they then bought."""
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from peftrec.model.candidates import Candidates, Nearest, generate
 from peftrec.model.platform import Platform, padded, shoppers
 from peftrec.model.purchase import Shoppers
 from peftrec.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 FIRST_PURCHASES = 8
 """Products bought for the first time that one row gives to the retrieval loss."""
@@ -103,6 +107,7 @@ class Rows:
         *,
         nearest: Nearest | None,
         rng: np.random.Generator,
+        bar: "tqdm[NoReturn] | None" = None,
     ) -> "Rows":
         """Generates candidates as serving does, labels them naturally, and keeps an even sample."""
         candidates = generate(
@@ -112,6 +117,7 @@ class Rows:
             nearest=nearest,
             limit=config.sampled_candidates,
             rng=rng,
+            bar=bar,
         )
         bought = anchor.bought.rows * snapshot.n_items + anchor.bought.values
         labels = np.isin(candidates.items.rows * snapshot.n_items + candidates.items.values, bought)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from peftrec.backbone import Backbone
 from peftrec.data.dataset import Dataset
@@ -77,16 +78,19 @@ def train_adapter(
         parts = [Rows.begin(one, n_items, config, rng) for one in anchors]
         _fit_retrieval(model, RowDataset(platform, parts, config, keep=~held_out), config, place, progress)
         _choose_popularity(model, platform, anchors[0], parts[0], held_out)
-        offered = [
-            part.offered(
-                one,
-                platform.snapshot(one.moment),
-                config,
-                nearest=nearest(model, platform, history_means(platform, part.tokens), one.moment),
-                rng=rng,
-            )
-            for one, part in zip(anchors, parts, strict=True)
-        ]
+        shoppers = sum(len(one.users) for one in anchors)
+        with tqdm(total=shoppers, desc="naming candidates", unit="row", disable=not progress, leave=False) as bar:
+            offered = [
+                part.offered(
+                    one,
+                    platform.snapshot(one.moment),
+                    config,
+                    nearest=nearest(model, platform, history_means(platform, part.tokens), one.moment),
+                    rng=rng,
+                    bar=bar,
+                )
+                for one, part in zip(anchors, parts, strict=True)
+            ]
         train = RowDataset(platform, offered, config, keep=~held_out)
         validation = RowDataset(platform, offered[:1], config, keep=held_out)
         _standardise(model, train)
@@ -208,6 +212,7 @@ def _data_facts(dataset: Dataset) -> dict[str, object]:
         "shoppers": len(np.unique(dataset.log.user)),
         "products": len(dataset.catalog),
         "events": len(dataset.events),
+        "promotions": 0 if dataset.promotions is None else len(dataset.promotions),
     }
 
 

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
+    ProgressCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -125,6 +126,34 @@ class _Guard(TrainerCallback):
             )
 
 
+class _Bar(ProgressCallback):
+    """One bar per stage that says which and shows the losses, where transformers prints a line for each."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self.stage = stage
+        self.shown: dict[str, str] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        if self.training_bar is not None:
+            self.training_bar.set_description(f"training, {self.stage}")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: object,
+    ) -> None:
+        self.shown |= {name: f"{value:.4f}" for name, value in (logs or {}).items() if name in ("loss", "eval_loss")}
+        if self.training_bar is not None:
+            self.training_bar.set_postfix(self.shown)
+
+
 class RetrievalRows(TorchDataset[dict[str, Tensor]]):
     """The rows' history means and first purchases, fetched a whole batch at a time."""
 
@@ -203,6 +232,9 @@ def run_stage(
         callbacks=[_Guard(), *([EarlyStoppingCallback(config.patience)] if checks else [])],
     )
     trainer.remove_callback(PrinterCallback)  # without a bar, transformers would print every log entry
+    if progress:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(_Bar(name))
     trainer.train(resume_from_checkpoint=resume and any((folder / name).glob("checkpoint-*")))
     return trainer
 

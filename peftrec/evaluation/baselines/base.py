@@ -12,7 +12,7 @@ from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY, PURCHASE
 from peftrec.errors import NotEnoughDataError
 from peftrec.evaluation.protocol import Task
-from peftrec.evaluation.run import ranking_means
+from peftrec.evaluation.run import Report, quiet, ranking_means
 from peftrec.evaluation.slices import ALL
 
 VALIDATION_SHOPPERS = 500
@@ -51,23 +51,31 @@ class Baseline:
         self.chosen: Method | None = None
         self._past: Dataset | None = None
         self._scorer: Scorer | None = None
+        self._last: tuple[NDArray[np.int32], NDArray[np.float32]] | None = None
+
+    def tune(self, past: Dataset, *, report: Report = quiet) -> None:
+        """Tunes and fits, once for a past; ``report`` hears how far it is."""
+        self._fitted(past, report)
 
     def score_catalog(self, past: Dataset, users: NDArray[np.int32]) -> NDArray[np.float32]:
         """Tunes and fits on first use for a past, then scores every product."""
-        return self._fitted(past)(users)
+        scorer = self._fitted(past)
+        if self._last is None or self._last[0] is not users:
+            self._last = users, scorer(users)
+        return self._last[1]
 
     def score_pool(self, past: Dataset, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]:
-        """The same scores, of given products."""
-        return np.take_along_axis(self._fitted(past)(users), items, axis=1)
+        """The same scores, of given products; those of the catalogue are kept in case the same shoppers' come next."""
+        return np.take_along_axis(self.score_catalog(past, users), items, axis=1)
 
-    def _fitted(self, past: Dataset) -> Scorer:
+    def _fitted(self, past: Dataset, report: Report = quiet) -> Scorer:
         if self._scorer is None or self._past is not past:
-            self.chosen = tuned(self.name, self.grid, past)
-            self._scorer, self._past = self.chosen.fit(past), past
+            self.chosen = tuned(self.name, self.grid, past, report=report)
+            self._scorer, self._past, self._last = self.chosen.fit(past), past, None
         return self._scorer
 
 
-def tuned(name: str, grid: Sequence[Method], past: Dataset) -> Method:
+def tuned(name: str, grid: Sequence[Method], past: Dataset, *, report: Report = quiet) -> Method:
     """The settings with the best NDCG@10 on the validation window."""
     if len(grid) == 1:
         return grid[0]
@@ -75,7 +83,11 @@ def tuned(name: str, grid: Sequence[Method], past: Dataset) -> Method:
         task = validation_task(past)
     except NotEnoughDataError:
         return grid[0]
-    return max(grid, key=lambda method: ranking_means(_Trial(name, method.fit(task.past)), task)[ALL, "ndcg@10"])
+    found: list[float] = []
+    for number, method in enumerate(grid, start=1):
+        report(f"tuning {number} of {len(grid)}")
+        found.append(ranking_means(_Trial(name, method.fit(task.past)), task)[ALL, "ndcg@10"])
+    return grid[int(np.argmax(found))]
 
 
 def validation_task(past: Dataset) -> Task:

@@ -10,6 +10,7 @@ from peftrec.data.dataset import Dataset
 from peftrec.data.histories import Ragged
 from peftrec.errors import ConfigError
 from peftrec.evaluation.baselines.linear import missing
+from peftrec.evaluation.run import Report, quiet
 
 
 class CandidateFeatures(Protocol):
@@ -70,30 +71,43 @@ class LightGBMRanker:
         features = self.source.features(past, users, Ragged.grid(items))
         return np.asarray(self._fitted(past).predict(features), np.float32).reshape(items.shape)
 
-    def _fitted(self, past: Dataset):  # lightgbm is imported only when used
+    def tune(self, past: Dataset, *, report: Report = quiet) -> None:
+        """Chooses the settings and trains, once for a past; ``report`` hears how far it is."""
         if self._model is None or self._past is not past:
-            self._model, self._past = self._fit(past), past
+            self._model, self._past = self._fit(past, report), past
+
+    def _fitted(self, past: Dataset):  # lightgbm is imported only when used
+        self.tune(past)
         return self._model
 
-    def _fit(self, past: Dataset):
+    def _fit(self, past: Dataset, report: Report):
         try:
             import lightgbm
         except ImportError as error:
             raise missing("lightgbm") from error
+        report("reading the past")
         features, labels, groups = self.source.training_rows(past)
         # The latest rows come first: they choose the settings, then all rows train.
         rows = min(VALIDATION_ROWS, len(groups) // 5)
         held = int(groups[:rows].sum())
+
+        def train(settings: dict[str, object], first: int, row: int, rounds: int, step: str):
+            def tell(state: object) -> None:
+                if state.iteration % 20 == 0:  # pyright: ignore[reportAttributeAccessIssue]
+                    report(f"{step}, round {state.iteration} of {rounds}")  # pyright: ignore[reportAttributeAccessIssue]
+
+            table = _dataset(lightgbm, features[first:], labels[first:], groups[row:], settings)
+            return lightgbm.train(_parameters(settings), table, rounds, callbacks=[tell])
+
         best = (-1.0, self._settings(LEAVES[0]), ROUNDS)
-        for settings in map(self._settings, LEAVES):
-            train = _dataset(lightgbm, features[held:], labels[held:], groups[rows:], settings)
-            model = lightgbm.train(_parameters(settings), train, ROUNDS)
+        for number, settings in enumerate(map(self._settings, LEAVES), start=1):
+            model = train(settings, held, rows, ROUNDS, f"tuning {number} of {len(LEAVES)}")
             for rounds in (ROUNDS // 4, ROUNDS // 2, ROUNDS):
                 scores = np.asarray(model.predict(features[:held], num_iteration=rounds))
                 best = max(best, (_ndcg(scores, labels[:held], groups[:rows]), settings, rounds), key=lambda t: t[0])
         _, settings, rounds = best
         self.chosen = {**settings, "rounds": rounds}
-        return lightgbm.train(_parameters(settings), _dataset(lightgbm, features, labels, groups, settings), rounds)
+        return train(settings, 0, 0, rounds, "training")
 
     def _settings(self, leaves: int) -> dict[str, object]:
         return {"objective": self.objective, "num_leaves": leaves, "learning_rate": 0.05}

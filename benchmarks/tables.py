@@ -1,0 +1,83 @@
+"""Writes the tables of README.md from ``results/``, so that no figure in it is typed by hand.
+
+    python benchmarks/tables.py          # rewrites what lies between the markers
+    python benchmarks/tables.py --check  # fails if that would change anything
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+README = FOLDER.parent / "README.md"
+BEGIN, END = "<!-- results: written by benchmarks/tables.py -->", "<!-- end of results -->"
+COLUMNS = (
+    ("all", "ndcg@10", "NDCG@10"),
+    ("never_bought", "ndcg@10", "never bought"),
+    ("all", "auc", "AUC"),
+    ("all", "ece", "ECE"),
+)
+
+
+def quality(path: Path) -> str:
+    """The systems of a quality benchmark, best first, with their intervals and the first one's lead."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    values = {(row["system"], row["slice"], row["metric"]): row for row in result["rows"] if "against" not in row}
+    lead = {(row["against"], row["slice"], row["metric"]): row for row in result["rows"] if "against" in row}
+    systems = [system for system, slice_, metric in values if (slice_, metric) == ("all", "ndcg@10")]
+    systems.sort(key=lambda system: -values[system, "all", "ndcg@10"]["value"])
+    lines = [
+        "| system | " + " | ".join(title for *_, title in COLUMNS) + " | lead of peftrec, NDCG@10 |",
+        "|---" + "|--:" * (len(COLUMNS) + 1) + "|",
+    ]
+    for system in systems:
+        cells = [_cell(values.get((system, slice_, metric)), bare=metric == "ece") for slice_, metric, _ in COLUMNS]
+        lines.append(f"| {system} | {' | '.join(cells)} | {_cell(lead.get((system, 'all', 'ndcg@10')), signed=True)} |")
+    return "\n".join(lines)
+
+
+def measured(path: Path) -> str:
+    """Times and sizes in one sentence."""
+    rows = {row["metric"]: row["value"] for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+    return (
+        f"Encoding {rows['texts']:,.0f} product texts took {rows['encode_seconds']:.0f} s, training the adapter"
+        f" {rows['train_seconds'] / 60:.1f} minutes, on two cores; the ten best products in int8 and fp32 agree to"
+        f" {rows['top10_overlap_with_fp32']:.1%}."
+    )
+
+
+def _cell(row: dict[str, float] | None, *, signed: bool = False, bare: bool = False) -> str:
+    if row is None:
+        return ""
+    number = "+.3f" if signed else ".3f"
+    value, low, high = (f"{row[name]:{number}}" for name in ("value", "low", "high"))
+    return value if bare else f"{value} <sub>{low} to {high}</sub>"
+
+
+def section() -> str:
+    """What stands between the markers."""
+    path = FOLDER / "results" / "quality_completejourney.json"
+    without = FOLDER / "results" / "quality_completejourney_without_promotions.json"
+    parts = [quality(path), measured(path)]
+    if without.exists():
+        parts += ["Without the promotion plan, for all systems:", quality(without)]
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Rewrites README.md, or checks it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing, exit with 1 if something would change")
+    options = parser.parse_args()
+    text = README.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    new = f"{before}{BEGIN}\n\n{section()}\n\n{END}{after}"
+    if options.check:
+        sys.exit("README.md differs from results/: run python benchmarks/tables.py" if new != text else 0)
+    README.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

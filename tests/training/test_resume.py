@@ -1,0 +1,48 @@
+"""A training that is killed goes on from its last checkpoint."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from peftrec.backbone import Backbone
+from peftrec.data import Dataset
+from peftrec.training import TrainConfig, train_adapter
+
+CUT = "2017-11-27T05:00"
+CHILD = """
+import sys
+from dataclasses import replace
+sys.path.insert(0, sys.argv[2])
+from conftest import households, quick_config
+from peftrec import Backbone, train_adapter
+past, _ = households().split(at={cut!r})
+train_adapter(past, Backbone.load("minilm-l6"), config=replace(quick_config(), epochs=8), folder=sys.argv[1], progress=False)
+"""
+
+
+def test_kill_and_resume(grocery: Dataset, backbone: Backbone, quick: TrainConfig, tmp_path: Path):
+    folder = tmp_path / "run"
+    tests = Path(__file__).parents[1]
+    child = subprocess.Popen([sys.executable, "-c", CHILD.format(cut=CUT), str(folder), str(tests)])
+    try:
+        deadline = time.monotonic() + 600
+        while not list(folder.glob("joint/checkpoint-*/trainer_state.json")):
+            assert child.poll() is None, "training ended before it wrote a checkpoint that was seen"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    done = max(json.loads(file.read_text())["global_step"] for file in folder.glob("joint/*/trainer_state.json"))
+    past, _ = grocery.split(at=CUT)
+    config = replace(quick, epochs=8)
+    adapter = train_adapter(past, backbone, config=config, folder=folder, resume=True, progress=False)
+    steps = [point["step"] for point in adapter.learning_curve if "eval_loss" in point]
+    assert steps[0] <= done < steps[-1]  # the part before the kill is remembered, and training went on after it
+    assert all(np.isfinite(point["eval_loss"]) for point in adapter.learning_curve if "eval_loss" in point)
