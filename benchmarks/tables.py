@@ -1,7 +1,6 @@
 """Writes the tables of README.md from ``results/``, so that no figure in it is typed by hand.
 
-    python benchmarks/tables.py          # rewrites what lies between the markers
-    python benchmarks/tables.py --check  # fails if that would change anything
+Without options it rewrites what lies between the markers; with ``--check`` it fails if that would change anything.
 """
 
 import argparse

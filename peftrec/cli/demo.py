@@ -18,6 +18,7 @@ from peftrec.serving.requests import Request
 from peftrec.training import TrainConfig, train_adapter
 
 CUT = "2017-11-27T05:00"
+SEGMENT = "45-54"
 SHOWN = ("popular lately", "personal, decayed", "UP-CF")
 
 
@@ -28,30 +29,36 @@ def run_demo(out: Path, console: Console, *, quick: bool) -> Path:
     console.print(str(shop), str(shop.report), sep="\n", highlight=False)
     past, future = shop.split(at=CUT)
     backbone = Backbone.load("minilm-l6")
-    config = TrainConfig(epochs=0.02, feature_epochs=0.3, anchors=1) if quick else TrainConfig()
+    config = TrainConfig(epochs=0.02, feature_epochs=0.3, anchors=1) if quick else TrainConfig(epochs=0.25)
     registry = Registry(out / "adapters")
 
     console.rule("adapter of the whole platform")
     adapter = train_adapter(past, backbone, config=config)
     seconds = time.perf_counter() - begun
     registry.publish("grocery", adapter, alias="canary")
-    console.rule("adapter of one segment: households of 45 to 54")
+    console.rule(f"adapter of one segment: households of {SEGMENT}")
     segments = past.segment(by="age")
-    segment = train_adapter(segments["45-54"], backbone, config=config)
-    registry.publish("grocery-45-54", segment, alias="production")
+    segment = train_adapter(segments[SEGMENT], backbone, config=config)
+    registry.publish(f"grocery-{SEGMENT}", segment, alias="canary")
 
     console.rule("serving both from one int8 backbone, in one batch")
     engine = Engine(backbone, registry, memory="64MB")
     engine.attach(past, adapter="grocery")
-    engine.attach(segments["45-54"], adapter="grocery-45-54")
-    examples = _serve(engine, segments["45-54"], console)
+    engine.attach(segments[SEGMENT], adapter=f"grocery-{SEGMENT}")
+    examples = _serve(engine, segments[SEGMENT], console)
 
     console.rule("measuring what is served")
     baselines = [baseline for baseline in default_baselines() if baseline.name in SHOWN]
-    result = evaluate(engine.recommender("grocery@canary"), future, baselines=baselines)
-    console.print(str(result), highlight=False)
+    served, narrow = engine.recommender("grocery@canary"), engine.recommender(f"grocery-{SEGMENT}@canary")
+    result = evaluate(served, future, baselines=baselines)
+    narrow.name = f"{narrow.name}, segment"
+    within = evaluate([narrow, served], future.segment(by="age")[SEGMENT], baselines=None)
+    console.print(str(result), str(within), sep="\n\n", highlight=False)
     promoted = registry.publish("grocery", _evaluated(adapter, result), alias="production")
-    console.print(f"{promoted.reference} is in production now; the engine follows with the next request")
+    second = registry.publish(f"grocery-{SEGMENT}", _evaluated(segment, within), alias="production")
+    console.print(
+        f"{promoted.reference} and {second.reference} are in production; the engine follows at the next request"
+    )
     path = write_report(
         out / "report.html",
         result,
@@ -71,7 +78,7 @@ def run_demo(out: Path, console: Console, *, quick: bool) -> Path:
 
 def _serve(engine: Engine, segment: Dataset, console: Console) -> dict[str, list[str]]:
     user = segment.events.frame["user_id"][0]
-    requests = [Request(adapter="grocery", user=user, k=5), Request(adapter="grocery-45-54", user=user, k=5)]
+    requests = [Request(adapter="grocery", user=user, k=5), Request(adapter=f"grocery-{SEGMENT}", user=user, k=5)]
     examples: dict[str, list[str]] = {}
     for request, answer in zip(requests, engine.recommend_batch(requests), strict=True):
         heading = f"household {user}, adapter {request.adapter}"
