@@ -38,10 +38,11 @@ def quality(path: Path) -> str:
 
 def measured(path: Path) -> str:
     """Times and sizes in one sentence."""
-    rows = {row["metric"]: row["value"] for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+    result = json.loads(path.read_text(encoding="utf-8"))
+    rows = {row["metric"]: row["value"] for row in result["rows"]}
     return (
         f"Encoding {rows['texts']:,.0f} product texts took {rows['encode_seconds']:.0f} s, training the adapter"
-        f" {rows['train_seconds'] / 60:.1f} minutes, on two cores; the ten best products in int8 and fp32 agree to"
+        f" {rows['train_seconds'] / 60:.1f} minutes ({result['machine']}); the ten best products in int8 and fp32 agree to"
         f" {rows['top10_overlap_with_fp32']:.1%}."
     )
 
@@ -70,8 +71,10 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="change nothing, exit with 1 if something would change")
     options = parser.parse_args()
     text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        sys.exit(f"README.md has no lines {BEGIN} and {END}: put them back where the tables belong")
     new = f"{before}{BEGIN}\n\n{section()}\n\n{END}{after}"
     if options.check:
         sys.exit("README.md differs from results/: run python benchmarks/tables.py" if new != text else 0)

@@ -78,7 +78,7 @@ def run_demo(out: Path, console: Console, *, quick: bool) -> Path:
 
 def _serve(engine: Engine, segment: Dataset, console: Console) -> dict[str, list[str]]:
     user = segment.events.frame["user_id"][0]
-    requests = [Request(adapter="grocery", user=user, k=5), Request(adapter=f"grocery-{SEGMENT}", user=user, k=5)]
+    requests = [Request(adapter=f"{name}@canary", user=user, k=5) for name in ("grocery", f"grocery-{SEGMENT}")]
     examples: dict[str, list[str]] = {}
     for request, answer in zip(requests, engine.recommend_batch(requests), strict=True):
         heading = f"household {user}, adapter {request.adapter}"

@@ -22,7 +22,7 @@ class RuleCount:
     """What one rule did.
 
     Args:
-        rule: Its name, as in ``CleaningRules``.
+        rule: Its name, as in ``CleaningRules``, or "unknown_promotion".
         action: "dropped" (events), "filled" (products) or "left out" (promotions).
         rows: Rows concerned.
         share: Of the rows of their table, 0..1.

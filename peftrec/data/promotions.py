@@ -79,7 +79,10 @@ class Promotions:
                 expected="at least one promotion",
                 remedy="leave promotions out if there are none: promotions=None",
             )
+        given = frame.get_column(col.ANNOUNCED, default=None)
         frame = pl.DataFrame([_typed(column) for column in frame])
+        if given is not None:
+            _refuse_unreadable(given, frame[col.ANNOUNCED])
         absent = {col.KIND: pl.lit("feature"), col.REACH: pl.lit(1, pl.Float32), col.ANNOUNCED: pl.col(col.START)}
         frame = frame.with_columns(
             (pl.col(name).fill_null(value) if name in frame.columns else value).alias(name)
@@ -158,6 +161,20 @@ def _typed(column: pl.Series) -> pl.Series:
     if column.name == col.KIND:
         return as_text(column, "promotions")
     return as_id(column, "promotions") if column.name == col.ITEM else as_attribute(column, "promotions")
+
+
+def _refuse_unreadable(given: pl.Series, read: pl.Series) -> None:
+    """An empty ``announced`` means the start; one that cannot be read must not."""
+    lost = read.is_null() & given.is_not_null()
+    if given.dtype == pl.String:
+        lost &= given.str.strip_chars() != ""
+    row = lost.arg_max()
+    if row is not None and lost[row]:
+        raise InvalidValueError(
+            f"row {row} of the promotions (counting from 0): {col.ANNOUNCED} {str(given[row])!r}",
+            expected="a moment in ISO 8601, or nothing where the promotion is known from its start",
+            remedy="correct the rows or empty them",
+        )
 
 
 def _check(frame: pl.DataFrame) -> None:

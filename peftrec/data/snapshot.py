@@ -1,8 +1,8 @@
 # pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalSubscript=false
 # scipy has no types; the rest of the package is checked strictly.
-"""What a platform's log says at one moment: popularity, prices, who buys alike. Nothing later is ever read.
+"""What a platform's log says at one moment: popularity, prices, who buys alike, what is promoted.
 
-A :class:`Snapshot` is built once for a moment and then answers any number of shoppers, in training, in evaluation and in
+No later event is ever read, and no promotion that was announced later. A :class:`Snapshot` is built once for a moment and then answers any number of shoppers, in training, in evaluation and in
 serving alike. It holds no shopper's name, only a panel of anonymous baskets for collaborative scores.
 """
 

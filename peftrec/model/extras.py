@@ -31,7 +31,7 @@ def shapes(hidden: int) -> dict[str, tuple[int, int]]:
         "feature_scale": (1, len(FEATURES)),
         "event_mean": (1, len(EVENT_FEATURES)),
         "event_scale": (1, len(EVENT_FEATURES)),
-        "features_1": (len(FEATURES), MEMBERS * WIDE),  # member by member, as are all that follow
+        "features_1": (len(FEATURES), MEMBERS * WIDE),  # member by member, as are all of features_*
         "features_1_bias": (1, MEMBERS * WIDE),
         "features_2": (WIDE, MEMBERS * NARROW),
         "features_2_bias": (1, MEMBERS * NARROW),

@@ -19,12 +19,12 @@ class TrainConfig:
         sampled_candidates: Candidates of a row that are kept for training, drawn evenly.
         epochs: Passes over the rows.
         batch_size: Rows per step.
-        learning_rate: Peak rate of tuner and decoder-side extras.
-        feature_epochs: Passes of the feature network alone before the decoder joins.
-        feature_learning_rate: Peak rate of that warm start.
+        learning_rate: Peak rate of tuner and decoder-side extras; the retrieval map is fitted at twice it.
+        feature_epochs: Passes of the feature network, which is fitted before the decoder and stays as it is then.
+        feature_learning_rate: Peak rate of the feature network.
         weight_decay: Decoupled weight decay (AdamW).
         warmup_share: Share of the steps during which the rate rises.
-        listwise_weight: Weight of the softmax over a row's candidates beside the purchase loss.
+        listwise_weight: Weight of the softmax over a row's products never bought, beside the purchase loss.
         retrieval_weight: Weight of the retrieval loss.
         negatives: Products drawn by popularity for the retrieval loss of one step.
         validation_share: Share of shoppers held out, on the latest window before the end of the log.

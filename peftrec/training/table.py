@@ -1,4 +1,4 @@
-"""The rows of training as plain tables, for baselines that rank the very same candidates by the very same numbers."""
+"""The rows of training as plain tables, for baselines that rank by the very same numbers."""
 
 import numpy as np
 from numpy.typing import NDArray

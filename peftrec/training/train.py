@@ -47,8 +47,8 @@ def train_adapter(
     """Trains a platform's adapter on everything its log holds; the backbone stays as it is.
 
     Shoppers are read at several moments of the past; the label of a candidate is whether it was bought within the horizon
-    after that moment. The retrieval map is fitted first, then the feature network, then all of it with the decoder.
-    Training stops early on held-out shoppers in the last horizon of the log, and the best state is kept.
+    after that moment. The retrieval map is fitted first, then the feature network, then tuner and decoder extras on
+    top of it. That last stage stops early on held-out shoppers in the last horizon of the log, and its best state is kept.
 
     Args:
         dataset: The platform; evaluate on what comes after it (:meth:`Dataset.split`).

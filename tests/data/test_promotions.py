@@ -41,6 +41,8 @@ def test_what_the_table_leaves_out_is_known_only_when_it_starts():
     assert feature(found, "feature_next") == [1, 0]  # a's begins at the moment; b's is not known yet
     assert feature(found, "feature_planned") == pytest.approx([1 / 5, 0])
     assert feature(found, "feature_1w", SECONDS + 14 * DAY) == [0, 1]
+    blank = Promotions.from_table({**GOOD, "announced": ["", None]})
+    assert blank.frame["announced"].equals(blank.frame["start"])
 
 
 def test_an_announced_plan_is_read_ahead_and_an_unannounced_one_is_not():
@@ -99,6 +101,7 @@ def test_promotions_of_unknown_products_are_counted():
         ({"start": ["2024-03-04", "soon"]}, "row 1 .* start missing or unreadable"),
         ({"end": ["2024-03-04", "2024-03-18"]}, "row 0 .* end '2024-03-04 00:00:00.*a moment after the start"),
         ({"kind": ["feature", "rocket"]}, "row 1 .* kind 'rocket'.*one of feature, headline, display"),
+        ({"announced": ["20/11/2023", ""]}, "row 0 .* announced '20/11/2023'.*nothing where the promotion is known"),
         ({"reach": [0.0, 1.0]}, "row 0 .* reach '0.0'.*share above 0"),
         ({"reach": [1.5, 2.0]}, "row 0 .* reach '1.5', and 1 more rows"),
     ],

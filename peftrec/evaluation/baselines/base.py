@@ -62,6 +62,7 @@ class Baseline:
         scorer = self._fitted(past)
         if self._last is None or self._last[0] is not users:
             self._last = users, scorer(users)
+            self._last[1].flags.writeable = False
         return self._last[1]
 
     def score_pool(self, past: Dataset, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]:
