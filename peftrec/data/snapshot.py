@@ -2,8 +2,9 @@
 # scipy has no types; the rest of the package is checked strictly.
 """What a platform's log says at one moment: popularity, prices, who buys alike, what is promoted.
 
-No later event is ever read, and no promotion that was announced later. A :class:`Snapshot` is built once for a moment and then answers any number of shoppers, in training, in evaluation and in
-serving alike. It holds no shopper's name, only a panel of anonymous baskets for collaborative scores.
+No later event is ever read, and no promotion that was announced later. A :class:`Snapshot` is built once for a moment and
+then answers any number of shoppers, in training, in evaluation and in serving alike. It holds no shopper's name, only a
+panel of anonymous baskets for collaborative scores.
 """
 
 from dataclasses import dataclass, replace
