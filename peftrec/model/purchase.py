@@ -12,6 +12,7 @@ from peftrec.model.decoder import Layer, Memory, read_candidates, read_shopper
 from peftrec.model.extras import Extras
 
 NEVER = FEATURES.index("never_bought")
+WIDTH_STEP = 32
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ def score(layers: Sequence[Layer], extras: Extras, reading: Reading, vectors: Te
     width = int(new.sum(dim=1).max())
     if not width:
         return logits
+    # Few distinct widths, since oneDNN keeps what it prepares for every shape of matrix it has met.
+    width = min(-(-width // WIDTH_STEP) * WIDTH_STEP, new.shape[1])
     at = torch.argsort(~new, dim=1, stable=True)[:, :width]  # (B, W): the new ones of each row, then padding
     vectors, summary = (x.gather(1, at[..., None].expand(-1, -1, x.shape[-1])) for x in (vectors, summary))
     output = read_candidates(layers, ops.candidate_words(extras, vectors, summary), reading.mask, reading.memories)

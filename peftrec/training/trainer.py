@@ -251,19 +251,20 @@ def train_model(
     progress: bool,
 ) -> list[dict[str, float]]:
     """Runs feature warm start and joint training; returns the log of the joint one."""
-    features, labels = train.features()
+    table = FeatureBlocks(*train.features())
     run_stage(
         FeatureStage(model),
-        FeatureBlocks(features, labels),
+        table,
         config,
         folder=folder,
         name="features",
         collate=as_is,  # pyright: ignore[reportArgumentType]
         epochs=config.feature_epochs,
-        batch_size=min(4096, max(128, len(labels) // 256)),  # a small platform needs its steps as well
+        batch_size=min(4096, max(128, len(table) // 256)),  # a small platform needs its steps as well
         learning_rate=config.feature_learning_rate,
         progress=progress,
     )
+    del table  # a gigabyte for a platform of two thousand shoppers
     trainer = run_stage(
         JointStage(model, config),
         train,
