@@ -51,6 +51,7 @@ class Promotions:
                 expected="columns " + ", ".join(f"{name} {dtype}" for name, dtype in _TYPES.items()),
                 remedy="build it with Promotions.from_table(table, columns=...)",
             )
+        _check(self.frame)
 
     @classmethod
     def from_table(cls, table: Table, *, columns: Mapping[str, str] | None = None) -> "Promotions":
@@ -88,7 +89,6 @@ class Promotions:
             (pl.col(name).fill_null(value) if name in frame.columns else value).alias(name)
             for name, value in absent.items()
         )
-        _check(frame)
         return cls(frame.select(*_TYPES, pl.exclude(*_TYPES)))
 
     def coded(self, items: pl.Series) -> "PromotionLog":

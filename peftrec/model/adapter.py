@@ -1,5 +1,6 @@
 """An adapter: everything one platform adds to the shared backbone, as plain arrays."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +13,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from peftrec.backbone import Backbone
+from peftrec.data.features import EVENT_FEATURES, FEATURES
 from peftrec.errors import CorruptAdapterError, IncompatibleAdapterError
 from peftrec.model import extras as ops
 from peftrec.model.candidates import CandidateConfig
@@ -109,6 +111,7 @@ class Adapter:
             "tuner": self.config.describe(),
             "candidates": asdict(self.candidates),
             "history": self.history,
+            "numbers": numbers_digest(),
             "learning_curve": [dict(point) for point in self.learning_curve],
         }
         extras = {name: _stored(name, value) for name, value in self.extras.items()}
@@ -139,10 +142,10 @@ class Adapter:
 
         Raises:
             CorruptAdapterError: A file is malformed.
-            IncompatibleAdapterError: A tensor is missing, surplus or of another shape; all of them are named.
+            IncompatibleAdapterError: A tensor is missing, surplus or of another shape, all of them are named; or it was
+                trained on other numbers about shoppers and products than this version of peftrec computes.
         """
-        settings = _settings(folder.read(DECODER_FILE))
-        config, candidates, history = settings
+        config, candidates, history = _settings(folder.read(DECODER_FILE))
         tuner, extras = load_tensors(folder.read(TUNER_FILE)), load_tensors(folder.read(DECODER_FILE))
         _check_shapes({**tuner, **extras}, expected_shapes(backbone, config))
         values = {name: value.astype(np.float32) for name, value in extras.items()}
@@ -156,6 +159,11 @@ class Adapter:
         return cls(
             backbone=backbone, config=config, low_rank=low_rank, extras=values, candidates=candidates, history=history
         )
+
+
+def numbers_digest() -> str:
+    """sha256 of the names, in order, of all numbers that a model reads: weights mean nothing for others."""
+    return hashlib.sha256(json.dumps([FEATURES, EVENT_FEATURES]).encode()).hexdigest()
 
 
 def first_layer(backbone: Backbone) -> int:
@@ -188,13 +196,21 @@ def _settings(content: bytes) -> tuple[LoRAConfig, CandidateConfig, int]:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         settings = json.loads(header["__metadata__"][SETTINGS_KEY])
         tuner = {**settings["tuner"], "targets": tuple(settings["tuner"]["targets"])}
-        return LoRAConfig(**tuner), CandidateConfig(**settings["candidates"]), int(settings["history"])
+        numbers = settings["numbers"]
+        found = LoRAConfig(**tuner), CandidateConfig(**settings["candidates"]), int(settings["history"])
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptAdapterError(
             f"{DECODER_FILE}: {error!r}",
-            expected=f"a '{SETTINGS_KEY}' entry in the file's metadata with tuner, candidates and history",
+            expected=f"a '{SETTINGS_KEY}' entry in the file's metadata with tuner, candidates, history and numbers",
             remedy="publish the adapter again with peftrec, or restore the file",
         ) from error
+    if numbers != numbers_digest():
+        raise IncompatibleAdapterError(
+            "the adapter was trained on other numbers about shoppers and products than this peftrec computes",
+            expected=f"names of features with the digest {numbers_digest()[:12]}, not {str(numbers)[:12]}",
+            remedy="use the peftrec version that the manifest names, or train the adapter again with this one",
+        )
+    return found
 
 
 def _check_shapes(tensors: Mapping[str, NDArray[np.generic]], expected: Mapping[str, tuple[int, ...]]) -> None:
@@ -209,5 +225,5 @@ def _check_shapes(tensors: Mapping[str, NDArray[np.generic]], expected: Mapping[
         raise IncompatibleAdapterError(
             f"{len(problems)} tensors do not fit: {'; '.join(problems)}",
             expected="the tensors of an adapter trained on this backbone with this decoder depth",
-            remedy="load the backbone named in the manifest, or train the adapter again on this one",
+            remedy="load the backbone and use the peftrec that the manifest names, or train the adapter again on these",
         )

@@ -1,8 +1,10 @@
 """The engine: many adapters on one frozen backbone, each named by the request that wants it."""
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,8 @@ from torch import nn
 from peftrec.backbone import Backbone
 from peftrec.backbone.int8 import int8_linears
 from peftrec.data.dataset import Dataset
-from peftrec.data.histories import Histories, Ragged
-from peftrec.data.snapshot import Snapshot
+from peftrec.data.histories import DAY, Histories, Ragged
+from peftrec.data.snapshot import PLANNED_WEEKS, Snapshot
 from peftrec.errors import ConfigError, RequestError
 from peftrec.model.adapter import Adapter, expected_shapes, first_layer
 from peftrec.model.candidates import describe
@@ -24,6 +26,8 @@ from peftrec.registry import Fingerprints, Registry
 from peftrec.registry.compatibility import check
 from peftrec.serving.requests import Product, Recommendation, Request, described, history_of
 from peftrec.serving.slots import Loaded, Slots, mixed_layers, parse_bytes, stacked
+
+_log = logging.getLogger(__name__)
 
 PRECISIONS = ("int8", "bf16", "fp32")
 
@@ -89,7 +93,15 @@ class Engine:
             progress: Show a bar while products are encoded.
         """
         platform = Platform.of(dataset, self.backbone, progress=progress)
-        platform.snapshot(_moment(dataset))
+        moment = _moment(dataset)
+        platform.snapshot(moment)
+        plan = dataset.promotion_log
+        if plan is not None and len(plan.end) and plan.end.max() < moment + (PLANNED_WEEKS - 1) * 7 * DAY:
+            ends, now = (f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d}" for time in (plan.end.max(), moment))
+            _log.warning(
+                f"the promotions of '{dataset.name}' end on {ends}, but adapters read {PLANNED_WEEKS} weeks ahead of {now}: no"
+                " product looks promoted in weeks without a plan, and probabilities are less exact; attach the plan too"
+            )
         with self._lock:
             self._platforms = {**self._platforms, (adapter or dataset.name).partition("@")[0]: platform}
 

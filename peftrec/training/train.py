@@ -200,7 +200,7 @@ def _standardise(model: PurchaseModel, train: RowDataset) -> None:
 
 
 def _data_facts(dataset: Dataset) -> dict[str, object]:
-    source = dataset.source
+    source, log = dataset.source, dataset.promotion_log
     return {
         "dataset": dataset.name,
         "source": source.name if source else "not stated",
@@ -212,7 +212,7 @@ def _data_facts(dataset: Dataset) -> dict[str, object]:
         "shoppers": len(np.unique(dataset.log.user)),
         "products": len(dataset.catalog),
         "events": len(dataset.events),
-        "promotions": 0 if dataset.promotions is None else len(dataset.promotions),
+        "promotions": 0 if log is None else len(log.known(float(dataset.log.time[-1])).item),
     }
 
 

@@ -1,7 +1,9 @@
 """Three short trainings on ``transformers.Trainer``: the retrieval map, the feature network, then the decoder on top."""
 
+import json
 import logging
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
 from peftrec.errors import TrainingError
 from peftrec.model import extras as ops
@@ -234,10 +237,23 @@ def run_stage(
     )
     trainer.remove_callback(PrinterCallback)  # without a bar, transformers would print every log entry
     if progress:
-        trainer.remove_callback(ProgressCallback)
+        trainer.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # another one in notebooks
         trainer.add_callback(_Bar(name))
-    trainer.train(resume_from_checkpoint=resume and any((folder / name).glob("checkpoint-*")))
+    trainer.train(resume_from_checkpoint=_last_checkpoint(folder / name) if resume else None)
     return trainer
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint; what a kill left half-written after it is removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    for path in found:
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # transformers writes it last
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+        else:
+            return str(path)
+    return None
 
 
 def train_model(

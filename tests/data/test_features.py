@@ -74,6 +74,25 @@ def test_known_answers():
     assert np.expm1(found["visits"][0]) == pytest.approx(3, rel=1e-5)
 
 
+def test_known_answers_of_the_last_purchase_and_of_standing():
+    moments = [START + timedelta(days=day) for day in (80, 90, 95, 99)]
+    events = {"user_id": list("uuuv"), "item_id": list("aacb"), "timestamp": moments, "session_id": list("1234")}
+    catalog = {"item_id": list("abc"), "title": ["tea", "tea", "kettle"], "brand": ["x", "y", "x"]}
+    details = {"quantity": [1.0, 3.0, 2.0, 1.0], "discount": [0.5, 0.0, 0.2, 0.0]}
+    shop = Dataset("world", Catalog.from_table(catalog), Events.from_table({**events, **details}))
+    found = described(shop, 0, [0, 1, 2])
+    assert found["last_quantity"] == pytest.approx(np.log1p([3, 0, 2]))
+    assert found["last_discounted"].tolist() == [0, 0, 1]
+    assert found["discounted"] == pytest.approx([0.5, 0, 1])
+    a, c = 2 ** (-10 / 28) + 2 ** (-20 / 28), 2 ** (-5 / 28)
+    assert found["rank"] == pytest.approx(np.log1p([0, 400, 1]))
+    assert found["share_of_purchases"] == pytest.approx(np.sqrt([a / (a + c), 0, c / (a + c)]))
+    assert found["share_of_title"] == pytest.approx([1 / 3, 1 / 3, 1 / 2])
+    assert found["share_of_variant"] == pytest.approx([1 / 2, 1 / 2, 1 / 2])  # of one brand each
+    assert np.expm1(found["title_times"][1]) == pytest.approx(2)
+    assert found["variant_never"].tolist() == [0, 1, 0]  # b is of another brand
+
+
 def test_nothing_after_the_moment_is_seen():
     lines = [("u", "a", 50, "1"), ("u", "b", 60, "2"), ("v", "a", 70, "3"), ("v", "c", 90, "4"), ("u", "a", 99, "5")]
     before = described(world(*lines), 0, [0, 1, 2])

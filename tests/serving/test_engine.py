@@ -1,5 +1,6 @@
 """The engine on real weights: mixed batches, int8, swaps, new products and shoppers, bad requests."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +28,24 @@ CUT = "2017-11-27T05:00"
 def registry(trained: Adapter, tmp_path_factory: pytest.TempPathFactory) -> Registry:
     registry = Registry(tmp_path_factory.mktemp("registry"))
     registry.publish("grocery", trained, alias="production")
-    other = {name: value * (0.5 if name == "features_logit" else 1) for name, value in trained.extras.items()}
-    registry.publish("other", _with(trained, other), alias="production")
+    registry.publish("other", _loud(trained), alias="production")
     return registry
 
 
-def _with(adapter: Adapter, extras: dict) -> Adapter:
-    from dataclasses import replace
+def _loud(adapter: Adapter) -> Adapter:
+    """The same with a decoder that has much to say, and says it otherwise: a short training leaves it nearly silent."""
+    random = np.random.default_rng(0)
+    extras = dict(adapter.extras)
+    for name, size in (("head_2", 1.0), ("candidate_in", 0.3), ("shopper_gate", 0.3)):
+        extras[name] = random.normal(size=extras[name].shape, scale=size).astype(np.float16).astype(np.float32)
+    pairs = {
+        name: replace(pair, b=random.normal(size=pair.b.shape, scale=0.02).astype(np.float16).astype(np.float32))
+        for name, pair in adapter.low_rank.pairs.items()
+    }
+    return replace(adapter, extras=extras, low_rank=replace(adapter.low_rank, pairs=pairs))
 
+
+def _with(adapter: Adapter, extras: dict) -> Adapter:
     return replace(adapter, extras=extras)
 
 
@@ -70,7 +81,11 @@ def test_excluding_what_was_bought(engine: Engine, grocery: Dataset):
 
 
 def test_a_mixed_batch_equals_each_request_alone(engine: Engine, grocery: Dataset):
-    requests = [Request(adapter=name, user=user, k=5) for user in grocery.users[:4] for name in ("grocery", "other")]
+    requests = [
+        Request(adapter=name, user=user, k=5, exclude_bought=True)  # only there does the decoder, and its LoRA, decide
+        for user in grocery.users[:4]
+        for name in ("grocery", "other")
+    ]
     together = engine.recommend_batch(requests)
     for request, answer in zip(requests, together, strict=True):
         alone = engine.recommend_batch([request])[0]
@@ -88,6 +103,24 @@ def test_fp32_engine_equals_the_trained_model(
     model = trained.recommender(precision="fp32").score_catalog(past, users)
     assert np.array_equal(np.isfinite(served), np.isfinite(model))
     np.testing.assert_allclose(served[np.isfinite(served)], model[np.isfinite(model)], atol=1e-3)
+
+
+def test_int8_says_what_fp32_says_about_products_never_bought(backbone: Backbone, registry: Registry, grocery: Dataset):
+    past, _ = grocery.split(at=CUT)
+    users = np.unique(past.log.user)[:40]
+    never = np.ones((len(users), len(past.catalog)), bool)
+    for row, user in enumerate(users):
+        never[row, past.log.item[past.log.user == user]] = False
+    logits = []
+    for precision in ("fp32", "int8"):
+        system = _engine(backbone, registry, grocery, precision).recommender("other")
+        logits.append(system.score_catalog(past, users))
+    plain = _engine(backbone, registry, grocery).recommender("grocery").score_catalog(past, users)
+    both = never & np.isfinite(logits[0]) & np.isfinite(logits[1]) & np.isfinite(plain)
+    exact, rounded, silent = logits[0][both], logits[1][both], plain[both]
+    assert np.std(exact - silent) > 0.5, "the decoder must have something to say for this to mean anything"
+    assert np.corrcoef(exact - silent, rounded - silent)[0, 1] > 0.99
+    assert np.abs(exact - rounded).mean() < 0.1 * np.std(exact - silent)
 
 
 def test_int8_stays_close_to_fp32(backbone: Backbone, registry: Registry, grocery: Dataset):
@@ -195,3 +228,16 @@ def test_memory_budget_evicts_by_bytes(backbone: Backbone, registry: Registry, g
 def test_amounts_of_memory_that_are_none(memory: str, backbone: Backbone, tmp_path: Path):
     with pytest.raises(ConfigError, match="512MB"):
         Engine(backbone, tmp_path, memory=memory)
+
+
+def test_a_plan_that_ends_too_soon_is_said(
+    backbone: Backbone, registry: Registry, grocery: Dataset, caplog: pytest.LogCaptureFixture
+):
+    engine = Engine(backbone, registry)
+    engine.attach(grocery.split(at=CUT)[0], adapter="grocery")
+    assert not caplog.records  # five weeks of plan are left
+    engine.attach(grocery, adapter="grocery")
+    assert "end on 2018-01-01, but adapters read 5 weeks ahead" in caplog.text
+    caplog.clear()
+    engine.attach(replace(grocery, promotions=None), adapter="grocery")
+    assert not caplog.records

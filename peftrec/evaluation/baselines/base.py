@@ -67,7 +67,9 @@ class Baseline:
 
     def score_pool(self, past: Dataset, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]:
         """The same scores, of given products; those of the catalogue are kept in case the same shoppers' come next."""
-        return np.take_along_axis(self.score_catalog(past, users), items, axis=1)
+        scores = self.score_catalog(past, users)
+        self._last = None
+        return np.take_along_axis(scores, items, axis=1)
 
     def _fitted(self, past: Dataset, report: Report = quiet) -> Scorer:
         if self._scorer is None or self._past is not past:
