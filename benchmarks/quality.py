@@ -56,7 +56,7 @@ def _measure(options, name, past, future, backbone, encoding, texts) -> None:
         _row(options.dataset, "peftrec", "texts", texts, "texts"),
         _row(options.dataset, "peftrec", "encode_seconds", encoding, "s"),
         _row(options.dataset, "peftrec", "train_seconds", seconds, "s"),
-        _row(options.dataset, "peftrec", "train_peak_gib", peak, "GiB"),
+        _row(options.dataset, "peftrec", "peak_gib_up_to_training", peak, "GiB"),
     ]
 
     with tempfile.TemporaryDirectory() as folder:
@@ -70,11 +70,14 @@ def _measure(options, name, past, future, backbone, encoding, texts) -> None:
             LightGBMRanker(table, objective="binary", name="LightGBM binary"),
         ]
         result = evaluate([adapter, *served], future, baselines=baselines, seed=options.seed)
-        overlap = _overlap(served, past, future)
+        overlaps = {slice_: _overlap(served, past, future, new=slice_ != "all") for slice_ in ("all", "never_bought")}
     print(result)
     print({baseline.name: str(baseline.chosen) for baseline in baselines})
     rows += [dict(row) for row in result.rows()]
-    rows.append(_row(options.dataset, "peftrec int8", "top10_overlap_with_fp32", overlap, "share"))
+    rows += [
+        _row(options.dataset, "peftrec int8", "top10_overlap_with_fp32", overlap, "share", slice_)
+        for slice_, overlap in overlaps.items()
+    ]
     write(name, rows, seed=options.seed)
     if options.publish:
         found = [row for row in result.rows() if row["system"] == "peftrec" and "against" not in row]
@@ -83,19 +86,26 @@ def _measure(options, name, past, future, backbone, encoding, texts) -> None:
         print(Registry(options.publish).publish("grocery", evaluated, alias="production").reference)
 
 
-def _overlap(served, past, future) -> float:
-    """Mean share of the ten best products that two arithmetics have in common, over 256 shoppers."""
+def _overlap(served, past, future, *, new: bool) -> float:
+    """Mean share of the ten best products that two arithmetics have in common, over 256 shoppers; ``new``: never bought."""
     users = np.unique(future.log.user)[:256].astype(np.int32)
     known = users[np.isin(users, past.log.user)]
-    tops = [np.argsort(-system.score_catalog(past, known), axis=1, kind="stable")[:, :10] for system in served]
+    mine = np.isin(past.log.user, known)
+    row = np.searchsorted(known, past.log.user[mine])
+    tops = []
+    for system in served:
+        scores = system.score_catalog(past, known)
+        if new:
+            scores[row, past.log.item[mine]] = -np.inf
+        tops.append(np.argsort(-scores, axis=1, kind="stable")[:, :10])
     return float(np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(*tops, strict=True)]))
 
 
-def _row(dataset: str, system: str, metric: str, value: float, unit: str) -> dict[str, object]:
+def _row(dataset: str, system: str, metric: str, value: float, unit: str, slice_: str = "all") -> dict[str, object]:
     return {
         "system": system,
         "dataset": dataset,
-        "slice": "all",
+        "slice": slice_,
         "metric": metric,
         "value": value,
         "low": None,

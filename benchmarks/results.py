@@ -13,6 +13,16 @@ FOLDER = Path(__file__).parent / "results"
 PACKAGES = ("peftrec", "torch", "transformers", "peft", "lightgbm", "implicit", "scikit-learn", "numpy", "polars")
 
 
+def _commit() -> str:
+    """The commit of the code that runs, marked where files differ from it."""
+    told = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    return subprocess.run(told, capture_output=True, text=True, check=False, cwd=FOLDER.parent).stdout.strip()
+
+
+COMMIT = _commit()
+"""Read when the benchmark starts: by its end the folder may have moved on."""
+
+
 def write(name: str, rows: Sequence[dict[str, object]], *, seed: int) -> Path:
     """Writes ``results/<name>.json`` and prints it as one line.
 
@@ -21,15 +31,12 @@ def write(name: str, rows: Sequence[dict[str, object]], *, seed: int) -> Path:
         rows: With ``system, dataset, slice, metric, value, low, high, unit``, and ``against`` for a paired difference.
         seed: Of everything drawn.
     """
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=FOLDER.parent
-    ).stdout.strip()
     result = {
         "benchmark": name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
-        "commit": commit,
+        "commit": COMMIT,
         "seed": seed,
         "rows": list(rows),
     }
