@@ -26,7 +26,7 @@ def run_demo(out: Path, console: Console, *, quick: bool) -> Path:
     """Runs everything and returns the path of the report."""
     begun = time.perf_counter()
     shop = load_dataset("completejourney")
-    console.print(str(shop), str(shop.report), sep="\n", highlight=False)
+    console.print(str(shop), str(shop.report), sep="\n", highlight=False, soft_wrap=True)
     past, future = shop.split(at=CUT)
     backbone = Backbone.load("minilm-l6")
     config = TrainConfig(epochs=0.02, feature_epochs=0.3, anchors=1) if quick else TrainConfig(epochs=0.25)
@@ -53,7 +53,7 @@ def run_demo(out: Path, console: Console, *, quick: bool) -> Path:
     result = evaluate(served, future, baselines=baselines)
     narrow.name = f"{narrow.name}, segment"
     within = evaluate([narrow, served], future.segment(by="age")[SEGMENT], baselines=None)
-    console.print(str(result), str(within), sep="\n\n", highlight=False)
+    console.print(str(result), str(within), sep="\n\n", highlight=False, soft_wrap=True)
     promoted = registry.publish("grocery", _evaluated(adapter, result), alias="production")
     second = registry.publish(f"grocery-{SEGMENT}", _evaluated(segment, within), alias="production")
     console.print(

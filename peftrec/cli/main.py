@@ -61,7 +61,7 @@ def train(
     from peftrec import Backbone, LoRAConfig, Registry, TrainConfig, load_dataset, train_adapter
 
     shop = load_dataset(dataset)
-    console.print(str(shop.report))
+    console.print(str(shop.report), highlight=False, soft_wrap=True)
     past = shop.split(at=at)[0] if at else shop
     config = TrainConfig(epochs=epochs, seed=seed)
     adapter = train_adapter(past, Backbone.load(backbone), LoRAConfig(rank=rank), config)
@@ -88,7 +88,9 @@ def evaluate(
     _, future = load_dataset(dataset).split(at=at)
     engine = Engine(Backbone.load(backbone), registry)
     result = run(engine.recommender(reference), future, baselines="default" if baselines else None)
-    console.print_json(json.dumps(result.rows())) if as_json else console.print(str(result), highlight=False)
+    console.print_json(json.dumps(result.rows())) if as_json else console.print(
+        str(result), highlight=False, soft_wrap=True
+    )
 
 
 @app.command()

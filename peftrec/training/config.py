@@ -28,7 +28,8 @@ class TrainConfig:
         retrieval_weight: Weight of the retrieval loss.
         negatives: Products drawn by popularity for the retrieval loss of one step.
         validation_share: Share of shoppers held out, on the latest window before the end of the log.
-        patience: Evaluations without improvement after which training stops; one takes place each quarter epoch.
+        patience: Evaluations without improvement after which training stops; four take place in each epoch, and in a
+            training of less than one.
         precision: ``bf16`` or ``fp32`` arithmetic.
         seed: Of everything that is drawn.
         candidates: Products per source of the candidate generator.

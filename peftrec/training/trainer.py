@@ -195,7 +195,7 @@ def run_stage(
     """Trains the parameters of ``stage`` that require gradients, with a cosine schedule; keeps the best by evaluation."""
     steps_per_epoch = max(1, math.ceil(len(dataset) / batch_size))  # pyright: ignore[reportArgumentType]
     steps = max(1, round(epochs * steps_per_epoch))
-    every = max(1, steps_per_epoch // 4)
+    every = max(1, min(steps_per_epoch, steps) // 4)
     checks = validation is not None
     arguments = TrainingArguments(
         output_dir=str(folder / name),
