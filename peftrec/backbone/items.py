@@ -193,7 +193,8 @@ class ItemTable:
         lock = FileLock(self.folder / ".lock")
         try:
             lock.acquire(timeout=_PATIENCE_S, poll_interval=_POLL_S)
-        except (Timeout, NotImplementedError):  # go on without: at worst, a text is encoded twice
+        except (Timeout, NotImplementedError):
+            # The latter is how filelock says that a file system has no locks. Go on: at worst, a text is encoded twice.
             pass
         except OSError as error:
             if error.errno not in _NO_LOCKS:

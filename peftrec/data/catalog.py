@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from peftrec.data import columns as col
 from peftrec.data.digest import frame_digest
-from peftrec.data.mapping import rename_columns
-from peftrec.data.tables import Table, read_table
+from peftrec.data.mapping import read_rows
+from peftrec.data.tables import Table
 from peftrec.data.values import as_attribute, as_id, as_number, as_text, check_ids, is_blank
-from peftrec.errors import InvalidValueError, NotEnoughDataError, SchemaError, UnknownItemError
+from peftrec.errors import InvalidValueError, SchemaError, UnknownItemError
 
 _TEXTS = (col.TITLE, col.DESCRIPTION, col.BRAND, col.CATEGORY, col.TAGS)
 _COMPARED = 2_000  # ids looked at for a near miss: difflib takes seconds on a whole catalogue
@@ -129,19 +129,15 @@ class Catalog:
 
 def read_catalog(table: Table, columns: Mapping[str, str] | None) -> pl.DataFrame:
     """A product table with our names and types, not yet checked for empty titles and doubled ids."""
-    frame = rename_columns(
-        read_table(table, what="catalogue"),
+    frame = read_rows(
+        table,
         columns,
         required=col.CATALOG_REQUIRED,
         optional=col.CATALOG_OPTIONAL,
         what="catalogue",
+        rows="product",
+        remedy="check the file or the query that the products come from",
     )
-    if frame.is_empty():
-        raise NotEnoughDataError(
-            "the catalogue has no rows",
-            expected="at least one product",
-            remedy="check the file or the query that the products come from",
-        )
     known = [name for name in (*col.CATALOG_REQUIRED, *col.CATALOG_OPTIONAL) if name in frame.columns]
     return pl.DataFrame([_typed(column) for column in frame]).select(*known, pl.exclude(known))
 

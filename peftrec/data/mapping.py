@@ -6,7 +6,40 @@ from difflib import get_close_matches
 import polars as pl
 
 from peftrec.data.columns import ALIASES
-from peftrec.errors import SchemaError
+from peftrec.data.tables import Table, read_table
+from peftrec.errors import NotEnoughDataError, SchemaError
+
+
+def read_rows(
+    table: Table,
+    columns: Mapping[str, str] | None,
+    *,
+    required: Sequence[str],
+    optional: Sequence[str],
+    what: str,
+    rows: str,
+    remedy: str,
+) -> pl.DataFrame:
+    """Reads a table that must not be empty and gives its columns our names.
+
+    Args:
+        table: In any form that :func:`peftrec.data.tables.read_table` takes.
+        columns: Our name -> their name.
+        required: Columns that must be there afterwards.
+        optional: Further names of ours, only for messages.
+        what: What the table is, for messages.
+        rows: What one of its rows is, for messages.
+        remedy: What to do about a table without rows.
+
+    Raises:
+        SchemaError: It cannot be read, or a column is missing or doubled.
+        NotEnoughDataError: There are no rows.
+    """
+    frame = rename_columns(read_table(table, what=what), columns, required=required, optional=optional, what=what)
+    if frame.is_empty():
+        name = what if what == "catalogue" else f"{what} table"
+        raise NotEnoughDataError(f"the {name} has no rows", expected=f"at least one {rows}", remedy=remedy)
+    return frame
 
 
 def rename_columns(

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from peftrec.data import columns as col
-from peftrec.data.mapping import rename_columns
-from peftrec.data.tables import Table, read_table
+from peftrec.data.mapping import read_rows
+from peftrec.data.tables import Table
 from peftrec.data.values import as_attribute, as_id, check_ids
-from peftrec.errors import NotEnoughDataError
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,14 +37,15 @@ class Profiles:
             InvalidValueError: A user id is missing or appears twice.
             NotEnoughDataError: There are no rows.
         """
-        frame = read_table(table, what="profiles")
-        frame = rename_columns(frame, columns, required=col.PROFILES_REQUIRED, optional=(), what="profiles")
-        if frame.is_empty():
-            raise NotEnoughDataError(
-                "the profiles table has no rows",
-                expected="at least one shopper",
-                remedy="leave the profiles out if nothing is known about shoppers: profiles=None",
-            )
+        frame = read_rows(
+            table,
+            columns,
+            required=col.PROFILES_REQUIRED,
+            optional=(),
+            what="profiles",
+            rows="shopper",
+            remedy="leave the profiles out if nothing is known about shoppers: profiles=None",
+        )
         typed = [as_id(c, "profiles") if c.name == col.USER else as_attribute(c, "profiles") for c in frame]
         return cls(pl.DataFrame(typed).select(col.USER, pl.exclude(col.USER)))
 

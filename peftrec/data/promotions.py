@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from peftrec.data import columns as col
 from peftrec.data.log import codes
-from peftrec.data.mapping import rename_columns
-from peftrec.data.tables import Table, read_table
+from peftrec.data.mapping import read_rows
+from peftrec.data.tables import Table
 from peftrec.data.values import MOMENT, as_attribute, as_id, as_moment, as_number, as_text, is_blank
-from peftrec.errors import InvalidValueError, NotEnoughDataError, SchemaError
+from peftrec.errors import InvalidValueError, SchemaError
 
 _TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
     col.ITEM: pl.String,
@@ -67,19 +67,15 @@ class Promotions:
                 that is no share.
             NotEnoughDataError: There are no rows.
         """
-        frame = rename_columns(
-            read_table(table, what="promotions"),
+        frame = read_rows(
+            table,
             columns,
             required=col.PROMOTIONS_REQUIRED,
             optional=col.PROMOTIONS_OPTIONAL,
             what="promotions",
+            rows="promotion",
+            remedy="leave promotions out if there are none: promotions=None",
         )
-        if frame.is_empty():
-            raise NotEnoughDataError(
-                "the promotions table has no rows",
-                expected="at least one promotion",
-                remedy="leave promotions out if there are none: promotions=None",
-            )
         given = frame.get_column(col.ANNOUNCED, default=None)
         frame = pl.DataFrame([_typed(column) for column in frame])
         if given is not None:

@@ -180,7 +180,7 @@ def turn(folder: Path) -> Generator[None]:
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=LOCK_SECONDS)
-    except (Timeout, NotImplementedError) as error:
+    except (Timeout, NotImplementedError) as error:  # the latter is how filelock says that a file system has no locks
         raise RegistryWriteError(
             f"{folder / '.lock'} was not free within {LOCK_SECONDS:g} seconds"
             if isinstance(error, Timeout)
