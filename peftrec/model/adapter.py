@@ -16,6 +16,7 @@ from peftrec.backbone import Backbone
 from peftrec.data.features import EVENT_FEATURES, FEATURES
 from peftrec.errors import CorruptAdapterError, IncompatibleAdapterError
 from peftrec.model import extras as ops
+from peftrec.model import forest
 from peftrec.model.candidates import CandidateConfig
 from peftrec.model.purchase import PurchaseModel
 from peftrec.tuners import LoRAConfig, LowRank
@@ -155,6 +156,12 @@ class Adapter:
                 expected="finite weights",
                 remedy="train and publish the adapter again; do not serve this version",
             )
+        if not forest.is_whole({name: torch.from_numpy(values[name]) for name in forest.SHAPES}, len(FEATURES)):
+            raise CorruptAdapterError(
+                "a tree of the forest leads to a node or a number that does not exist",
+                expected="trees whose nodes stay within their tables",
+                remedy="train and publish the adapter again; do not serve this version",
+            )
         low_rank = LowRank.from_peft({name: np.asarray(value) for name, value in tuner.items()}, config.scale)
         return cls(
             backbone=backbone, config=config, low_rank=low_rank, extras=values, candidates=candidates, history=history
@@ -186,8 +193,7 @@ def expected_shapes(backbone: Backbone, config: LoRAConfig) -> dict[str, tuple[i
 
 
 def _stored(name: str, value: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Half precision, but for the statistics: their inverse scales can lie outside its range."""
-    return value.astype(np.float32 if name in ops.STATISTICS else np.float16)
+    return value.astype(np.float32 if name in ops.EXACT else np.float16)
 
 
 def _settings(content: bytes) -> tuple[LoRAConfig, CandidateConfig, int]:

@@ -14,14 +14,24 @@ from torch.nn import functional as F  # noqa: N812  # its usual name
 
 from peftrec.data.columns import EVENT_TYPES
 from peftrec.data.features import EVENT_FEATURES, FEATURES
+from peftrec.model import forest
 
 Extras = Mapping[str, Tensor]
 
 MEMBERS, WIDE, NARROW = 4, 192, 64
 """The feature network: how many small ones it is the mean of, and their widths."""
 
-STATISTICS = ("feature_mean", "feature_scale", "event_mean", "event_scale")
+KNOTS = 33
+"""Quantiles of each feature that are kept: 32 steps between the least and the greatest value."""
+
+STATISTICS = ("feature_mean", "feature_scale", "feature_knots", "event_mean", "event_scale")
 """Extras that are measured on the training rows, not learned."""
+
+FIXED = (*STATISTICS, *forest.SHAPES)
+"""Extras that gradients do not reach."""
+
+EXACT = (*STATISTICS, "forest_threshold", "forest_value")
+"""Extras that keep single precision in files: inverse scales can lie outside half precision, thresholds must not move."""
 
 
 def shapes(hidden: int) -> dict[str, tuple[int, int]]:
@@ -29,9 +39,11 @@ def shapes(hidden: int) -> dict[str, tuple[int, int]]:
     return {
         "feature_mean": (1, len(FEATURES)),
         "feature_scale": (1, len(FEATURES)),
+        "feature_knots": (KNOTS, len(FEATURES)),
+        **forest.SHAPES,
         "event_mean": (1, len(EVENT_FEATURES)),
         "event_scale": (1, len(EVENT_FEATURES)),
-        "features_1": (len(FEATURES), MEMBERS * WIDE),  # member by member, as are all of features_*
+        "features_1": (2 * len(FEATURES), MEMBERS * WIDE),  # member by member, as are all of features_*
         "features_1_bias": (1, MEMBERS * WIDE),
         "features_2": (WIDE, MEMBERS * NARROW),
         "features_2_bias": (1, MEMBERS * NARROW),
@@ -74,6 +86,7 @@ def initial(hidden: int, *, gain: float, generator: torch.Generator) -> dict[str
         elif name in ("feature_scale", "event_scale"):
             value.fill_(1.0)
         extras[name] = value
+    extras |= forest.empty()
     extras["item_map"] = torch.eye(hidden)
     extras["input_gain"].fill_(gain)
     extras["sharpness"].fill_(10.0)
@@ -124,18 +137,53 @@ def shopper_words(
     )
 
 
-def feature_path(extras: Extras, features: Tensor) -> tuple[Tensor, Tensor]:
-    """What the numbers alone say: (B, M, NARROW) summary, the first member's, and (B, M, MEMBERS) logits.
+def encoded(extras: Extras, features: Tensor) -> Tensor:
+    """(…, M, 2 * len(FEATURES)) inputs of the feature network: each number standardised, and its place among quantiles.
+
+    The place is piecewise linear between the distinct quantiles (after Gorishniy et al., 2022, "On Embeddings for
+    Numerical Features"): it tells apart what a standardised count crowds together, as the thresholds of a tree do.
+    """
+    values = _standard(features, extras["feature_mean"], extras["feature_scale"])
+    knots = extras["feature_knots"].transpose(-1, -2).contiguous()  # (…, F, KNOTS), the last one repeated to the end
+    steps = (knots.diff(dim=-1) > 0).sum(dim=-1, keepdim=True)  # (…, F, 1)
+    x = features.transpose(-1, -2).clamp(knots[..., :1], knots[..., -1:])
+    if x.ndim > knots.ndim:
+        knots, steps = (one.expand(*x.shape[:-1], -1) for one in (knots, steps))
+    above = torch.searchsorted(knots.contiguous(), x.contiguous(), right=True).minimum(steps).clamp(min=1)
+    low, high = knots.gather(-1, above - 1), knots.gather(-1, above)
+    place = (above - 1 + (x - low) / (high - low).clamp(min=1e-12)) / steps.clamp(min=1)
+    place = torch.where(steps > 0, (place - 0.5) * math.sqrt(12), 0)  # unit variance where all places are as likely
+    return torch.cat([values, place.transpose(-1, -2)], dim=-1)
+
+
+def knots_of(features: Tensor) -> Tensor:
+    """(KNOTS, F) distinct quantiles of (C, F) training rows, rising; the last one fills the places of equal ones."""
+    wanted = torch.linspace(0, 1, KNOTS, dtype=features.dtype)
+    found = [torch.quantile(column, wanted).unique() for column in features.T]
+    return torch.stack([torch.cat([one, one[-1:].expand(KNOTS - len(one))]) for one in found], dim=1)
+
+
+def feature_network(extras: Extras, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """What :func:`encoded` numbers say to small networks: (…, M, NARROW) of the first, and (…, M, MEMBERS) logits.
 
     Members start from different values and learn apart, so that the mean of their logits errs less than each of them
     (deep ensembles, Lakshminarayanan et al., 2017).
     """
-    x = _standard(features, extras["feature_mean"], extras["feature_scale"])
-    x = F.gelu(x @ extras["features_1"] + extras["features_1_bias"])
+    x = F.gelu(inputs @ extras["features_1"] + extras["features_1_bias"])
     x = _members(x) @ _members(extras["features_2"]) + _members(extras["features_2_bias"])
     x = F.gelu(x)  # (B, MEMBERS, M, NARROW)
     logits = x @ _members(extras["features_logit"]) + _members(extras["features_logit_bias"])
     return x.select(-3, 0), logits[..., 0].transpose(-1, -2)
+
+
+def feature_path(extras: Extras, features: Tensor) -> tuple[Tensor, Tensor]:
+    """What the numbers alone say: (…, M, NARROW) summary, and (…, M) logits, the mean of network and forest.
+
+    Both know the same and err differently: on three validation windows the mean ranked better than either
+    (``benchmarks/LOG.md``).
+    """
+    summary, members = feature_network(extras, encoded(extras, features))
+    return summary, (members.mean(dim=-1) + forest.forest_logits(extras, features)) / 2
 
 
 def _members(x: Tensor) -> Tensor:

@@ -92,8 +92,7 @@ def score(layers: Sequence[Layer], extras: Extras, reading: Reading, vectors: Te
     Returns:
         (B, M).
     """
-    summary, members = ops.feature_path(extras, features)
-    logits = members.mean(dim=-1)
+    summary, logits = ops.feature_path(extras, features)
     new = never_bought(features)
     width = int(new.sum(dim=1).max())
     if not width:
@@ -126,10 +125,7 @@ class PurchaseModel(nn.Module):
         super().__init__()
         self.decoder = decoder
         self.extras = nn.ParameterDict(
-            {
-                name: nn.Parameter(value.clone(), requires_grad=name not in ops.STATISTICS)
-                for name, value in extras.items()
-            }
+            {name: nn.Parameter(value.clone(), requires_grad=name not in ops.FIXED) for name, value in extras.items()}
         )
         self.extras["popularity"].requires_grad_(False)  # chosen on validation
 

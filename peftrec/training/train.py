@@ -47,8 +47,8 @@ def train_adapter(
     """Trains a platform's adapter on everything its log holds; the backbone stays as it is.
 
     Shoppers are read at several moments of the past; the label of a candidate is whether it was bought within the horizon
-    after that moment. The retrieval map is fitted first, then the feature network, then tuner and decoder extras on
-    top of it. That last stage stops early on held-out shoppers in the last horizon of the log, and its best state is kept.
+    after that moment. The retrieval map is fitted first, then forest and feature network, then tuner and decoder extras
+    on top of them. That last stage stops early on held-out shoppers in the last horizon of the log, and its best state is kept.
 
     Args:
         dataset: The platform; evaluate on what comes after it (:meth:`Dataset.split`).
@@ -93,7 +93,7 @@ def train_adapter(
             ]
         train = RowDataset(platform, offered, config, keep=~held_out)
         validation = RowDataset(platform, offered[:1], config, keep=held_out)
-        _standardise(model, train)
+        _standardise(model, train, rng)
         curve = train_model(model, train, validation, config, folder=place, resume=resume, progress=progress)
     facts = {"data": _data_facts(dataset), "seed": config.seed, "versions": _versions()}
     adapter = Adapter.of(model, backbone, tuner, candidates=config.candidates, history=config.history, facts=facts)
@@ -187,16 +187,23 @@ def _choose_popularity(
     model.extras["popularity"].data.fill_(max(found, key=lambda beta: found[beta]))
 
 
-def _standardise(model: PurchaseModel, train: RowDataset) -> None:
-    """Measures mean and spread of all numeric features on the training rows."""
+QUANTILE_ROWS = 100_000
+"""Candidates that quantiles are measured on, drawn evenly."""
+
+
+def _standardise(model: PurchaseModel, train: RowDataset, rng: np.random.Generator) -> None:
+    """Measures mean, spread and quantiles of all numeric features on the training rows."""
+    features = train.features()[0]
     events = np.concatenate([part.tokens.features[part.tokens.mask] for part in train.parts])
-    for name, values in (("feature", train.features()[0]), ("event", events)):
+    for name, values in (("feature", features), ("event", events)):
         mean = values.mean(axis=0, dtype=np.float64)
         # Column by column: numpy would copy the whole table to double precision.
         spread = np.array([column.std(dtype=np.float64) for column in values.T])
         scale = np.where(spread > 1e-4, 1 / np.maximum(spread, 1e-4), 0)  # a constant column says nothing
         model.extras[f"{name}_mean"].data.copy_(torch.from_numpy(mean[None]))
         model.extras[f"{name}_scale"].data.copy_(torch.from_numpy(scale[None]))
+    some = rng.choice(len(features), min(len(features), QUANTILE_ROWS), replace=False)
+    model.extras["feature_knots"].data.copy_(ops.knots_of(torch.from_numpy(features[some].astype(np.float32))))
 
 
 def _data_facts(dataset: Dataset) -> dict[str, object]:

@@ -1,4 +1,7 @@
-"""Three short trainings on ``transformers.Trainer``: the retrieval map, the feature network, then the decoder on top."""
+"""Three short trainings on ``transformers.Trainer``: the retrieval map, the feature network, then the decoder on top.
+
+The forest beside the feature network comes from LightGBM.
+"""
 
 import json
 import logging
@@ -29,6 +32,7 @@ from peftrec.model import extras as ops
 from peftrec.model import losses
 from peftrec.model.purchase import PurchaseModel, never_bought
 from peftrec.training.config import TrainConfig
+from peftrec.training.forest import fit_forest
 from peftrec.training.rows import Batch, RowDataset
 
 Losses = dict[str, Tensor]
@@ -48,18 +52,16 @@ class RetrievalStage(nn.Module):
 
 
 class FeatureStage(nn.Module):
-    """Fits the feature path alone."""
+    """Fits the feature network alone."""
 
     def __init__(self, model: PurchaseModel) -> None:
         super().__init__()
         names = [name for name in model.extras if name.startswith("features_")]
         self.extras = nn.ParameterDict({name: model.extras[name] for name in names})
-        self.mean, self.scale = model.extras["feature_mean"], model.extras["feature_scale"]
 
-    def forward(self, features: Tensor, labels: Tensor) -> Losses:
-        """Purchase loss of (C, len(FEATURES)) candidates, averaged over the members, which so learn apart."""
-        extras = {**self.extras, "feature_mean": self.mean, "feature_scale": self.scale}
-        logits = ops.feature_path(extras, features)[1]
+    def forward(self, inputs: Tensor, labels: Tensor) -> Losses:
+        """Purchase loss of (C, 2 * len(FEATURES)) inputs, averaged over the members, which so learn apart."""
+        logits = ops.feature_network(self.extras, inputs)[1]
         every = labels[:, None].expand_as(logits)
         return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, every)}
 
@@ -97,17 +99,21 @@ class JointStage(nn.Module):
 
 
 class FeatureBlocks(TorchDataset[dict[str, Tensor]]):
-    """Candidates' features, fetched a whole batch at a time."""
+    """Inputs of the feature network in half precision, fetched a whole batch at a time."""
 
-    def __init__(self, features: NDArray[np.float32], labels: NDArray[np.float32]) -> None:
-        self.features, self.labels = torch.from_numpy(features), torch.from_numpy(labels)
+    def __init__(self, model: PurchaseModel, features: NDArray[np.float16], labels: NDArray[np.float32]) -> None:
+        extras = {name: value.detach() for name, value in model.extras.items()}
+        self.inputs = torch.empty(len(labels), 2 * features.shape[1], dtype=torch.float16)
+        for rows in torch.arange(len(labels)).split(2**16):
+            self.inputs[rows] = ops.encoded(extras, torch.from_numpy(features[rows.numpy()]).float()).half()
+        self.labels = torch.from_numpy(labels)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitems__(self, index: list[int]) -> dict[str, Tensor]:
         at = torch.tensor(index)
-        return {"features": self.features[at], "labels": self.labels[at]}
+        return {"inputs": self.inputs[at].float(), "labels": self.labels[at]}
 
 
 class _Guard(TrainerCallback):
@@ -266,8 +272,12 @@ def train_model(
     resume: bool,
     progress: bool,
 ) -> list[dict[str, float]]:
-    """Runs feature warm start and joint training; returns the log of the joint one."""
-    table = FeatureBlocks(*train.features())
+    """Fits forest and feature network, then tuner and extras on top of them; returns the log of the latter."""
+    features, labels = train.features()
+    for name, value in fit_forest(features, labels > 0, seed=config.seed, progress=progress).items():
+        model.extras[name].data.copy_(value)
+    table = FeatureBlocks(model, features, labels)
+    del features
     run_stage(
         FeatureStage(model),
         table,

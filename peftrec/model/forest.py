@@ -1,0 +1,62 @@
+"""Boosted trees as matrices, so that an adapter can hold them and a batch can mix those of several adapters.
+
+A tree is a row of nodes. The children of node n are ``child[n]`` and ``child[n] + 1``; a leaf is its own left child under
+a threshold that nothing exceeds, so every candidate takes ``DEPTH`` steps and ends at its leaf, whatever the tree.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+TREES, LEAVES, DEPTH = 400, 31, 10
+"""Trees of a forest, and the most leaves and splits in a row that each may have."""
+
+NODES = 2 * LEAVES - 1
+
+NOTHING_EXCEEDS = float(torch.finfo(torch.float32).max)
+"""Threshold of a leaf; files of weights hold finite numbers only."""
+
+SHAPES = dict.fromkeys(("forest_feature", "forest_threshold", "forest_child", "forest_value"), (TREES, NODES))
+
+
+def empty() -> dict[str, Tensor]:
+    """A forest that adds nothing: each tree is one leaf of value 0."""
+    tables = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
+    tables["forest_threshold"].fill_(NOTHING_EXCEEDS)
+    tables["forest_child"] += torch.arange(NODES)
+    return tables
+
+
+def is_whole(extras: Mapping[str, Tensor], features: int) -> bool:
+    """Whether every node looks at one of ``features`` numbers and leads to nodes of its tree."""
+    feature, child = extras["forest_feature"], extras["forest_child"]
+    leaf = extras["forest_threshold"] == NOTHING_EXCEEDS
+    inside = (child >= 0) & torch.where(leaf, child < NODES, child < NODES - 1)
+    known = (feature >= 0) & (feature < features)
+    return bool((inside & known & (child == child.floor()) & (feature == feature.floor())).all())
+
+
+def forest_logits(extras: Mapping[str, Tensor], features: Tensor) -> Tensor:
+    """The sum of the trees.
+
+    Args:
+        extras: The adapter's, or stacks of them with one per row.
+        features: (…, M, len(FEATURES)), as they are measured, not standardised.
+
+    Returns:
+        (…, M) logits.
+    """
+    first = torch.arange(TREES, device=features.device) * NODES
+    at = first.expand(*features.shape[:-1], TREES)
+    feature, child = (extras[name].long() for name in ("forest_feature", "forest_child"))
+    for _ in range(DEPTH):
+        right = features.gather(-1, _look_up(feature, at)) > _look_up(extras["forest_threshold"], at)
+        at = first + _look_up(child, at) + right
+    return _look_up(extras["forest_value"], at).sum(dim=-1)
+
+
+def _look_up(table: Tensor, at: Tensor) -> Tensor:
+    """Entries (…, M, TREES) of a table, or of a stack of tables with one per row of ``at``."""
+    flat = table.flatten(-2)
+    return flat[at] if flat.ndim == 1 else flat.gather(-1, at.flatten(1)).view_as(at)

@@ -1,0 +1,101 @@
+"""Trees as tables give what LightGBM gives; numbers take their place among quantiles."""
+
+import lightgbm
+import numpy as np
+import pytest
+import torch
+
+from peftrec.data.features import FEATURES
+from peftrec.model import extras as ops
+from peftrec.model import forest
+from peftrec.training.forest import SETTINGS, fit_forest, tables_of
+
+ROWS = 4000
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    features = random.integers(-3, 4, (ROWS, len(FEATURES))).astype(np.float16)  # equal to thresholds now and then
+    signal = features[:, 0].astype(float) * features[:, 1] + np.abs(features[:, 2])
+    return features, random.random(ROWS) < 1 / (1 + np.exp(-signal))
+
+
+def test_tables_predict_what_lightgbm_predicts(world: tuple[np.ndarray, np.ndarray]):
+    features, labels = world
+    tables = fit_forest(features, labels, seed=0, progress=False)
+    again = fit_forest(features, labels, seed=0, progress=False)
+    assert all(torch.equal(tables[name], again[name]) for name in tables)
+    table = lightgbm.Dataset(features.astype(np.float32), labels.astype(np.int8))
+    booster = lightgbm.train({**SETTINGS, "seed": 0, "num_threads": torch.get_num_threads()}, table, forest.TREES)
+    expected = booster.predict(features.astype(np.float32), raw_score=True)
+    found = forest.forest_logits(tables, torch.from_numpy(features.astype(np.float32))).numpy()
+    assert np.ptp(expected) > 2  # it has learned something
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_stacked_forests_answer_as_each_alone(world: tuple[np.ndarray, np.ndarray]):
+    features, labels = world
+    several = [fit_forest(features, labels ^ (features[:, column] > 0), seed=0, progress=False) for column in (3, 4)]
+    stack = {name: torch.stack([one[name] for one in several]) for name in several[0]}
+    x = torch.from_numpy(features[:200].astype(np.float32)).unflatten(0, (2, 100))
+    together = forest.forest_logits(stack, x)
+    for row, one in enumerate(several):
+        assert torch.equal(together[row], forest.forest_logits(one, x[row]))
+    assert not torch.equal(forest.forest_logits(several[1], x[0]), together[0])
+
+
+def test_few_rows_make_trees_without_splits():
+    features = np.zeros((50, len(FEATURES)), np.float16)
+    tables = fit_forest(features, np.arange(50) < 10, seed=0, progress=False)
+    logits = forest.forest_logits(tables, torch.zeros(3, len(FEATURES)))
+    torch.testing.assert_close(torch.sigmoid(logits), torch.full((3,), 0.2), atol=1e-3, rtol=0)
+
+
+def test_an_empty_forest_says_nothing():
+    assert torch.equal(forest.forest_logits(forest.empty(), torch.randn(5, len(FEATURES))), torch.zeros(5))
+
+
+def test_a_tree_that_does_not_fit_is_refused():
+    leaf = {"leaf_value": 0.0}
+    split = {"split_feature": 0, "threshold": 0.5, "decision_type": "==", "left_child": leaf, "right_child": leaf}
+    with pytest.raises(ValueError, match="=="):
+        tables_of([split])
+
+
+@pytest.mark.parametrize(
+    ("table", "value"),
+    [
+        ("forest_feature", len(FEATURES)),
+        ("forest_feature", -1),
+        ("forest_feature", 0.5),
+        ("forest_child", forest.NODES),
+    ],
+)
+def test_damaged_tables_are_noticed(table: str, value: float):
+    tables = forest.empty()
+    assert forest.is_whole(tables, len(FEATURES))
+    tables[table][3, 0] = value
+    assert not forest.is_whole(tables, len(FEATURES))
+
+
+def test_a_split_at_the_last_node_is_noticed():
+    tables = forest.empty()
+    tables["forest_threshold"][0, -1] = 0.5  # its right child would be the next tree's root
+    assert not forest.is_whole(tables, len(FEATURES))
+
+
+def test_numbers_take_their_place_among_quantiles():
+    rows = torch.rand(5000, len(FEATURES)).pow(3)
+    rows[:, 1] = 2.0  # says nothing
+    rows[:, 2] = (rows[:, 2] > 0.5).float()  # two values
+    extras = ops.initial(32, gain=1.0, generator=torch.Generator().manual_seed(0))
+    extras["feature_knots"] = ops.knots_of(rows)
+    place = ops.encoded(extras, rows)[:, len(FEATURES) :]
+    order = rows[:, 0].argsort()
+    assert (place[order, 0].diff() >= 0).all()
+    torch.testing.assert_close(place[:, 0].std(), torch.tensor(1.0), atol=0.02, rtol=0)
+    assert torch.equal(place[:, 1], torch.zeros(5000))
+    assert place[:, 2].unique().tolist() == pytest.approx([-(3**0.5), 3**0.5], abs=1e-6)
+    far = ops.encoded(extras, rows[:2] * torch.tensor([[1e6], [-1e6]]))[:, len(FEATURES)]
+    assert far.tolist() == pytest.approx([3**0.5, -(3**0.5)], abs=1e-6)
