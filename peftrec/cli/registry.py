@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from peftrec.errors import CorruptAdapterError
 from peftrec.registry import Registry
 
 app = typer.Typer(help="List, show and verify published adapters.", no_args_is_help=True, rich_markup_mode=None)
@@ -20,19 +21,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def list_(registry: Folder = Path("adapters"), as_json: AsJson = False) -> None:
     """Every adapter: newest version, aliases, method, size."""
     found = Registry(registry)
-    rows: list[dict[str, object]] = []
-    for name in found.names():
-        newest = found.versions(name)[-1]
-        rows.append(
-            {
-                "name": name,
-                "version": newest.version,
-                "aliases": found.aliases(name),
-                "method": newest.manifest.method,
-                "bytes": newest.size,
-                "created": newest.manifest.created,
-            }
-        )
+    rows = [_row(found, name) for name in found.names()]
     if as_json:
         console.print_json(json.dumps(rows))
         return
@@ -41,12 +30,31 @@ def list_(registry: Folder = Path("adapters"), as_json: AsJson = False) -> None:
         return
     table = Table("name", "newest", "aliases", "method", "size", "published", box=None)
     for row in rows:
+        if "problem" in row:
+            table.add_row(str(row["name"]), "damaged", f"see: peftrec registry verify {row['name']}", style="red")
+            continue
         aliases = ", ".join(f"{alias} → {version}" for alias, version in sorted(dict(row["aliases"]).items()))
         size = f"{int(str(row['bytes'])) / 1e6:.2f} MB"
         table.add_row(
             str(row["name"]), str(row["version"]), aliases, str(row["method"]), size, str(row["created"])[:16]
         )
     console.print(table)
+
+
+def _row(registry: Registry, name: str) -> dict[str, object]:
+    """One adapter's line; a damaged one does not keep the others from being listed."""
+    try:
+        newest, aliases = registry.newest(name), registry.aliases(name)
+    except CorruptAdapterError as error:
+        return {"name": name, "problem": error.found}
+    return {
+        "name": name,
+        "version": newest.version,
+        "aliases": aliases,
+        "method": newest.manifest.method,
+        "bytes": newest.size,
+        "created": newest.manifest.created,
+    }
 
 
 @app.command()

@@ -1,5 +1,7 @@
 """The adapter's card: what a person should know before using it."""
 
+import json
+
 from peftrec.registry.manifest import Manifest
 
 
@@ -9,8 +11,8 @@ def card(manifest: Manifest) -> str:
     lines = [
         "---",
         "library_name: peft",
-        f"base_model: {manifest.base_model}",
-        "tags: [peftrec, recommendation, " + manifest.method + "]",
+        f"base_model: {json.dumps(manifest.base_model)}",  # JSON is YAML, whatever the name holds
+        f"tags: {json.dumps(['peftrec', 'recommendation', manifest.method])}",
         "---",
         "",
         f"# {manifest.name}, version {manifest.version}",
@@ -52,7 +54,7 @@ def card(manifest: Manifest) -> str:
         "```python",
         "from peftrec import Backbone, Engine, Registry",
         "",
-        f'engine = Engine(Backbone.load("{manifest.base_model}"), registry="adapters")',
+        f'engine = Engine(Backbone.load({json.dumps(manifest.base_model)}), registry="adapters")',
         "engine.attach(dataset, adapter=" + f'"{manifest.name}@{manifest.version}")',
         "```",
         "",

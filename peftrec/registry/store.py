@@ -48,6 +48,18 @@ class Registry:
             raise self._unknown(name)
         return [self._version(name, str(number)) for number in numbers]
 
+    def newest(self, name: str) -> Version:
+        """The version with the highest number, whatever state the older ones are in.
+
+        Raises:
+            AdapterNotFoundError: There is no such adapter.
+            CorruptAdapterError: Its manifest cannot be read.
+        """
+        numbers = self._numbers(name)
+        if not numbers:
+            raise self._unknown(name)
+        return self._version(name, str(numbers[-1]))
+
     def aliases(self, name: str) -> dict[str, str]:
         """Alias -> version.
 
@@ -206,9 +218,9 @@ class Registry:
     def _version(self, name: str, version: str) -> Version:
         path = self.root / name / version
         where = f"{name}@{version}: {MANIFEST}"
-        if path.is_symlink() or (path / MANIFEST).is_symlink():
+        if any(part.is_symlink() for part in (path.parent, path, path / MANIFEST)):
             raise CorruptAdapterError(
-                f"{name}@{version}: its folder or its {MANIFEST} is a link",
+                f"{name}@{version}: the adapter's folder, the version's or its {MANIFEST} is a link",
                 expected="a folder with the version's files; what a link leads to could change",
                 remedy="copy the version itself, and use an alias for a second name",
             )

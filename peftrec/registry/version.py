@@ -93,10 +93,14 @@ class Version:
         return found + [f"{self.reference}: {what}" for what in self.strangers() if "is missing" not in what]
 
     def strangers(self) -> list[str]:
-        """Files that are missing, surplus or links, in words; looks at the folder only."""
+        """Files that are missing, surplus or links, in words; looks at the folder only.
+
+        Hidden files, such as file managers and network file systems leave behind, are nobody's and never read.
+        """
         try:
             with os.scandir(self.path) as entries:
-                present = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
+                shown = (entry for entry in entries if not entry.name.startswith("."))
+                present = {entry.name: entry.is_file(follow_symlinks=False) for entry in shown}
         except OSError as error:
             return [f"its folder cannot be read: {error.strerror or error}"]
         known = {MANIFEST, *self.manifest.files}

@@ -1,6 +1,7 @@
 """The command line as a person uses it."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -56,6 +57,16 @@ def test_a_changed_byte_is_found(folder: Path, tmp_path: Path):
     done = run("registry", "verify", "--registry", str(copy))
     assert done.returncode == 1
     assert "adapter_model.safetensors" in done.stdout
+
+
+def test_one_damaged_adapter_does_not_hide_the_others(folder: Path, tmp_path: Path):
+    copy = tmp_path / "registry"
+    shutil.copytree(folder, copy)
+    shutil.copytree(copy / "grocery", copy / "broken")  # says in its manifest that it is grocery
+    rows = json.loads(run("registry", "list", "--registry", str(copy), "--json").stdout)
+    assert [row["name"] for row in rows] == ["broken", "grocery"]
+    assert "grocery" in rows[0]["problem"] and "problem" not in rows[1]
+    assert "damaged" in run("registry", "list", "--registry", str(copy)).stdout
 
 
 def test_listing_never_waits_for_torch(folder: Path):

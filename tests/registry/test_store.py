@@ -127,6 +127,35 @@ def test_a_surplus_file_and_a_linked_file_stop_opening(registry: Registry, small
         registry.open("tea")
 
 
+def test_hidden_files_of_the_system_disturb_nobody(registry: Registry, small: Make) -> None:
+    path = registry.publish("tea", small()).path
+    (path / ".DS_Store").write_bytes(b"left by a file manager")
+    assert registry.open("tea").version == "1"
+    assert registry.verify() == []
+
+
+def test_a_linked_adapter_is_refused(registry: Registry, small: Make) -> None:
+    path = registry.publish("tea", small()).path.parent
+    (registry.root / "coffee").symlink_to(path, target_is_directory=True)
+    with pytest.raises(CorruptAdapterError, match="is a link"):
+        registry.open("coffee")
+
+
+def test_the_newest_version_opens_beside_a_damaged_older_one(registry: Registry, small: Make) -> None:
+    (registry.publish("tea", small()).path / "manifest.json").write_text("{")
+    registry.publish("tea", small())
+    assert registry.newest("tea").version == "2"
+    with pytest.raises(CorruptAdapterError):
+        registry.versions("tea")
+
+
+def test_a_card_states_any_backbone_as_yaml(registry: Registry, small: Make) -> None:
+    name = 'C:\\models\\"my": bert'
+    text = registry.publish("tea", small(base_model=name)).read("card.md").decode()
+    stated = next(line for line in text.splitlines() if line.startswith("base_model: "))
+    assert json.loads(stated.removeprefix("base_model: ")) == name
+
+
 def test_a_linked_version_is_refused(registry: Registry, small: Make) -> None:
     path = registry.publish("tea", small()).path
     (path.parent / "2").symlink_to(path, target_is_directory=True)
