@@ -42,7 +42,7 @@ class Dataset:
         index: What a part inherits so that nothing is coded twice; ignored where it belongs to other events.
 
     Raises:
-        UnknownItemError: An event names a product that the catalogue does not hold.
+        UnknownItemError: An event or a promotion names a product that the catalogue does not hold.
         UnknownUserError: An event names a shopper that ``past`` does not know.
     """
 
@@ -67,11 +67,16 @@ class Dataset:
                 remedy="cut both from one data set with split(at=...) or window(start=...)",
             )
         if self.index is None:
-            unknown = self.events.frame.select(pl.col(col.ITEM).unique(maintain_order=True)).filter(
-                ~pl.col(col.ITEM).is_in(self.catalog.ids.implode())
-            )
-            if len(unknown):
-                self.catalog.indices(unknown[col.ITEM].to_list())  # raises, naming them
+            for table in (self.events, self.promotions):
+                if table is not None:
+                    self._refuse_unknown(table.frame)
+
+    def _refuse_unknown(self, frame: pl.DataFrame) -> None:
+        unknown = frame.select(pl.col(col.ITEM).unique(maintain_order=True)).filter(
+            ~pl.col(col.ITEM).is_in(self.catalog.ids.implode())
+        )
+        if len(unknown):
+            self.catalog.indices(unknown[col.ITEM].to_list())  # raises, naming them
 
     @classmethod
     def build(

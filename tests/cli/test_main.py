@@ -65,7 +65,8 @@ def test_one_damaged_adapter_does_not_hide_the_others(folder: Path, tmp_path: Pa
     shutil.copytree(copy / "grocery", copy / "broken")  # says in its manifest that it is grocery
     rows = json.loads(run("registry", "list", "--registry", str(copy), "--json").stdout)
     assert [row["name"] for row in rows] == ["broken", "grocery"]
-    assert "grocery" in rows[0]["problem"] and "problem" not in rows[1]
+    assert "grocery" in rows[0]["problem"]
+    assert "problem" not in rows[1]
     assert "damaged" in run("registry", "list", "--registry", str(copy)).stdout
 
 

@@ -10,7 +10,7 @@ import pytest
 from peftrec.data import Catalog, Dataset, Events, Promotions, load_dataset
 from peftrec.data.columns import PROMOTION_KINDS
 from peftrec.data.snapshot import ITEM_FEATURES, Snapshot
-from peftrec.errors import InvalidValueError, NotEnoughDataError, SchemaError
+from peftrec.errors import InvalidValueError, NotEnoughDataError, SchemaError, UnknownItemError
 
 DAY = 86_400
 MOMENT = datetime(2024, 3, 4)
@@ -109,6 +109,12 @@ def test_promotions_of_unknown_products_are_counted():
 def test_bad_rows_are_named(change: dict[str, list[object]], message: str):
     with pytest.raises(InvalidValueError, match=f"(?s){message}"):
         Promotions.from_table({**GOOD, **change})
+
+
+def test_a_data_set_put_together_by_hand_may_not_promote_unknown_products():
+    stranger = Promotions.from_table({**GOOD, "item_id": ["a", "samovar"]})
+    with pytest.raises(UnknownItemError, match="samovar"):
+        replace(shop(), promotions=stranger)
 
 
 def test_bad_tables_are_refused():
