@@ -67,9 +67,11 @@ def backbone() -> "Backbone":
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes the folder of a random BERT: ``tiny_bert(layers=2, hidden=64, seed=0, max_positions=64)``."""
+    """Makes the folder of a random BERT: ``tiny_bert(layers=2, hidden=64, seed=0, max_positions=64, activation="gelu")``."""
 
-    def make(*, layers: int = 2, hidden: int = 64, seed: int = 0, max_positions: int = 64) -> Path:
+    def make(
+        *, layers: int = 2, hidden: int = 64, seed: int = 0, max_positions: int = 64, activation: str = "gelu"
+    ) -> Path:
         import torch
         from transformers import BertConfig, BertModel, BertTokenizer
 
@@ -85,6 +87,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             num_attention_heads=4,
             intermediate_size=2 * hidden,
             max_position_embeddings=max_positions,
+            hidden_act=activation,
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -112,7 +115,7 @@ def households() -> "Dataset":
     """150 real households and the 3,000 products that most of them buy: small enough to train on in seconds."""
     import polars as pl
 
-    from peftrec.data import Catalog, Dataset, Events, Profiles, load_dataset
+    from peftrec.data import Catalog, Dataset, Events, Profiles, Promotions, load_dataset
 
     whole = load_dataset("completejourney")
     users = whole.users[::16].implode()
@@ -121,13 +124,16 @@ def households() -> "Dataset":
         events["item_id"].value_counts(sort=True).sort("count", "item_id", descending=[True, False])["item_id"][:3000]
     )
     profiles = None if whole.profiles is None else whole.profiles.frame.filter(pl.col("user_id").is_in(users))
+    planned = (
+        None if whole.promotions is None else whole.promotions.frame.filter(pl.col("item_id").is_in(items.implode()))
+    )
     return Dataset(
         "grocery",
         Catalog(whole.catalog.frame.filter(pl.col("item_id").is_in(items.implode()))),
         Events(events.filter(pl.col("item_id").is_in(items.implode()))),
         None if profiles is None else Profiles(profiles),
         whole.source,
-        promotions=whole.promotions,
+        promotions=None if planned is None else Promotions(planned),
     )
 
 

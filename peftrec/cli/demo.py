@@ -25,12 +25,13 @@ SHOWN = ("popular lately", "personal, decayed", "UP-CF")
 def run_demo(out: Path, console: Console, *, quick: bool) -> Path:
     """Runs everything and returns the path of the report."""
     begun = time.perf_counter()
+    registry = Registry(out / "adapters")
+    registry.check_ready("grocery", alias="canary")
     shop = load_dataset("completejourney")
-    console.print(str(shop), str(shop.report), sep="\n", highlight=False, soft_wrap=True)
+    console.print(str(shop), str(shop.report), sep="\n", markup=False, highlight=False, soft_wrap=True)
     past, future = shop.split(at=CUT)
     backbone = Backbone.load("minilm-l6")
     config = TrainConfig(epochs=0.02, feature_epochs=0.3, anchors=1) if quick else TrainConfig(epochs=0.25)
-    registry = Registry(out / "adapters")
 
     console.rule("adapter of the whole platform")
     adapter = train_adapter(past, backbone, config=config)
@@ -53,7 +54,7 @@ def run_demo(out: Path, console: Console, *, quick: bool) -> Path:
     result = evaluate(served, future, baselines=baselines)
     narrow.name = f"{narrow.name}, segment"
     within = evaluate([narrow, served], future.segment(by="age")[SEGMENT], baselines=None)
-    console.print(str(result), str(within), sep="\n\n", highlight=False, soft_wrap=True)
+    console.print(str(result), str(within), sep="\n\n", markup=False, highlight=False, soft_wrap=True)
     promoted = registry.publish("grocery", _evaluated(adapter, result), alias="production")
     second = registry.publish(f"grocery-{SEGMENT}", _evaluated(segment, within), alias="production")
     console.print(
@@ -72,7 +73,8 @@ def run_demo(out: Path, console: Console, *, quick: bool) -> Path:
         learning_curve=adapter.learning_curve,
         examples=examples,
     )
-    console.print(f"\nreport: {path}\nnext:   peftrec recommend grocery --user 1 --registry {out / 'adapters'}")
+    told = f"\nreport: {path}\nnext:   peftrec recommend grocery --user 1 --registry {out / 'adapters'}"
+    console.print(told, markup=False, soft_wrap=True)
     return path
 
 
@@ -83,7 +85,7 @@ def _serve(engine: Engine, segment: Dataset, console: Console) -> dict[str, list
     for request, answer in zip(requests, engine.recommend_batch(requests), strict=True):
         heading = f"household {user}, adapter {request.adapter}"
         examples[heading] = [f"{entry.title} ({entry.item_id}): {entry.probability:.2f}" for entry in answer]
-        console.print(heading, *examples[heading], sep="\n  ", highlight=False)
+        console.print(heading, *examples[heading], sep="\n  ", markup=False, highlight=False)
     return examples
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from peftrec.cli.registry import app as registry_app
 from peftrec.errors import PeftrecError
@@ -60,13 +61,15 @@ def train(
     """
     from peftrec import Backbone, LoRAConfig, Registry, TrainConfig, load_dataset, train_adapter
 
+    Registry(registry).check_ready(name, alias=alias)
     shop = load_dataset(dataset)
-    console.print(str(shop.report), highlight=False, soft_wrap=True)
+    console.print(str(shop.report), markup=False, highlight=False, soft_wrap=True)
     past = shop.split(at=at)[0] if at else shop
     config = TrainConfig(epochs=epochs, seed=seed)
     adapter = train_adapter(past, Backbone.load(backbone), LoRAConfig(rank=rank), config)
     version = Registry(registry).publish(name, adapter, alias=alias)
-    console.print(f"published {version.reference}, {version.size / 1e6:.2f} MB, alias {alias}, in {version.path}")
+    told = f"published {version.reference}, {version.size / 1e6:.2f} MB, alias {alias}, in {version.path}"
+    console.print(told, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -89,7 +92,7 @@ def evaluate(
     engine = Engine(Backbone.load(backbone), registry)
     result = run(engine.recommender(reference), future, baselines="default" if baselines else None)
     console.print_json(json.dumps(result.rows())) if as_json else console.print(
-        str(result), highlight=False, soft_wrap=True
+        str(result), markup=False, highlight=False, soft_wrap=True
     )
 
 
@@ -118,7 +121,7 @@ def recommend(
         return
     table = Table("", "product", "title", "probability", box=None)
     for place, entry in enumerate(found, start=1):
-        table.add_row(str(place), entry.item_id, entry.title, f"{entry.probability:.3f}")
+        table.add_row(str(place), Text(entry.item_id), Text(entry.title), f"{entry.probability:.3f}")
     console.print(table)
 
 

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from peftrec.errors import CorruptAdapterError
+from peftrec.errors import RegistryError
 from peftrec.registry import Registry
 
 app = typer.Typer(help="List, show and verify published adapters.", no_args_is_help=True, rich_markup_mode=None)
@@ -26,7 +26,7 @@ def list_(registry: Folder = Path("adapters"), as_json: AsJson = False) -> None:
         console.print_json(json.dumps(rows))
         return
     if not rows:
-        console.print(f"no adapters in {registry}; make some with: peftrec demo")
+        console.print(f"no adapters in {registry}; make some with: peftrec demo", markup=False)
         return
     table = Table("name", "newest", "aliases", "method", "size", "published", box=None)
     for row in rows:
@@ -45,7 +45,7 @@ def _row(registry: Registry, name: str) -> dict[str, object]:
     """One adapter's line; a damaged one does not keep the others from being listed."""
     try:
         newest, aliases = registry.newest(name), registry.aliases(name)
-    except CorruptAdapterError as error:
+    except RegistryError as error:
         return {"name": name, "problem": error.found}
     return {
         "name": name,

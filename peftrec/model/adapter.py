@@ -36,6 +36,11 @@ class Folder(Protocol):
         """The content of a file, its digest checked."""
         ...
 
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What its manifest tells of data, metrics, protocol, seed, privacy and versions."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
@@ -146,7 +151,7 @@ class Adapter:
             IncompatibleAdapterError: A tensor is missing, surplus or of another shape, all of them are named; or it was
                 trained on other numbers about shoppers and products than this version of peftrec computes.
         """
-        config, candidates, history = _settings(folder.read(DECODER_FILE))
+        config, candidates, history, curve = _settings(folder.read(DECODER_FILE))
         tuner, extras = load_tensors(folder.read(TUNER_FILE)), load_tensors(folder.read(DECODER_FILE))
         _check_shapes({**tuner, **extras}, expected_shapes(backbone, config))
         values = {name: value.astype(np.float32) for name, value in extras.items()}
@@ -164,7 +169,14 @@ class Adapter:
             )
         low_rank = LowRank.from_peft({name: np.asarray(value) for name, value in tuner.items()}, config.scale)
         return cls(
-            backbone=backbone, config=config, low_rank=low_rank, extras=values, candidates=candidates, history=history
+            backbone=backbone,
+            config=config,
+            low_rank=low_rank,
+            extras=values,
+            candidates=candidates,
+            history=history,
+            facts=folder.facts,
+            learning_curve=curve,
         )
 
 
@@ -196,18 +208,19 @@ def _stored(name: str, value: NDArray[np.floating]) -> NDArray[np.floating]:
     return value.astype(np.float32 if name in ops.EXACT else np.float16)
 
 
-def _settings(content: bytes) -> tuple[LoRAConfig, CandidateConfig, int]:
+def _settings(content: bytes) -> tuple[LoRAConfig, CandidateConfig, int, tuple[Mapping[str, float], ...]]:
     """Reads the settings from the header of the decoder's file: eight bytes of length, then JSON."""
     try:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         settings = json.loads(header["__metadata__"][SETTINGS_KEY])
         tuner = {**settings["tuner"], "targets": tuple(settings["tuner"]["targets"])}
         numbers = settings["numbers"]
-        found = LoRAConfig(**tuner), CandidateConfig(**settings["candidates"]), int(settings["history"])
+        candidates, curve = CandidateConfig(**settings["candidates"]), tuple(map(dict, settings["learning_curve"]))
+        found = LoRAConfig(**tuner), candidates, int(settings["history"]), curve
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptAdapterError(
             f"{DECODER_FILE}: {error!r}",
-            expected=f"a '{SETTINGS_KEY}' entry in the file's metadata with tuner, candidates, history and numbers",
+            expected=f"a '{SETTINGS_KEY}' entry in the file's metadata with the settings and numbers of a training",
             remedy="publish the adapter again with peftrec, or restore the file",
         ) from error
     if numbers != numbers_digest():

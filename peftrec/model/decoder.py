@@ -29,6 +29,7 @@ class Layer:
     attention_output: Map
     attention_norm: Map
     intermediate: Map
+    activation: Map
     output: Map
     output_norm: Map
     heads: int
@@ -44,6 +45,7 @@ class Layer:
             attention_output=attention.output.dense,
             attention_norm=attention.output.LayerNorm,
             intermediate=layer.intermediate.dense,
+            activation=layer.intermediate.intermediate_act_fn,
             output=layer.output.dense,
             output_norm=layer.output.LayerNorm,
             heads=attention.self.num_attention_heads,
@@ -65,7 +67,7 @@ def _finish(layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
     """Everything after attention: two residual sums, post-norm, as BERT has them."""
     attended = attended.transpose(1, 2).flatten(2)  # (B, T, H)
     x = layer.attention_norm(layer.attention_output(attended) + x)
-    return layer.output_norm(layer.output(F.gelu(layer.intermediate(x))) + x)
+    return layer.output_norm(layer.output(layer.activation(layer.intermediate(x))) + x)
 
 
 def read_shopper(layers: Iterable[Layer], x: Tensor, mask: Tensor) -> tuple[Tensor, list[Memory]]:

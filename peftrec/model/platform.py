@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 
@@ -46,25 +47,22 @@ class Platform:
     @classmethod
     def of(cls, dataset: Dataset, backbone: Backbone, *, progress: bool = True) -> "Platform":
         """Renders and encodes all products and profiles; texts already in the item table cost a look-up."""
-        texts, text_of = np.unique(
-            np.array(backbone.templates.product.render(dataset.catalog.frame).to_list(), dtype=object).astype(str),
-            return_inverse=True,
-        )
+        texts, text_of = _distinct(backbone.templates.product.render(dataset.catalog.frame))
         profiles = np.zeros((1, backbone.hidden), np.float32)
         profile_of = np.zeros(len(dataset.users), np.int32)
         if dataset.profiles is not None and len(dataset.profiles.frame):
             frame = dataset.profiles.frame
-            told = backbone.templates.profile.render(frame).to_list()
-            kinds, kind_of = np.unique(np.array(told, dtype=object).astype(str), return_inverse=True)
-            profiles = np.concatenate([unit(backbone.items(kinds.tolist(), progress=progress)), profiles])
+            told = backbone.templates.profile.render(frame)
+            kinds, kind_of = _distinct(told)
+            profiles = np.concatenate([unit(backbone.items(kinds, progress=progress)), profiles])
             profile_of[:] = len(kinds)
             # users are sorted, and so is the search
             at = np.searchsorted(dataset.users.to_numpy(), frame["user_id"].to_numpy())
-            profile_of[at] = np.where([bool(text) for text in told], kind_of, len(kinds))
+            profile_of[at] = np.where(told.to_numpy() != "", kind_of, len(kinds))
         return cls(
             dataset,
-            unit(backbone.items(texts.tolist(), progress=progress)),
-            text_of.astype(np.int32),
+            unit(backbone.items(texts, progress=progress)),
+            text_of,
             profiles,
             profile_of,
         )
@@ -85,6 +83,12 @@ class Platform:
     def items(self, indices: NDArray[np.integer]) -> NDArray[np.float32]:
         """(…, H) unit vectors of products."""
         return self.vectors[self.text_of[indices]]
+
+
+def _distinct(texts: pl.Series) -> tuple[list[str], NDArray[np.int32]]:
+    """The distinct texts, sorted, and the place of each text among them."""
+    distinct = texts.unique().sort()
+    return distinct.to_list(), distinct.search_sorted(texts).to_numpy().astype(np.int32)
 
 
 def shoppers(tokens: HistoryTokens, vectors: NDArray[np.float32], profile: NDArray[np.float32]) -> Shoppers:

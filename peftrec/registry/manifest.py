@@ -25,6 +25,8 @@ CARD = "card.md"
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILES = frozenset({"adapter_model.safetensors", "decoder.safetensors"})
 FILES = TENSOR_FILES | {CONFIG_FILE}
+FACTS = ("data", "metrics", "protocol", "seed", "privacy", "versions")
+"""Fields that tell where an adapter comes from; one that is loaded and published again keeps them."""
 """What an adapter brings; the card and the manifest are made of it."""
 WIDTHS = {"F16": 2, "F32": 4, "I8": 1}
 """Types that a version may hold, with the bytes of one value."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
@@ -35,7 +36,7 @@ class Registry:
         Raises:
             RegistryError: The registry is no folder, or it cannot be read.
         """
-        return sorted(name for name in listed(self.root) if is_name(name) and self._numbers(name))
+        return [name for name in self._folders() if self._numbers(name)]
 
     def versions(self, name: str) -> list[Version]:
         """All versions of an adapter, oldest first; of each, the manifest is read and nothing else.
@@ -96,7 +97,7 @@ class Registry:
             RegistryError: The registry is no folder.
         """
         name, wanted = parse_reference(reference)
-        if wanted is not None and is_number(wanted) and (self.root / name / wanted).is_dir():
+        if wanted is not None and is_number(wanted) and os.path.isdir(self.root / name / wanted):
             return self._checked(name, wanted)  # aliases do not matter here, whatever state they are in
         numbers = self._numbers(name)
         if not numbers:
@@ -151,6 +152,26 @@ class Registry:
                     self._point(name, alias, version)
         return self._version(name, version)
 
+    def check_ready(self, name: str, *, alias: str | None = None) -> None:
+        """Raises what :meth:`publish` would raise of name, alias and folder, before hours of training are lost to it.
+
+        Raises:
+            RegistryError: The name or the alias cannot be used, or the registry is no folder.
+            CorruptAdapterError: ``aliases.json`` is malformed and an alias is asked for.
+            RegistryWriteError: The folder cannot be written.
+        """
+        check_name(name)
+        if alias is not None:
+            check_name(alias, what="alias")
+        listed(self.root)
+        with worded_write_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            folder = self.root / name if (self.root / name).is_dir() else self.root
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        if alias is not None:
+            self.aliases(name)
+
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Points an alias to a version, in one step.
 
@@ -171,10 +192,10 @@ class Registry:
             AdapterNotFoundError: There is no adapter of that name.
         """
         found: list[str] = []
-        for each in self.names() if name is None else [name]:
+        for each in self._folders() if name is None else [name]:
             numbers = self._numbers(each, complete=False)
-            if not numbers:
-                raise self._unknown(each)
+            if not numbers and name is not None:
+                raise self._unknown(name)
             for number in numbers:
                 try:
                     found += self._version(each, str(number)).problems()
@@ -203,11 +224,17 @@ class Registry:
                 remedy=f"mend the cause, then Registry(...).set_alias({name!r}, {alias!r}, {version!r})",
             ) from error
 
+    def _folders(self) -> list[str]:
+        return sorted(name for name in listed(self.root) if is_name(name) and os.path.isdir(self.root / name))
+
     def _numbers(self, name: str, *, complete: bool = True) -> list[int]:
         """Version numbers, rising. A folder without a manifest is no version: something half-copied by hand."""
         folder = self.root / name
         numbers = [entry for entry in listed(folder) if is_number(entry)] if is_name(name) and folder.is_dir() else []
-        kept = (n for n in numbers if ((folder / n / MANIFEST).is_file() if complete else (folder / n).is_dir()))
+        # os.path answers False where a Path would raise on a folder that may not be read.
+        kept = (
+            n for n in numbers if os.path.isfile(folder / n / MANIFEST) or (not complete and os.path.isdir(folder / n))
+        )
         return sorted(int(number) for number in kept)
 
     def _checked(self, name: str, version: str) -> Version:
@@ -218,7 +245,7 @@ class Registry:
     def _version(self, name: str, version: str) -> Version:
         path = self.root / name / version
         where = f"{name}@{version}: {MANIFEST}"
-        if any(part.is_symlink() for part in (path.parent, path, path / MANIFEST)):
+        if any(os.path.islink(part) for part in (path.parent, path, path / MANIFEST)):
             raise CorruptAdapterError(
                 f"{name}@{version}: the adapter's folder, the version's or its {MANIFEST} is a link",
                 expected="a folder with the version's files; what a link leads to could change",

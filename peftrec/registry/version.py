@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftrec.errors import CorruptAdapterError, PeftrecError
-from peftrec.registry.manifest import MANIFEST, Manifest
+from peftrec.registry.manifest import FACTS, MANIFEST, Manifest
 from peftrec.registry.tensors import tensor_entries
 
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ class Version:
     def reference(self) -> str:
         """``name@version``."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the manifest tells of data, metrics, protocol, seed, privacy and versions, to be published again."""
+        return {name: getattr(self.manifest, name) for name in FACTS}
 
     @property
     def size(self) -> int:

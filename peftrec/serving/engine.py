@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -24,7 +25,7 @@ from peftrec.model.platform import Platform, unit
 from peftrec.model.scoring import AdapterRecommender, Reader, find
 from peftrec.registry import Fingerprints, Registry
 from peftrec.registry.compatibility import check
-from peftrec.serving.requests import Product, Recommendation, Request, described, history_of
+from peftrec.serving.requests import Product, Recommendation, Request, check_product, described, history_of
 from peftrec.serving.slots import Loaded, Slots, mixed_layers, parse_bytes, stacked
 
 _log = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ class Engine:
     ) -> list[Recommendation]:
         """The ``k`` products that a shopper most probably buys next, best first.
 
+        Fewer where the adapter's candidate sources name fewer: some hundreds for a shopper without a history.
         See :class:`Request` for the arguments. A shopper without any history gets what is popular, seen through the profile
         where one is given.
 
@@ -164,6 +166,8 @@ class Engine:
             raise RequestError(
                 f"items={items!r}", expected="a list of at least one product", remedy="pass ids or descriptions"
             )
+        for item in items:
+            check_product(item)
         row = self._prepare(Request(adapter=adapter, user=user, history=history, profile=profile), items)
         at = iter(range(len(row.platform.text_of) - sum(map(described, items)), len(row.platform.text_of)))
         known = iter(row.platform.dataset.catalog.indices([_id(item) for item in items if not described(item)]))
@@ -180,6 +184,7 @@ class Engine:
             UnknownItemError: The catalogue has no such product; describe it instead.
             RequestError: k is below 1 or above the catalogue.
         """
+        check_product(item)
         row = self._prepare(Request(adapter=adapter, k=k), [item])
         catalog, base = row.platform.dataset.catalog, len(row.platform.dataset.catalog)
         at = base if described(item) else int(catalog.indices([_id(item)])[0])
@@ -244,18 +249,15 @@ class Engine:
         return _Row(request, loaded, platform, snapshot, history, self._profile(request, platform), len(fresh))
 
     def _encode(self, products: Sequence[Product]) -> NDArray[np.float32]:
-        fields = [
-            {key: str(value) for key, value in dict(product).items()}
-            for product in products
-            if not isinstance(product, str)
-        ]
+        fields = [_worded(product) for product in products if not isinstance(product, str)]
         frame = pl.DataFrame(fields, schema=dict.fromkeys({key for entry in fields for key in entry}, pl.String))
         return unit(self.backbone.encode(self.backbone.templates.product.render(frame).to_list(), progress=False))
 
     def _profile(self, request: Request, platform: Platform) -> NDArray[np.float32]:
         """(1, H), zeros where nothing is known."""
         if request.profile:
-            frame = pl.DataFrame({"user_id": [""], **{key: [str(value)] for key, value in request.profile.items()}})
+            known = {name: [value] for name, value in request.profile.items() if value is not None}
+            frame = pl.DataFrame({"user_id": [""], **known}, strict=False)
             return unit(self.backbone.encode(self.backbone.templates.profile.render(frame).to_list(), progress=False))
         if request.user is not None:
             at = int(platform.dataset.users.search_sorted(request.user))
@@ -286,6 +288,17 @@ def _moment(dataset: Dataset) -> float:
 
 def _id(item: Product) -> str:
     return item if isinstance(item, str) else str(item["item_id"])
+
+
+def _worded(product: Mapping[str, object]) -> dict[str, str | None]:
+    """A description as a row of text columns, read as a catalogue is: numbers are no words, nothing is no word."""
+    return {name: _word(value) for name, value in product.items()}
+
+
+def _word(value: object) -> str | None:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, cast(Sequence[object], value)))
+    return value if isinstance(value, str) else None
 
 
 def _chance(logits: NDArray[np.float32]) -> NDArray[np.float32]:

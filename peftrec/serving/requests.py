@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -36,8 +37,15 @@ class Request:
     exclude_bought: bool = False
 
     def __post_init__(self) -> None:
-        if self.k < 1:
+        k, user, profile = cast(object, self.k), cast(object, self.user), cast(object, self.profile)
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise RequestError(f"k={self.k!r}", expected="a whole number of at least 1", remedy="ask for k=10")
+        if user is not None and not isinstance(user, str):
+            raise RequestError(
+                f"user={user!r}, a {type(user).__name__}",
+                expected="an id as text; ids are text throughout, whatever the table held",
+                remedy=f"write user={str(user)!r}",
+            )
         if self.user is not None and self.history is not None:
             raise RequestError(
                 "both user and history",
@@ -47,6 +55,12 @@ class Request:
         if isinstance(self.history, str):
             raise RequestError(
                 f"history={self.history!r}", expected="a list of products", remedy=f"write history=[{self.history!r}]"
+            )
+        for product in self.history or ():
+            check_product(product)
+        if profile is not None and not _has_names(profile):
+            raise RequestError(
+                f"profile={profile!r}", expected="attributes by name", remedy='write profile={"age": "45-54"}'
             )
 
 
@@ -63,6 +77,26 @@ class Recommendation:
     item_id: str
     title: str
     probability: float
+
+
+def check_product(product: object) -> None:
+    """Refuses what is neither an id nor a description.
+
+    Raises:
+        RequestError: With what it is.
+    """
+    if isinstance(product, str):
+        return
+    if not product or not _has_names(product):
+        raise RequestError(
+            f"{product!r}, a {type(product).__name__}, as a product",
+            expected="an id as text, or a description such as {'title': 'copper kettle'}",
+            remedy=f"write {str(product)!r} if it is an id",
+        )
+
+
+def _has_names(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in cast(Mapping[object, object], value))
 
 
 def described(product: Product) -> bool:

@@ -163,6 +163,7 @@ def mixed_layers(base: nn.ModuleList, rows: Sequence[Loaded], *, first_layer: in
             attention_output=mixed(index, "attention.output.dense"),
             attention_norm=base[index].get_submodule("attention.output.LayerNorm"),
             intermediate=mixed(index, "intermediate.dense"),
+            activation=base[index].get_submodule("intermediate.intermediate_act_fn"),
             output=mixed(index, "output.dense"),
             output_norm=base[index].get_submodule("output.LayerNorm"),
             heads=int(base[index].get_submodule("attention.self").num_attention_heads),  # pyright: ignore[reportArgumentType]

@@ -19,7 +19,6 @@ SETTINGS = {
     "learning_rate": 0.05,
     "num_leaves": LEAVES,
     "max_depth": DEPTH,
-    "min_data_in_leaf": 200,
     "feature_fraction": 0.5,
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
@@ -44,7 +43,8 @@ def fit_forest(
         The tables of :mod:`peftrec.model.forest`.
     """
     table = lightgbm.Dataset(features, labels.astype(np.int8), free_raw_data=True)
-    settings = {**SETTINGS, "seed": seed, "num_threads": torch.get_num_threads()}
+    leaf = int(np.clip(len(labels) / 1000, 20, 200))  # a small platform's leaves must be small to split at all
+    settings = {**SETTINGS, "min_data_in_leaf": leaf, "seed": seed, "num_threads": torch.get_num_threads()}
     with tqdm(total=TREES, desc="training, forest", unit="tree", disable=not progress) as bar:
 
         def step(_: object) -> None:

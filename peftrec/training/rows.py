@@ -11,7 +11,7 @@ from torch.utils.data import Dataset as TorchDataset
 from peftrec.data.features import FEATURES, HistoryTokens, history_tokens, pairs_of
 from peftrec.data.histories import DAY, PURCHASE, Histories, Ragged
 from peftrec.data.snapshot import Snapshot
-from peftrec.errors import NotEnoughDataError
+from peftrec.errors import ConfigError, NotEnoughDataError
 from peftrec.model.candidates import Candidates, Nearest, generate
 from peftrec.model.platform import Platform, padded, shoppers
 from peftrec.model.purchase import Shoppers
@@ -158,11 +158,13 @@ def history_means(platform: Platform, tokens: HistoryTokens) -> NDArray[np.float
 class RowDataset(TorchDataset[tuple[int, int]]):
     """All rows of some anchors; an element is (anchor, row), and :meth:`collate` makes a batch of them."""
 
-    def __init__(self, platform: Platform, parts: list[Rows], config: TrainConfig, *, keep: NDArray[np.bool_]) -> None:
-        """Keeps the rows of shoppers for whom ``keep`` (users,) is true."""
+    def __init__(
+        self, platform: Platform, parts: list[Rows], config: TrainConfig, *, keep: NDArray[np.bool_], moment: float
+    ) -> None:
+        """Keeps the rows of shoppers for whom ``keep`` (users,) is true; ``moment`` is whose popularity draws negatives."""
         self.platform, self.parts, self.config = platform, parts, config
         self.index = [(part, row) for part, rows_ in enumerate(parts) for row in np.flatnonzero(keep[rows_.users])]
-        buyers = platform.snapshot(_latest(platform, config)).buyers
+        buyers = platform.snapshot(moment).buyers
         self._popularity = torch.from_numpy(np.cumsum(buyers + 1e-3).astype(np.float64))
 
     def __len__(self) -> int:
@@ -230,11 +232,6 @@ def _span(items: Ragged, row: int) -> slice:
     return slice(int(items.offsets[row]), int(items.offsets[row + 1]))
 
 
-def _latest(platform: Platform, config: TrainConfig) -> float:
-    log = platform.dataset.log
-    return moments(float(log.time[-1]), float(log.time[0]), config)[0]
-
-
 def _stacked(rows_: list[tuple[HistoryTokens, int]]) -> HistoryTokens:
     """One batch of words, cut to its longest row."""
     width = max(1, *(int(tokens.mask[row].sum()) for tokens, row in rows_))
@@ -258,4 +255,18 @@ def check_enough(anchors: list[Anchor], *, shoppers_needed: int = 20) -> None:
             f"{most} shoppers with a history and a purchase within the horizon after it",
             expected=f"at least {shoppers_needed}",
             remedy="train on a longer log, shorten TrainConfig.horizon_days, or serve this platform with another's adapter",
+        )
+
+
+def check_rows(train: RowDataset, config: TrainConfig) -> None:
+    """Refuses to train when all shoppers are held out.
+
+    Raises:
+        ConfigError: With the share that was held out.
+    """
+    if not len(train):
+        raise ConfigError(
+            f"validation_share={config.validation_share!r} leaves no shopper to train on",
+            expected="a share small enough for the platform",
+            remedy="the default is validation_share=0.1",
         )

@@ -1,6 +1,8 @@
 """Training one adapter, from a platform's log to neutral arrays."""
 
+import hashlib
 import platform as machine
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,20 +17,23 @@ from tqdm import tqdm
 
 from peftrec.backbone import Backbone
 from peftrec.data.dataset import Dataset
-from peftrec.errors import NotEnoughDataError
+from peftrec.errors import ConfigError, NotEnoughDataError
 from peftrec.model import extras as ops
-from peftrec.model.adapter import Adapter, first_layer
+from peftrec.model.adapter import Adapter, first_layer, numbers_digest
 from peftrec.model.candidates import Nearest
 from peftrec.model.platform import Platform
 from peftrec.model.purchase import PurchaseModel
 from peftrec.training.config import TrainConfig
-from peftrec.training.rows import Anchor, RowDataset, Rows, anchor, check_enough, history_means, moments
+from peftrec.training.rows import Anchor, RowDataset, Rows, anchor, check_enough, check_rows, history_means, moments
 from peftrec.training.trainer import RetrievalRows, RetrievalStage, as_is, run_stage, train_model
 from peftrec.tuners import LoRAConfig
 from peftrec.tuners import lora as lora_tuner
 
 BETAS = (0.0, 0.3, 0.6, 1.0, 1.5, 2.0)
 """Weights of log popularity in retrieval that validation chooses from."""
+
+RUN_FILE, STAGES = "run.sha256", ("retrieval", "features", "joint")
+"""What a folder of checkpoints holds: whose they are, and one folder for each stage."""
 
 BETA_TOP = 100
 """Products of the retrieval list that the choice looks at."""
@@ -56,7 +61,7 @@ def train_adapter(
         tuner: LoRA of rank 16 when left out.
         config: See :class:`TrainConfig`.
         folder: Keeps checkpoints here; a temporary folder when left out.
-        resume: Continue from the checkpoints in ``folder``.
+        resume: Continue from the checkpoints in ``folder``, if there are any; else they are removed.
         progress: Show bars.
 
     Returns:
@@ -65,10 +70,11 @@ def train_adapter(
     Raises:
         NotEnoughDataError: Too few shoppers with a history and a later purchase.
         TrainingError: A loss became no number.
-        ConfigError: A setting cannot work.
+        ConfigError: A setting cannot work, or ``folder`` holds the checkpoints of another training.
     """
     tuner, config = tuner or LoRAConfig(), config or TrainConfig()
     with _workspace(folder) as place:
+        _claim(place, _run_digest(dataset, backbone, tuner, config), resume=resume)
         platform = Platform.of(dataset, backbone, progress=progress)
         anchors = _anchors(platform, config)
         rng = np.random.default_rng(config.seed)
@@ -76,7 +82,10 @@ def train_adapter(
         model = _model(backbone, tuner, config.seed)
         n_items = len(platform.text_of)
         parts = [Rows.begin(one, n_items, config, rng) for one in anchors]
-        _fit_retrieval(model, RowDataset(platform, parts, config, keep=~held_out), config, place, progress)
+        moment = anchors[0].moment
+        rows = RowDataset(platform, parts, config, keep=~held_out, moment=moment)
+        check_rows(rows, config)
+        _fit_retrieval(model, rows, config, place, progress)
         _choose_popularity(model, platform, anchors[0], parts[0], held_out)
         shoppers = sum(len(one.users) for one in anchors)
         with tqdm(total=shoppers, desc="naming candidates", unit="row", disable=not progress, leave=False) as bar:
@@ -91,8 +100,8 @@ def train_adapter(
                 )
                 for one, part in zip(anchors, parts, strict=True)
             ]
-        train = RowDataset(platform, offered, config, keep=~held_out)
-        validation = RowDataset(platform, offered[:1], config, keep=held_out)
+        train = RowDataset(platform, offered, config, keep=~held_out, moment=moment)
+        validation = RowDataset(platform, offered[:1], config, keep=held_out, moment=moment)
         _standardise(model, train, rng)
         curve = train_model(model, train, validation, config, folder=place, resume=resume, progress=progress)
     facts = {"data": _data_facts(dataset), "seed": config.seed, "versions": _versions()}
@@ -123,6 +132,35 @@ def _workspace(folder: str | Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="peftrec-") as temporary:
         yield Path(temporary)
+
+
+def _run_digest(dataset: Dataset, backbone: Backbone, tuner: LoRAConfig, config: TrainConfig) -> str:
+    """sha256 of all that decides what a training ends in."""
+    parts = [
+        dataset.digest,
+        backbone.fingerprint,
+        backbone.template_fingerprint,
+        numbers_digest(),
+        repr(tuner),
+        repr(config),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _claim(place: Path, digest: str, *, resume: bool) -> None:
+    """Makes sure that checkpoints are those of this very training: others fit in shape and would be taken for its own."""
+    mark = place / RUN_FILE
+    if resume and mark.is_file():
+        if mark.read_text(encoding="utf-8") != digest:
+            raise ConfigError(
+                f"{place} holds the checkpoints of another training",
+                expected="the same data, backbone, tuner, settings and seed as before",
+                remedy="train into another folder, or leave resume out to start anew here",
+            )
+        return
+    for stage in STAGES:
+        shutil.rmtree(place / stage, ignore_errors=True)
+    mark.write_text(digest, encoding="utf-8")
 
 
 def _anchors(platform: Platform, config: TrainConfig) -> list[Anchor]:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
+from tqdm import tqdm
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
@@ -101,10 +102,13 @@ class JointStage(nn.Module):
 class FeatureBlocks(TorchDataset[dict[str, Tensor]]):
     """Inputs of the feature network in half precision, fetched a whole batch at a time."""
 
-    def __init__(self, model: PurchaseModel, features: NDArray[np.float16], labels: NDArray[np.float32]) -> None:
+    def __init__(
+        self, model: PurchaseModel, features: NDArray[np.float16], labels: NDArray[np.float32], *, progress: bool
+    ) -> None:
         extras = {name: value.detach() for name, value in model.extras.items()}
         self.inputs = torch.empty(len(labels), 2 * features.shape[1], dtype=torch.float16)
-        for rows in torch.arange(len(labels)).split(2**16):
+        blocks = torch.arange(len(labels)).split(2**16)
+        for rows in tqdm(blocks, desc="reading numbers", unit="block", disable=not progress, leave=False):
             self.inputs[rows] = ops.encoded(extras, torch.from_numpy(features[rows.numpy()]).float()).half()
         self.labels = torch.from_numpy(labels)
 
@@ -214,7 +218,7 @@ def run_stage(
         warmup_steps=round(config.warmup_share * steps),
         max_grad_norm=1.0,
         bf16=bf16,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=True,  # rows, candidates and statistics live there
         seed=config.seed,
         data_seed=config.seed,
         logging_steps=min(every, 20),
@@ -276,7 +280,7 @@ def train_model(
     features, labels = train.features()
     for name, value in fit_forest(features, labels > 0, seed=config.seed, progress=progress).items():
         model.extras[name].data.copy_(value)
-    table = FeatureBlocks(model, features, labels)
+    table = FeatureBlocks(model, features, labels, progress=progress)
     del features
     run_stage(
         FeatureStage(model),
@@ -301,7 +305,7 @@ def train_model(
         epochs=config.epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
-        validation=validation,
+        validation=validation if len(validation) else None,  # few shoppers: none may be held out, and none stops early
         bf16=config.precision == "bf16",
         resume=resume,
         progress=progress,

@@ -2,14 +2,17 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
 from peftrec.cli.main import app
-from peftrec.data import Dataset, register_dataset
-from peftrec.errors import IncompatibleAdapterError, UnknownUserError
+from peftrec.data import Catalog, Dataset, register_dataset
+from peftrec.errors import IncompatibleAdapterError, RegistryError, UnknownUserError
+from peftrec.model import Adapter
 from peftrec.registry import Registry
 
 
@@ -50,6 +53,22 @@ def test_recommend_to_a_known_and_to_a_new_shopper(data: list[str], registry: Pa
         assert len(found) == 3
         assert all(0 <= entry["probability"] <= 1 and entry["title"] for entry in found)
     assert "probability" in ask(*words[:-1]).output
+
+
+def test_titles_are_no_markup(registry: Registry, trained: Adapter, grocery: Dataset, tmp_path: Path):
+    frame = grocery.catalog.frame.with_columns(pl.col("title") + " [/n] [green]")
+    shop = replace(grocery, catalog=Catalog(frame))
+    register_dataset("marked", lambda _: shop)
+    Registry(tmp_path).publish("marked", trained)
+    done = ask("recommend", "marked", "--dataset", "marked", "--registry", str(tmp_path), "--k", "2")
+    assert done.exit_code == 0, done.exception
+    assert "[/n]" in done.output
+
+
+def test_a_name_that_cannot_be_published_is_refused_before_training(data: list[str], tmp_path: Path):
+    done = ask("train", "My Shop", *data, "--registry", str(tmp_path))
+    assert isinstance(done.exception, RegistryError)
+    assert "rows" not in done.output  # not even the data was read
 
 
 def test_a_stranger_is_a_typed_error(data: list[str], registry: Path):

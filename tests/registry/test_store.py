@@ -134,6 +134,26 @@ def test_hidden_files_of_the_system_disturb_nobody(registry: Registry, small: Ma
     assert registry.verify() == []
 
 
+def test_verify_tells_of_adapters_without_a_whole_version(registry: Registry, small: Make) -> None:
+    path = registry.publish("tea", small()).path
+    (path / "manifest.json").unlink()
+    assert registry.names() == []
+    assert any("tea@1" in problem for problem in registry.verify())
+
+
+def test_what_publishing_would_refuse_is_known_before(registry: Registry, small: Make) -> None:
+    registry.check_ready("tea", alias="production")
+    assert registry.names() == []
+    registry.publish("tea", small())
+    registry.check_ready("tea")
+    for name, alias in (("My Shop", None), ("tea", "3")):
+        with pytest.raises(RegistryError):
+            registry.check_ready(name, alias=alias)
+    (registry.root / "tea" / "aliases.json").write_text("[]")
+    with pytest.raises(CorruptAdapterError):
+        registry.check_ready("tea", alias="production")
+
+
 def test_a_linked_adapter_is_refused(registry: Registry, small: Make) -> None:
     path = registry.publish("tea", small()).path.parent
     (registry.root / "coffee").symlink_to(path, target_is_directory=True)

@@ -181,6 +181,14 @@ def test_similar_products_share_meaning(engine: Engine, grocery: Dataset):
         (lambda e: e.recommend("grocery", history=["no such id"]), UnknownItemError, "no such id"),
         (lambda e: e.recommend("grocery", k=0), RequestError, "at least 1"),
         (lambda e: e.recommend("grocery", k=10**6), RequestError, "3,000"),
+        (lambda e: e.recommend("grocery", k="10"), RequestError, "whole number"),
+        (lambda e: e.recommend("grocery", k=2.5), RequestError, "whole number"),
+        (lambda e: e.recommend("grocery", user=1), RequestError, "write user='1'"),
+        (lambda e: e.recommend("grocery", history=[995242]), RequestError, "write '995242'"),
+        (lambda e: e.recommend("grocery", history=[{}]), RequestError, "a description"),
+        (lambda e: e.recommend("grocery", profile={1: "a"}), RequestError, "attributes by name"),
+        (lambda e: e.score("grocery", [995242]), RequestError, "write '995242'"),
+        (lambda e: e.similar("grocery", 995242), RequestError, "write '995242'"),
         (lambda e: e.recommend("grocery", history="milk"), RequestError, "a list of products"),
         (lambda e: e.recommend("grocery", user="1", history=[]), RequestError, "both user and history"),
         (lambda e: e.score("grocery", []), RequestError, "at least one product"),
@@ -196,6 +204,15 @@ def test_bad_requests_get_a_typed_error_and_change_nothing(engine: Engine, groce
     with pytest.raises(error, match=says):
         ask(engine)
     assert engine.recommend("grocery", user=grocery.users[0], k=5) == before
+
+
+def test_missing_values_of_a_description_say_nothing(engine: Engine, grocery: Dataset):
+    history = [grocery.catalog.ids[0]]
+    bare = {"title": "oat milk", "tags": "vegan, organic"}
+    told = {**bare, "brand": None, "price": 3.5, "tags": ["vegan", "organic"]}
+    assert engine.score("grocery", [told], history=history) == engine.score("grocery", [bare], history=history)
+    one = engine.recommend("grocery", profile={"age": "45-54", "income": None}, k=5)
+    assert one == engine.recommend("grocery", profile={"age": "45-54"}, k=5)
 
 
 def test_no_platform_attached(backbone: Backbone, registry: Registry):

@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from peftrec.backbone import Backbone
 from peftrec.data import Dataset
+from peftrec.errors import ConfigError
 from peftrec.training import TrainConfig, train_adapter
 
 CUT = "2017-11-27T05:00"
@@ -61,3 +63,6 @@ def test_kill_and_resume(grocery: Dataset, backbone: Backbone, quick: TrainConfi
     assert losses[-1]["step"] > losses[1]["step"]  # and training went on after it
     assert all(np.isfinite(point["eval_loss"]) for point in losses)
     assert not half.exists()
+    with pytest.raises(ConfigError, match="another training"):
+        train_adapter(past, backbone, config=replace(config, seed=1), folder=folder, resume=True, progress=False)
+    assert list(folder.glob("joint/checkpoint-*"))  # nothing was lost

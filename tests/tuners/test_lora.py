@@ -1,5 +1,6 @@
 """LoRA: what is trained, exported and opened by peft gives one and the same output."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from peftrec.errors import ConfigError
 from peftrec.model import Adapter
 from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import Layer, read_shopper
+from peftrec.model.extras import initial
+from peftrec.model.purchase import PurchaseModel
 from peftrec.tuners import LoRAConfig, lora
 from peftrec.tuners.neutral import LowRank
 
@@ -40,6 +43,41 @@ def test_a_fresh_tuner_changes_nothing_and_only_it_is_trainable(tiny_backbone: B
     assert {name for name, value in tuned.named_parameters() if value.requires_grad} == {
         name for name, _ in tuned.named_parameters() if "lora_" in name
     }
+
+
+def test_what_was_trained_is_what_is_exported(tiny_backbone: Backbone):
+    random = torch.Generator().manual_seed(0)
+    decoder, config = tiny_backbone.decoder(), LoRAConfig(rank=4)
+    lora.attach(decoder, config, seed=0)
+    for name, value in decoder.named_parameters():
+        if "lora_" in name:
+            value.data.normal_(std=0.1, generator=random)  # as if it had been trained for long
+    extras = initial(tiny_backbone.hidden, gain=5.0, generator=random)
+    for name in ("head_1", "head_2", "candidate_in", "shopper_gate"):
+        extras[name].normal_(generator=random)
+    model = PurchaseModel(decoder, extras).eval()
+    exported = Adapter.of(model, tiny_backbone, config).model()
+    x, mask = torch.randn(2, 5, 64, generator=random), torch.ones(2, 5, dtype=torch.bool)
+    with torch.inference_mode():
+        ours, theirs = (read_shopper(one.layers(), x, mask)[0] for one in (model, exported))
+        plain, _ = read_shopper([Layer.of(layer) for layer in tiny_backbone.decoder()], x, mask)
+    torch.testing.assert_close(theirs, ours, atol=5e-3, rtol=0)  # weights are rounded to half precision
+    assert (plain - ours).abs().max() > 0.1
+    for name, value in exported.extras.items():
+        torch.testing.assert_close(value, model.extras[name], atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "relu", "gelu_new"])
+def test_the_decoder_is_the_berts_own_layers(tiny_bert: Callable[..., Path], activation: str):
+    backbone = Backbone.load(tiny_bert(activation=activation))
+    x, mask = torch.randn(2, 5, 64), torch.ones(2, 5, dtype=torch.bool)
+    with torch.inference_mode():
+        ours, _ = read_shopper([Layer.of(layer) for layer in backbone.decoder()], x, mask)
+        theirs = x
+        for layer in backbone.bert.encoder.layer[first_layer(backbone) :]:
+            out = layer(theirs)
+            theirs = out[0] if isinstance(out, tuple) else out
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
 def test_trained_equals_exported_equals_peft(trained: Adapter, backbone: Backbone, tmp_path: Path):
