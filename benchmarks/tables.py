@@ -46,6 +46,15 @@ def measured(path: Path) -> str:
     )
 
 
+def visit(path: Path) -> str:
+    """What the demonstration takes, in one sentence."""
+    rows = {row["metric"]: row["value"] for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+    return (
+        f"`peftrec demo` took {rows['demo_seconds'] / 60:.1f} minutes and {rows['demo_peak_gib']:.1f} GiB of memory,"
+        f" `peftrec registry list` {rows['registry_list_seconds']:.2f} s."
+    )
+
+
 def _cell(row: dict[str, float] | None, *, signed: bool = False, bare: bool = False) -> str:
     if row is None:
         return ""
@@ -58,7 +67,7 @@ def section() -> str:
     """What stands between the markers."""
     path = FOLDER / "results" / "quality_completejourney.json"
     without = FOLDER / "results" / "quality_completejourney_without_promotions.json"
-    parts = [quality(path), measured(path)]
+    parts = [quality(path), f"{measured(path)} {visit(FOLDER / 'results' / 'demo.json')}"]
     if without.exists():
         parts += ["Without the promotion plan, for all systems:", quality(without)]
     return "\n\n".join(parts)
