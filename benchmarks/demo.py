@@ -8,7 +8,6 @@ alone on the machine::
 """
 
 import argparse
-import json
 import os
 import resource
 import shutil
@@ -21,14 +20,15 @@ from pathlib import Path
 
 from results import write
 
+from peftrec import Backbone, Registry
+from peftrec.model import Adapter
+
 TIMES = 5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--keep", metavar="FOLDER", type=Path, help="replace the adapters of this registry by the demo's"
-    )
+    parser.add_argument("--keep", metavar="FOLDER", type=Path, help="also publish the adapters to this registry")
     parser.add_argument("--report", metavar="FILE", type=Path, help="copy the report there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -62,13 +62,12 @@ def _timed(*words: str, **environment: str) -> float:
 
 
 def _keep(source: Path, target: Path) -> None:
-    """Replaces each adapter by the version that is in production; numbers stay, aliases to what is left out go."""
-    for folder in sorted(path for path in source.iterdir() if path.is_dir()):
-        version = json.loads((folder / "aliases.json").read_text(encoding="utf-8"))["production"]
-        shutil.rmtree(target / folder.name, ignore_errors=True)
-        shutil.copytree(folder / version, target / folder.name / version)
-        aliases = json.dumps({"production": version}, indent=1)
-        (target / folder.name / "aliases.json").write_text(aliases, encoding="utf-8")
+    """Publishes what is in production under the next numbers; versions before it go, since they never change."""
+    backbone, demo, kept = Backbone.load("minilm-l6"), Registry(source), Registry(target)
+    for name in demo.names():
+        new = kept.publish(name, Adapter.load(demo.open(f"{name}@production"), backbone), alias="production")
+        for old in (path for path in new.path.parent.iterdir() if path.is_dir() and path.name != new.version):
+            shutil.rmtree(old)
 
 
 if __name__ == "__main__":
