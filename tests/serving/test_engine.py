@@ -12,10 +12,12 @@ from peftrec.errors import (
     AdapterNotFoundError,
     ConfigError,
     IncompatibleAdapterError,
+    NotEnoughDataError,
     RequestError,
     UnknownItemError,
     UnknownUserError,
 )
+from peftrec.evaluation import evaluate
 from peftrec.model import Adapter
 from peftrec.registry import Registry
 from peftrec.serving import Engine
@@ -213,6 +215,29 @@ def test_missing_values_of_a_description_say_nothing(engine: Engine, grocery: Da
     assert engine.score("grocery", [told], history=history) == engine.score("grocery", [bare], history=history)
     one = engine.recommend("grocery", profile={"age": "45-54", "income": None}, k=5)
     assert one == engine.recommend("grocery", profile={"age": "45-54"}, k=5)
+
+
+def test_a_platform_with_three_events_is_served_and_measured(backbone: Backbone, registry: Registry):
+    shop = Dataset.build(
+        name="tiny",
+        catalog={"item_id": ["a", "b", "c"], "title": ["green tea", "kettle", "cup"]},
+        events={
+            "user_id": ["u", "v", "u"],
+            "item_id": ["a", "b", "b"],
+            "timestamp": ["2024-01-01", "2024-03-01", "2024-05-01"],
+        },
+    )
+    past, future = shop.split(at="2024-04-01")
+    engine = Engine(backbone, registry)
+    engine.attach(past, adapter="grocery")
+    for who in ({"user": "u"}, {"history": []}, {"history": ["c"]}, {"profile": {"age": "65+"}}):
+        found = engine.recommend("grocery", k=3, **who)  # pyright: ignore[reportArgumentType]
+        assert {entry.item_id for entry in found} == {"a", "b", "c"}
+        assert all(0 <= entry.probability <= 1 for entry in found)
+    result = evaluate(engine.recommender("grocery"), future, progress=False)
+    assert result.value("peftrec int8", "ndcg@10").value > 0
+    with pytest.raises(NotEnoughDataError, match="no shopper"):
+        evaluate(engine.recommender("grocery"), shop.split(at="2024-03-01")[1].window(end="2024-03-15"), progress=False)
 
 
 def test_no_platform_attached(backbone: Backbone, registry: Registry):
