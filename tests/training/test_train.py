@@ -115,6 +115,21 @@ def test_a_long_text_costs_no_more_than_itself(tiny_backbone: Backbone):
     assert same.sum() == len(range(0, products, 7))
 
 
+def test_a_log_of_exactly_one_horizon_trains(tiny_backbone: Backbone, quick: TrainConfig):
+    users = [f"u{at}" for at in range(40)]
+    shop = Dataset.build(
+        name="dates",
+        catalog={"item_id": ["a", "b"], "title": ["tea", "kettle"]},
+        events={
+            "user_id": users * 2,
+            "item_id": ["a"] * 40 + ["b"] * 40,
+            "timestamp": ["2024-01-01"] * 40 + ["2024-02-05"] * 40,
+        },
+    )
+    adapter = train_adapter(shop, tiny_backbone, config=quick, progress=False)
+    assert all(np.isfinite(value).all() for value in adapter.extras.values())
+
+
 def test_three_events_are_too_few(backbone: Backbone):
     shop = Dataset.build(
         name="tiny",
