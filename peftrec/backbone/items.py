@@ -190,12 +190,11 @@ class ItemTable:
         The lock is a courtesy: segments are safe without it. The system frees it when its holder is killed.
         """
         segments.prepare(self.folder)
-        lock = FileLock(self.folder / ".lock")
+        lock = FileLock(self.folder / ".lock", fallback_to_soft=False)  # a soft lock would outlive a killed holder
         try:
             lock.acquire(timeout=_PATIENCE_S, poll_interval=_POLL_S)
-        except (Timeout, NotImplementedError):
-            # The latter is how filelock says that a file system has no locks. Go on: at worst, a text is encoded twice.
-            pass
+        except Timeout:
+            pass  # go on: at worst, a text is encoded twice
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise segments.cannot("write", self.folder, error) from error

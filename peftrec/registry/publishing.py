@@ -1,6 +1,7 @@
 """What happens between an adapter in memory and a version on disk."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import shutil
@@ -30,6 +31,7 @@ from peftrec.registry.tensors import tensor_entries
 ALIASES = "aliases.json"
 LOCK_SECONDS = 60.0
 _TEMPORARY = ".new-"
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 _REQUIRED = {"method", "base_model", "decoder_layers", "ranks", "fingerprints"}
 _OPTIONAL: dict[str, object] = {"data": {}, "metrics": [], "protocol": "", "seed": 0, "privacy": None, "versions": {}}
 
@@ -177,18 +179,22 @@ def turn(folder: Path) -> Generator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / ".lock", fallback_to_soft=False)  # a soft lock would outlive a killed holder
     try:
         lock.acquire(timeout=LOCK_SECONDS)
-    except (Timeout, NotImplementedError) as error:  # the latter is how filelock says that a file system has no locks
+    except Timeout as error:
         raise RegistryWriteError(
-            f"{folder / '.lock'} was not free within {LOCK_SECONDS:g} seconds"
-            if isinstance(error, Timeout)
-            else f"{folder} is on a file system without locks",
+            f"{folder / '.lock'} was not free within {LOCK_SECONDS:g} seconds",
             expected="one publisher at a time, each done within seconds",
-            remedy="see whether another publisher hangs, and publish again; nothing was changed"
-            if isinstance(error, Timeout)
-            else "publish to a local folder and copy it",
+            remedy="see whether another publisher hangs, and publish again; nothing was changed",
+        ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise RegistryWriteError(
+            f"{folder} is on a file system without locks",
+            expected="one publisher at a time, which only a lock can ensure",
+            remedy="publish to a local folder and copy it",
         ) from error
     try:
         yield

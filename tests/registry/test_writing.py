@@ -1,6 +1,7 @@
 """Kills, concurrent publishers, full and read-only disks."""
 
 import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -119,3 +120,15 @@ def test_a_publisher_that_hangs_is_not_waited_for_without_end(
     ):
         registry.publish("tea", small())
     assert registry.publish("tea", small()).version == "2"
+
+
+def test_a_file_system_without_locks_is_refused(
+    registry: Registry, small: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(RegistryWriteError, match="without locks"):
+        registry.publish("tea", small())
+    assert registry.names() == []
