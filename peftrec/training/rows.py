@@ -220,13 +220,6 @@ class RowDataset(TorchDataset[tuple[int, int]]):
             "negatives": torch.from_numpy(self.platform.items(self._negatives())),
         }
 
-    def features(self) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-        """All candidates of all rows at once: (C, len(FEATURES)) and (C,) labels, for the feature path alone."""
-        spans = [(part, _span(self.parts[part].candidates.items, row)) for part, row in self.index]
-        features = np.concatenate([self.parts[part].candidates.features[span] for part, span in spans])
-        labels = np.concatenate([self.parts[part].labels[span] for part, span in spans])
-        return features.reshape(-1, len(FEATURES)), labels.astype(np.float32)
-
 
 def _span(items: Ragged, row: int) -> slice:
     return slice(int(items.offsets[row]), int(items.offsets[row + 1]))

@@ -24,16 +24,25 @@ from peftrec.model.candidates import Nearest
 from peftrec.model.platform import Platform
 from peftrec.model.purchase import PurchaseModel
 from peftrec.training.config import TrainConfig
+from peftrec.training.forest import fit_forest
 from peftrec.training.rows import Anchor, RowDataset, Rows, anchor, check_enough, check_rows, history_means, moments
-from peftrec.training.trainer import RetrievalRows, RetrievalStage, as_is, run_stage, train_model
+from peftrec.training.trainer import (
+    DECODER,
+    FEATURE_PATH,
+    RETRIEVAL,
+    FeatureBlocks,
+    train_decoder,
+    train_network,
+    train_retrieval,
+)
 from peftrec.tuners import LoRAConfig
 from peftrec.tuners import lora as lora_tuner
 
 BETAS = (0.0, 0.3, 0.6, 1.0, 1.5, 2.0)
 """Weights of log popularity in retrieval that validation chooses from."""
 
-RUN_FILE, STAGES = "run.sha256", ("retrieval", "features", "joint")
-"""What a folder of checkpoints holds: whose they are, and one folder for each stage."""
+RUN_FILE = "run.sha256"
+"""What says in a folder of checkpoints whose they are."""
 
 BETA_TOP = 100
 """Products of the retrieval list that the choice looks at."""
@@ -53,7 +62,8 @@ def train_adapter(
 
     Shoppers are read at several moments of the past; the label of a candidate is whether it was bought within the horizon
     after that moment. The retrieval map is fitted first, then forest and feature network, then tuner and decoder extras
-    on top of them. That last stage stops early on held-out shoppers in the last horizon of the log, and its best state is kept.
+    on top of them. That last stage leaves some shoppers out, stops early on their last horizon of the log, and keeps its
+    best state.
 
     Args:
         dataset: The platform; evaluate on what comes after it (:meth:`Dataset.split`).
@@ -85,7 +95,7 @@ def train_adapter(
         moment = anchors[0].moment
         rows = RowDataset(platform, parts, config, keep=~held_out, moment=moment)
         check_rows(rows, config)
-        _fit_retrieval(model, rows, config, place, progress)
+        train_retrieval(model, rows, config, folder=place, progress=progress)
         _choose_popularity(model, platform, anchors[0], parts[0], held_out)
         shoppers = sum(len(one.users) for one in anchors)
         with tqdm(total=shoppers, desc="naming candidates", unit="row", disable=not progress, leave=False) as bar:
@@ -102,8 +112,8 @@ def train_adapter(
             ]
         train = RowDataset(platform, offered, config, keep=~held_out, moment=moment)
         validation = RowDataset(platform, offered[:1], config, keep=held_out, moment=moment)
-        _standardise(model, train, rng)
-        curve = train_model(model, train, validation, config, folder=place, resume=resume, progress=progress)
+        _train_feature_path(model, offered, config, rng, folder=place, progress=progress)
+        curve = train_decoder(model, train, validation, config, folder=place, resume=resume, progress=progress)
     facts = {"data": _data_facts(dataset), "seed": config.seed, "versions": _versions()}
     adapter = Adapter.of(model, backbone, tuner, candidates=config.candidates, history=config.history, facts=facts)
     kept = ("step", "loss", "eval_loss")
@@ -158,7 +168,7 @@ def _claim(place: Path, digest: str, *, resume: bool) -> None:
                 remedy="train into another folder, or leave resume out to start anew here",
             )
         return
-    for stage in STAGES:
+    for stage in (RETRIEVAL, FEATURE_PATH, DECODER):
         shutil.rmtree(place / stage, ignore_errors=True)
     mark.write_text(digest, encoding="utf-8")
 
@@ -191,21 +201,6 @@ def _input_length(backbone: Backbone) -> float:
     return float((norm.weight.pow(2).sum() + norm.bias.pow(2).sum()).sqrt())
 
 
-def _fit_retrieval(model: PurchaseModel, rows: RowDataset, config: TrainConfig, place: Path, progress: bool) -> None:
-    run_stage(
-        RetrievalStage(model),
-        RetrievalRows(rows),
-        config,
-        folder=place,
-        name="retrieval",
-        collate=as_is,  # pyright: ignore[reportArgumentType]
-        epochs=8,
-        batch_size=256,
-        learning_rate=2 * config.learning_rate,
-        progress=progress,
-    )
-
-
 def _choose_popularity(
     model: PurchaseModel, platform: Platform, latest: Anchor, part: Rows, held_out: NDArray[np.bool_]
 ) -> None:
@@ -229,19 +224,37 @@ QUANTILE_ROWS = 100_000
 """Candidates that quantiles are measured on, drawn evenly."""
 
 
-def _standardise(model: PurchaseModel, train: RowDataset, rng: np.random.Generator) -> None:
-    """Measures mean, spread and quantiles of all numeric features on the training rows."""
-    features = train.features()[0]
-    events = np.concatenate([part.tokens.features[part.tokens.mask] for part in train.parts])
-    for name, values in (("feature", features), ("event", events)):
-        mean = values.mean(axis=0, dtype=np.float64)
-        # Column by column: numpy would copy the whole table to double precision.
-        spread = np.array([column.std(dtype=np.float64) for column in values.T])
-        scale = np.where(spread > 1e-4, 1 / np.maximum(spread, 1e-4), 0)  # a constant column says nothing
-        model.extras[f"{name}_mean"].data.copy_(torch.from_numpy(mean[None]))
-        model.extras[f"{name}_scale"].data.copy_(torch.from_numpy(scale[None]))
+def _train_feature_path(
+    model: PurchaseModel,
+    parts: list[Rows],
+    config: TrainConfig,
+    rng: np.random.Generator,
+    *,
+    folder: Path,
+    progress: bool,
+) -> None:
+    """Fits what reads numbers on the rows of all shoppers: nothing of it is chosen by those held out."""
+    features = np.concatenate([part.candidates.features for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    _standardise(model, "feature", features)
+    _standardise(model, "event", np.concatenate([part.tokens.features[part.tokens.mask] for part in parts]))
     some = rng.choice(len(features), min(len(features), QUANTILE_ROWS), replace=False)
     model.extras["feature_knots"].data.copy_(ops.knots_of(torch.from_numpy(features[some].astype(np.float32))))
+    for name, value in fit_forest(features, labels, seed=config.seed, progress=progress).items():
+        model.extras[name].data.copy_(value)
+    table = FeatureBlocks(model, features, labels, progress=progress)
+    del features  # half a gigabyte for a platform of two thousand shoppers
+    train_network(model, table, config, folder=folder, progress=progress)
+
+
+def _standardise(model: PurchaseModel, name: str, values: NDArray[np.floating]) -> None:
+    """Measures mean and spread of each column."""
+    mean = values.mean(axis=0, dtype=np.float64)
+    # Column by column: numpy would copy the whole table to double precision.
+    spread = np.array([column.std(dtype=np.float64) for column in values.T])
+    scale = np.where(spread > 1e-4, 1 / np.maximum(spread, 1e-4), 0)  # a constant column says nothing
+    model.extras[f"{name}_mean"].data.copy_(torch.from_numpy(mean[None]))
+    model.extras[f"{name}_scale"].data.copy_(torch.from_numpy(scale[None]))
 
 
 def _data_facts(dataset: Dataset) -> dict[str, object]:

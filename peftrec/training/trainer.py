@@ -33,8 +33,10 @@ from peftrec.model import extras as ops
 from peftrec.model import losses
 from peftrec.model.purchase import PurchaseModel, never_bought
 from peftrec.training.config import TrainConfig
-from peftrec.training.forest import fit_forest
 from peftrec.training.rows import Batch, RowDataset
+
+RETRIEVAL, FEATURE_PATH, DECODER = "retrieval", "features", "decoder"
+"""Names of the stages, on their bars and of their folders of checkpoints."""
 
 Losses = dict[str, Tensor]
 
@@ -67,7 +69,7 @@ class FeatureStage(nn.Module):
         return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, every)}
 
 
-class JointStage(nn.Module):
+class DecoderStage(nn.Module):
     """Tuner and decoder extras: purchase and listwise losses of products never bought, and the retrieval loss."""
 
     def __init__(self, model: PurchaseModel, config: TrainConfig) -> None:
@@ -103,14 +105,14 @@ class FeatureBlocks(TorchDataset[dict[str, Tensor]]):
     """Inputs of the feature network in half precision, fetched a whole batch at a time."""
 
     def __init__(
-        self, model: PurchaseModel, features: NDArray[np.float16], labels: NDArray[np.float32], *, progress: bool
+        self, model: PurchaseModel, features: NDArray[np.float16], labels: NDArray[np.bool_], *, progress: bool
     ) -> None:
         extras = {name: value.detach() for name, value in model.extras.items()}
         self.inputs = torch.empty(len(labels), 2 * features.shape[1], dtype=torch.float16)
         blocks = torch.arange(len(labels)).split(2**16)
         for rows in tqdm(blocks, desc="reading numbers", unit="block", disable=not progress, leave=False):
             self.inputs[rows] = ops.encoded(extras, torch.from_numpy(features[rows.numpy()]).float()).half()
-        self.labels = torch.from_numpy(labels)
+        self.labels = torch.from_numpy(labels).float()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -266,7 +268,43 @@ def _last_checkpoint(folder: Path) -> str | None:
     return None
 
 
-def train_model(
+def train_retrieval(
+    model: PurchaseModel, rows: RowDataset, config: TrainConfig, *, folder: Path, progress: bool
+) -> None:
+    """Fits the map that retrieval goes through."""
+    run_stage(
+        RetrievalStage(model),
+        RetrievalRows(rows),
+        config,
+        folder=folder,
+        name=RETRIEVAL,
+        collate=as_is,  # pyright: ignore[reportArgumentType]
+        epochs=8,
+        batch_size=256,
+        learning_rate=2 * config.learning_rate,
+        progress=progress,
+    )
+
+
+def train_network(
+    model: PurchaseModel, table: FeatureBlocks, config: TrainConfig, *, folder: Path, progress: bool
+) -> None:
+    """Fits the feature network on what the statistics of the features make of them."""
+    run_stage(
+        FeatureStage(model),
+        table,
+        config,
+        folder=folder,
+        name=FEATURE_PATH,
+        collate=as_is,  # pyright: ignore[reportArgumentType]
+        epochs=config.feature_epochs,
+        batch_size=min(4096, max(128, len(table) // 256)),  # a small platform needs its steps as well
+        learning_rate=config.feature_learning_rate,
+        progress=progress,
+    )
+
+
+def train_decoder(
     model: PurchaseModel,
     train: RowDataset,
     validation: RowDataset,
@@ -276,31 +314,13 @@ def train_model(
     resume: bool,
     progress: bool,
 ) -> list[dict[str, float]]:
-    """Fits forest and feature network, then tuner and extras on top of them; returns the log of the latter."""
-    features, labels = train.features()
-    for name, value in fit_forest(features, labels > 0, seed=config.seed, progress=progress).items():
-        model.extras[name].data.copy_(value)
-    table = FeatureBlocks(model, features, labels, progress=progress)
-    del features
-    run_stage(
-        FeatureStage(model),
-        table,
-        config,
-        folder=folder,
-        name="features",
-        collate=as_is,  # pyright: ignore[reportArgumentType]
-        epochs=config.feature_epochs,
-        batch_size=min(4096, max(128, len(table) // 256)),  # a small platform needs its steps as well
-        learning_rate=config.feature_learning_rate,
-        progress=progress,
-    )
-    del table  # a gigabyte for a platform of two thousand shoppers
+    """Fits tuner and extras on top of the feature path; returns the log."""
     trainer = run_stage(
-        JointStage(model, config),
+        DecoderStage(model, config),
         train,
         config,
         folder=folder,
-        name="joint",
+        name=DECODER,
         collate=train.collate,  # pyright: ignore[reportArgumentType]
         epochs=config.epochs,
         batch_size=config.batch_size,
@@ -310,5 +330,5 @@ def train_model(
         resume=resume,
         progress=progress,
     )
-    logging.getLogger(__name__).debug("joint training: %s", trainer.state.best_metric)
+    logging.getLogger(__name__).debug("decoder training: %s", trainer.state.best_metric)
     return trainer.state.log_history

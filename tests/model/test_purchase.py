@@ -88,14 +88,14 @@ def test_bf16_stays_close(model: PurchaseModel, inputs):
 def test_a_batch_of_known_products_can_be_trained_on(model: PurchaseModel, inputs):
     from peftrec.training import TrainConfig
     from peftrec.training.rows import Batch
-    from peftrec.training.trainer import JointStage
+    from peftrec.training.trainer import DecoderStage
 
     shoppers, vectors, features = inputs
     features[..., NEVER] = 0
     none = vectors[:, :0]
     ones = torch.ones(ROWS, CANDIDATES, dtype=torch.bool)
     batch = Batch(shoppers, vectors, features, ones, none, ones[:, :0], vectors[0, :4])
-    stage = JointStage(model, TrainConfig(retrieval_weight=0.0)).train()
+    stage = DecoderStage(model, TrainConfig(retrieval_weight=0.0)).train()
     loss = stage(batch, torch.zeros(ROWS, CANDIDATES))["loss"]
     loss.backward()
     assert loss.isfinite()

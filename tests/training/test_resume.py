@@ -15,6 +15,7 @@ from peftrec.backbone import Backbone
 from peftrec.data import Dataset
 from peftrec.errors import ConfigError
 from peftrec.training import TrainConfig, train_adapter
+from peftrec.training.trainer import DECODER
 
 CUT = "2017-11-27T05:00"
 CHILD = """
@@ -34,14 +35,14 @@ def test_kill_and_resume(grocery: Dataset, backbone: Backbone, quick: TrainConfi
     child = subprocess.Popen([sys.executable, "-c", CHILD.format(cut=CUT), str(folder), str(tests)])
     try:
         deadline = time.monotonic() + 600
-        while not list(folder.glob("joint/checkpoint-*/trainer_state.json")):
+        while not list(folder.glob(f"{DECODER}/checkpoint-*/trainer_state.json")):
             assert child.poll() is None, "training ended before it wrote a checkpoint that was seen"
             assert time.monotonic() < deadline
             time.sleep(0.05)
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
-    whole = sorted(folder.glob("joint/*/trainer_state.json"), key=lambda file: int(file.parent.name.split("-")[1]))
+    whole = sorted(folder.glob(f"{DECODER}/*/trainer_state.json"), key=lambda file: int(file.parent.name.split("-")[1]))
     marked = 0
     for file in whole:
         try:
@@ -52,7 +53,7 @@ def test_kill_and_resume(grocery: Dataset, backbone: Backbone, quick: TrainConfi
         file.write_text(json.dumps(state))
         marked += 1
     assert marked
-    half = folder / "joint" / "checkpoint-1000000"
+    half = folder / DECODER / "checkpoint-1000000"
     half.mkdir()  # as a kill leaves it: weights, no state yet
     (half / "model.safetensors").write_bytes(b"half")
     past, _ = grocery.split(at=CUT)
@@ -65,4 +66,4 @@ def test_kill_and_resume(grocery: Dataset, backbone: Backbone, quick: TrainConfi
     assert not half.exists()
     with pytest.raises(ConfigError, match="another training"):
         train_adapter(past, backbone, config=replace(config, seed=1), folder=folder, resume=True, progress=False)
-    assert list(folder.glob("joint/checkpoint-*"))  # nothing was lost
+    assert list(folder.glob(f"{DECODER}/checkpoint-*"))  # nothing was lost
