@@ -22,6 +22,7 @@ from peftrec.model.platform import Platform
 from peftrec.training.table import CandidateTable
 
 CUTS = {"completejourney": "2017-11-27T05:00"}
+PRECISIONS = ("fp32", "int8")
 
 
 def main() -> None:
@@ -59,31 +60,33 @@ def _measure(options, name, past, future, backbone, encoding, texts) -> None:
         _row(options.dataset, "peftrec", "peak_gib_up_to_training", peak, "GiB"),
     ]
 
-    with tempfile.TemporaryDirectory() as folder:
-        Registry(folder).publish("trial", adapter)
-        engines = [Engine(backbone, folder, precision=precision) for precision in ("fp32", "int8")]
-        served = [engine.recommender("trial") for engine in engines]
-        table = CandidateTable(backbone, TrainConfig(seed=options.seed))
-        baselines = [
-            *default_baselines(seed=options.seed),
-            LightGBMRanker(table),
-            LightGBMRanker(table, objective="binary", name="LightGBM binary"),
-        ]
-        result = evaluate([adapter, *served], future, baselines=baselines, seed=options.seed)
-        overlaps = {slice_: _overlap(served, past, future, new=slice_ != "all") for slice_ in ("all", "never_bought")}
+    boosted = boosting(backbone, options.seed)
+    if options.without_promotions:
+        result = evaluate(adapter, future, baselines=boosted, seed=options.seed)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            Registry(folder).publish("trial", adapter)
+            served = [Engine(backbone, folder, precision=precision).recommender("trial") for precision in PRECISIONS]
+            baselines = [*default_baselines(seed=options.seed), *boosted]
+            result = evaluate([adapter, *served], future, baselines=baselines, seed=options.seed)
+            for slice_ in ("all", "never_bought"):
+                overlap = _overlap(served, past, future, new=slice_ != "all")
+                rows.append(_row(options.dataset, "peftrec int8", "top10_overlap_with_fp32", overlap, "share", slice_))
     print(result)
-    print({baseline.name: str(baseline.chosen) for baseline in baselines})
+    print({baseline.name: str(baseline.chosen) for baseline in boosted})
     rows += [dict(row) for row in result.rows()]
-    rows += [
-        _row(options.dataset, "peftrec int8", "top10_overlap_with_fp32", overlap, "share", slice_)
-        for slice_, overlap in overlaps.items()
-    ]
     write(name, rows, seed=options.seed)
     if options.publish:
         found = [row for row in result.rows() if row["system"] == "peftrec" and "against" not in row]
         kept = [{key: row[key] for key in ("metric", "slice", "value", "low", "high")} for row in found]
         evaluated = adapter.with_facts(metrics=kept, protocol=f"Trained before, measured on {result.period}")
         print(Registry(options.publish).publish("grocery", evaluated, alias="production").reference)
+
+
+def boosting(backbone: Backbone, seed: int) -> list[LightGBMRanker]:
+    """LightGBM on the model's own candidates and numbers, with both objectives; the table of rows is shared."""
+    table = CandidateTable(backbone, TrainConfig(seed=seed))
+    return [LightGBMRanker(table), LightGBMRanker(table, objective="binary", name="LightGBM binary")]
 
 
 def _overlap(served, past, future, *, new: bool) -> float:

@@ -1,6 +1,6 @@
 """What an evaluation found: every number with its interval, and every shopper's own, so that any two systems can be compared."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -55,6 +55,51 @@ class Evaluation:
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     samples: int = SAMPLES
     seed: int = 0
+
+    @classmethod
+    def pooled(cls, windows: Sequence["Evaluation"]) -> "Evaluation":
+        """Several windows of one platform as one evaluation.
+
+        A shopper's numbers are averaged over the windows that the shopper is in, and resampling stays over shoppers: the
+        windows of one shopper are no independent observations. Calibration is left out, as each window bins on its own.
+
+        Args:
+            windows: Evaluations of the same systems on parts of one data set, whose user indices mean the same shoppers.
+
+        Raises:
+            ConfigError: There are no windows, or their systems differ.
+        """
+        if len({window.systems for window in windows}) != 1:
+            raise ConfigError(
+                f"{len(windows)} windows of {len({window.systems for window in windows})} sets of systems",
+                expected="at least one window, and the same systems in the same order in all of them",
+                remedy="evaluate the same systems on each window",
+            )
+        first = windows[0]
+        users = {
+            slice_: np.unique(np.concatenate([window.users[slice_] for window in windows if slice_ in window.users]))
+            for slice_ in dict.fromkeys(name for window in windows for name in window.slices)
+        }
+        vectors: dict[tuple[str, str, str], NDArray[np.float64]] = {}
+        for key in dict.fromkeys(key for window in windows for key in window.vectors):
+            total, count = np.zeros(len(users[key[1]])), np.zeros(len(users[key[1]]))
+            for window in windows:
+                values = window.vectors.get(key)
+                if values is not None:
+                    at = np.searchsorted(users[key[1]], window.users[key[1]])
+                    total[at] += np.nan_to_num(values)
+                    count[at] += np.isfinite(values)
+            vectors[key] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        return cls(
+            dataset=first.dataset,
+            period=f"{len(windows)} windows pooled: "
+            + "; ".join(window.period.partition(",")[0] for window in windows),
+            systems=first.systems,
+            users=users,
+            vectors=vectors,
+            samples=first.samples,
+            seed=first.seed,
+        )
 
     @property
     def slices(self) -> tuple[str, ...]:

@@ -80,3 +80,36 @@ def test_unknown_names_are_answered_with_the_known(found: Evaluation, ask: tuple
     with pytest.raises(ConfigError, match="has no") as caught:
         found.value(*ask)
     assert "one of" in caught.value.expected
+
+
+def _window(users: list[int], **ndcg: list[float]) -> Evaluation:
+    return Evaluation(
+        dataset="grocery",
+        period="a week, 5 products, full ranking",
+        systems=tuple(ndcg),
+        users={"all": np.array(users, np.int32)},
+        vectors={(name, "all", "ndcg@10"): np.array(values) for name, values in ndcg.items()},
+    )
+
+
+def test_pooling_counts_each_shopper_once():
+    first = _window([1, 4], ours=[0.2, 0.6], theirs=[0.1, 0.6])
+    second = _window([4, 7], ours=[0.8, np.nan], theirs=[0.4, 0.5])
+    both = Evaluation.pooled([first, second])
+    assert both.users["all"].tolist() == [1, 4, 7]
+    np.testing.assert_allclose(both.vectors["ours", "all", "ndcg@10"], [0.2, 0.7, np.nan])
+    np.testing.assert_allclose(both.vectors["theirs", "all", "ndcg@10"], [0.1, 0.5, 0.5])
+    assert both.value("ours").value == pytest.approx(0.45)
+    assert "2 windows pooled" in str(both)
+
+
+def test_pooling_repeated_windows_does_not_narrow_the_interval(found: Evaluation):
+    one, three = Evaluation.pooled([found]), Evaluation.pooled([found] * 3)
+    assert one.value("peftrec") == found.value("peftrec")
+    np.testing.assert_allclose(three.compare(*NAMES[:2]), one.compare(*NAMES[:2]), atol=1e-12)
+
+
+@pytest.mark.parametrize("windows", [[], [_window([1], ours=[0.1]), _window([1], theirs=[0.1])]])
+def test_pooling_needs_the_same_systems(windows: list[Evaluation]):
+    with pytest.raises(ConfigError, match="sets of systems"):
+        Evaluation.pooled(windows)
