@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,14 +111,14 @@ def tiny_backbone(tiny_bert_folder: Path) -> "Backbone":
     return Backbone.load(tiny_bert_folder)
 
 
-def households() -> "Dataset":
-    """150 real households and the 3,000 products that most of them buy: small enough to train on in seconds."""
+def households(chosen: Sequence[str] | None = None) -> "Dataset":
+    """Real households, 150 if not given, and the 3,000 products they buy most: small enough to train on in seconds."""
     import polars as pl
 
     from peftrec.data import Catalog, Dataset, Events, Profiles, Promotions, load_dataset
 
     whole = load_dataset("completejourney")
-    users = whole.users[::16].implode()
+    users = (whole.users[::16] if chosen is None else pl.Series(chosen, dtype=pl.String)).implode()
     events = whole.events.frame.filter(pl.col("user_id").is_in(users))
     items = (
         events["item_id"].value_counts(sort=True).sort("count", "item_id", descending=[True, False])["item_id"][:3000]

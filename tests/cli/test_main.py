@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from peftrec.cli.main import app
 from peftrec.model import Adapter
 from peftrec.registry import Registry
 
@@ -36,6 +38,17 @@ def test_help_teaches(words: list[str]):
     done = run(*words, "--help")
     assert done.returncode == 0
     assert "Usage" in done.stdout
+
+
+def test_every_command_and_every_option_is_explained():
+    waiting, seen = [("peftrec", get_command(app))], 0
+    while waiting:
+        name, command = waiting.pop()
+        assert command.help, name
+        assert all(getattr(parameter, "help", None) for parameter in command.params), name
+        waiting += [(f"{name} {word}", inner) for word, inner in getattr(command, "commands", {}).items()]
+        seen += 1
+    assert seen == 9  # peftrec, its four commands, registry and its three
 
 
 def test_registry_commands(folder: Path):
