@@ -23,6 +23,9 @@ app.add_typer(registry_app, name="registry")
 console = Console()
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="Data set by name.")]
+DataPath = Annotated[
+    Path | None, typer.Option("--data", help="File or folder of a data set that comes as files, such as online_retail.")
+]
 At = Annotated[str, typer.Option(help="Moment of the cut, ISO 8601, UTC: train before it, evaluate from it on.")]
 RegistryFolder = Annotated[Path, typer.Option("--registry", help="Folder of the registry.")]
 BackboneName = Annotated[str, typer.Option("--backbone", help="Short name, local folder of a BERT, or hub id.")]
@@ -45,13 +48,14 @@ def demo(
 def train(
     name: Annotated[str, typer.Argument(help="Name to publish the adapter under.")],
     dataset: DatasetName = "completejourney",
+    data: DataPath = None,
     at: Annotated[
         str | None, typer.Option(help="Train on what came before this moment; on everything when left out.")
     ] = None,
     registry: RegistryFolder = Path("adapters"),
     backbone: BackboneName = "minilm-l6",
     rank: Annotated[int, typer.Option(help="Rank of the LoRA matrices.")] = 16,
-    epochs: Annotated[float, typer.Option(help="Passes of the joint training over all rows.")] = 0.5,
+    epochs: Annotated[float, typer.Option(help="Passes of tuner and decoder over all rows.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     alias: Annotated[str, typer.Option(help="Alias that points to the new version.")] = "production",
 ) -> None:
@@ -62,7 +66,7 @@ def train(
     from peftrec import Backbone, LoRAConfig, Registry, TrainConfig, load_dataset, train_adapter
 
     Registry(registry).check_ready(name, alias=alias)
-    shop = load_dataset(dataset)
+    shop = load_dataset(dataset, data)
     console.print(str(shop.report), markup=False, highlight=False, soft_wrap=True)
     past = shop.split(at=at)[0] if at else shop
     config = TrainConfig(epochs=epochs, seed=seed)
@@ -76,6 +80,7 @@ def train(
 def evaluate(
     reference: Annotated[str, typer.Argument(help="name, name@version or name@alias.")],
     dataset: DatasetName = "completejourney",
+    data: DataPath = None,
     at: At = DEMO_CUT,
     registry: RegistryFolder = Path("adapters"),
     backbone: BackboneName = "minilm-l6",
@@ -92,7 +97,7 @@ def evaluate(
 
     loaded = Backbone.load(backbone)
     served = Engine(loaded, registry).recommender(reference)  # a name that is not there is told before data is read
-    _, future = load_dataset(dataset).split(at=at)
+    _, future = load_dataset(dataset, data).split(at=at)
     others = [*default_baselines(), LightGBMRanker(CandidateTable(loaded))] if baselines else None
     result = run(served, future, baselines=others)
     console.print_json(json.dumps(result.rows())) if as_json else console.print(
@@ -107,6 +112,7 @@ def recommend(
     item: Annotated[list[str] | None, typer.Option(help="Product bought, oldest first; repeat for several.")] = None,
     k: Annotated[int, typer.Option(help="How many products.")] = 10,
     dataset: DatasetName = "completejourney",
+    data: DataPath = None,
     registry: RegistryFolder = Path("adapters"),
     backbone: BackboneName = "minilm-l6",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -118,7 +124,7 @@ def recommend(
     from peftrec import Backbone, Engine, load_dataset
 
     engine = Engine(Backbone.load(backbone), registry)
-    engine.attach(load_dataset(dataset), adapter=reference.partition("@")[0], progress=True)
+    engine.attach(load_dataset(dataset, data), adapter=reference.partition("@")[0], progress=True)
     found = engine.recommend(reference, user=user, history=item or (None if user else []), k=k)
     if as_json:
         console.print_json(json.dumps([vars(entry) for entry in found]))

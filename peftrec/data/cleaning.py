@@ -10,7 +10,7 @@ import polars as pl
 
 from peftrec.data import columns as col
 from peftrec.data.promotions import Promotions
-from peftrec.data.rules import ROW, TIME_TEXT, CleaningRules, Rule, check, event_rules, example
+from peftrec.data.rules import ROW, CleaningRules, Rule, check, event_rules, example
 from peftrec.data.values import is_blank, parse_moment
 from peftrec.errors import InvalidValueError, NotEnoughDataError
 
@@ -120,20 +120,13 @@ def clean_events(
     """
     moment = datetime.now(UTC) if rules.exported_at is None else parse_moment(rules.exported_at, name="exported_at")
     total, counts, off, forbidden = len(frame), list[RuleCount](), list[str](), list[Rule]()
-    for rule in event_rules(frame.columns, moment=moment, items=items):
+    for rule in event_rules(frame.columns, moment=moment, items=items, non_product_ids=rules.non_product_ids):
         if not rules.applies(rule.name):
             off.append(rule.name)
             forbidden += [] if rule.keeps else [rule]
             continue
-        broken = frame.filter(rule.broken)
+        broken, frame = rule.split(frame)
         counts.append(_count(rule.name, len(broken), total, example(broken, rule) if len(broken) else ""))
-        if len(broken):
-            frame = frame.filter(~rule.broken.fill_null(False))
-    if rules.duplicate_event:
-        frame, count = _without_duplicates(frame, total)
-        counts.append(count)
-    else:
-        off.append("duplicate_event")
     check(frame, forbidden)
     if frame.is_empty():
         raise _nothing_left(counts, total)
@@ -162,17 +155,6 @@ def known_promotions(promotions: Promotions, items: pl.Series) -> tuple[Promotio
     shown = f"row {strange[ROW][0]}: item_id {strange[col.ITEM][0]!r}" if len(strange) else ""
     count = _count("unknown_promotion", len(strange), len(promotions), shown, action="left out")
     return (Promotions(promotions.frame.filter(known)) if len(strange) else promotions), count
-
-
-def _without_duplicates(frame: pl.DataFrame, total: int) -> tuple[pl.DataFrame, RuleCount]:
-    content = [name for name in frame.columns if name not in (ROW, TIME_TEXT)]
-    first = frame.unique(content, keep="first", maintain_order=True)
-    doubles = frame.join(first.select(ROW), on=ROW, how="anti")
-    shown = ""
-    if len(doubles):
-        row = doubles.row(0, named=True)
-        shown = f"row {row[ROW]}: user_id {row[col.USER]!r}, item_id {row[col.ITEM]!r}"
-    return first, _count("duplicate_event", len(doubles), total, shown)
 
 
 def _count(rule: str, rows: int, total: int, shown: str, *, action: str = "dropped") -> RuleCount:

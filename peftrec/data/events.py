@@ -67,7 +67,7 @@ class Events:
         frame = read_events(table, columns)
         if frame.is_empty():
             raise no_events()
-        check(frame, event_rules(frame.columns, moment=datetime.now(UTC), items=None))
+        check(frame, [rule for rule in event_rules(frame.columns, moment=datetime.now(UTC), items=None) if rule.strict])
         return cls(in_time_order(frame))
 
     def __len__(self) -> int:

@@ -24,9 +24,9 @@ def done(out: Path) -> Result:
     assert profiles is not None
     aged = profiles.frame.sort(pl.col("age") != "45-54", "user_id")["user_id"][:320]
     shop = households(aged.to_list())
-    register_dataset("some-households", lambda _: shop)
+    register_dataset("some-households", lambda *_: shop)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("peftrec.cli.demo.load_dataset", lambda _: shop)
+        patch.setattr("peftrec.cli.demo.load_dataset", lambda *_: shop)
         return CliRunner().invoke(app, ["demo", "--quick", "--out", str(out)])
 
 
@@ -42,7 +42,7 @@ def test_it_ends_by_naming_the_report_and_the_next_command(done: Result, out: Pa
 
 def test_the_next_command_works(done: Result, out: Path):
     words = done.output.splitlines()[-1].split()[2:]
-    words[words.index("--user") + 1] = load_dataset("completejourney").profiles.frame["user_id"][0]
+    words[words.index("--user") + 1] = load_dataset("completejourney").profiles.frame["user_id"][0]  # pyright: ignore[reportOptionalMemberAccess]
     again = CliRunner().invoke(app, [*words, "--dataset", "some-households", "--json"])
     assert again.exit_code == 0, again.exception
     assert len(json.loads(again.stdout)) == 10

@@ -18,7 +18,7 @@ from peftrec.registry import Registry
 
 @pytest.fixture(scope="module")
 def data(grocery: Dataset) -> list[str]:
-    register_dataset("households", lambda _: grocery)
+    register_dataset("households", lambda *_: grocery)
     return ["--dataset", "households"]
 
 
@@ -58,7 +58,7 @@ def test_recommend_to_a_known_and_to_a_new_shopper(data: list[str], registry: Pa
 def test_titles_are_no_markup(registry: Registry, trained: Adapter, grocery: Dataset, tmp_path: Path):
     frame = grocery.catalog.frame.with_columns(pl.col("title") + " [/n] [green]")
     shop = replace(grocery, catalog=Catalog(frame))
-    register_dataset("marked", lambda _: shop)
+    register_dataset("marked", lambda *_: shop)
     Registry(tmp_path).publish("marked", trained)
     done = ask("recommend", "marked", "--dataset", "marked", "--registry", str(tmp_path), "--k", "2")
     assert done.exit_code == 0, done.exception

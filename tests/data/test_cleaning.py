@@ -4,12 +4,15 @@ import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peftrec.data import CleaningReport, CleaningRules, Dataset, RuleCount
+from peftrec.data import CleaningReport, CleaningRules, Dataset, Events, RuleCount
+from peftrec.data.cancellations import ROW, cancelled
 from peftrec.errors import ConfigError, InvalidValueError, NotEnoughDataError, UnknownItemError
 
 CATALOG = {
@@ -29,11 +32,13 @@ ROWS: list[dict[str, object]] = [
     {"timestamp": "2999-01-01"},
     {"event": "wish"},
     {"quantity": 0},
-    {"quantity": -1},
+    {"quantity": -3},
     {"price": -1},
     {"discount": 2},
     {"dwell_seconds": -1},
     {"item_id": "b"},
+    {"item_id": "c", "quantity": 2},
+    {"item_id": "c", "quantity": -2},
 ]
 GOOD: dict[str, object] = {
     "user_id": "u",
@@ -63,7 +68,7 @@ def report_of(dataset: Dataset) -> CleaningReport:
 
 def test_each_rule_counts_its_rows_with_an_example():
     report = report_of(build(ROWS))
-    assert (report.rows_in, report.rows_kept, report.rows_dropped) == (14, 2, 12)
+    assert (report.rows_in, report.rows_kept, report.rows_dropped) == (16, 2, 14)
     assert {count.rule: (count.rows, count.example) for count in report.counts} == {
         "missing_user": (1, "row 1: user_id missing"),
         "missing_item": (1, "row 2: item_id missing"),
@@ -72,6 +77,7 @@ def test_each_rule_counts_its_rows_with_an_example():
         "unknown_item": (1, "row 5: item_id 'zz'"),
         "future_timestamp": (1, "row 6: timestamp 2999-01-01 00:00:00"),
         "unknown_event": (1, "row 7: event 'wish'"),
+        "cancelled": (2, "row 14: user_id 'u', item_id 'c', quantity 2.0"),
         "non_positive_quantity": (2, "row 8: quantity 0.0"),
         "negative_price": (1, "row 10: price -1.0"),
         "discount_out_of_range": (1, "row 11: discount 2.0"),
@@ -90,6 +96,7 @@ def test_empty_titles_are_filled_in_order():
     ("rule", "more"),
     [
         ("future_timestamp", 1),
+        ("cancelled", 1),  # its return still has a quantity below zero
         ("non_positive_quantity", 2),
         ("negative_price", 1),
         ("discount_out_of_range", 1),
@@ -130,6 +137,56 @@ def test_equal_lines_are_two_units_unless_asked_otherwise():
     ]
 
 
+def test_free_products_stay_unless_asked_otherwise():
+    rows = [{"price": 0}, {"price": 2}, {"price": None}]
+    assert len(build(rows).events) == 3
+    report = report_of(build(rows, CleaningRules(zero_price=True)))
+    assert {count.rule: count.example for count in report.counts if count.rows}["zero_price"] == "row 0: price 0.0"
+    assert report.rows_kept == 2
+    assert len(Events.from_table(table(rows))) == 3
+
+
+def test_services_are_no_products():
+    rows = [{"item_id": "POST"}, {"item_id": "a"}, {"item_id": "POSTCARD"}]
+    counts = {
+        count.rule: count.rows for count in report_of(build(rows, CleaningRules(non_product_ids="POST|FEE"))).counts
+    }
+    assert (counts["non_product"], counts["unknown_item"]) == (1, 1)
+    with pytest.raises(ConfigError, match="no regular expression"):
+        CleaningRules(non_product_ids="(")
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("uv"), st.sampled_from("ab"), st.sampled_from([1, 2, -1, -2]), st.integers(0, 9))
+    )
+)
+def test_a_return_takes_back_the_latest_purchase_of_its_size(rows: list[tuple[str, str, int, int]]):
+    frame = pl.DataFrame(
+        {
+            "user_id": [user for user, *_ in rows],
+            "item_id": [item for _, item, *_ in rows],
+            "quantity": [float(quantity) for *_, quantity, _ in rows],
+            "timestamp": [datetime(2020, 1, 1 + day, tzinfo=UTC) for *_, day in rows],
+        },
+        schema={
+            "user_id": pl.String,
+            "item_id": pl.String,
+            "quantity": pl.Float32,
+            "timestamp": pl.Datetime("us", "UTC"),
+        },
+    ).with_columns(event=pl.lit("purchase"))
+    open_, found = dict[tuple[str, str, int], list[int]](), list[int]()
+    for row in sorted(range(len(rows)), key=lambda row: rows[row][3]):
+        user, item, quantity, _ = rows[row]
+        stack = open_.setdefault((user, item, abs(quantity)), [])
+        if quantity > 0:
+            stack.append(row)
+        elif stack:
+            found += [row, stack.pop()]
+    assert cancelled(frame.with_row_index(ROW)).to_list() == sorted(found)
+
+
 def test_the_future_begins_at_the_export():
     rows = [{"timestamp": "2020-01-01"}, {"timestamp": "2020-03-01"}]
     assert len(build(rows, CleaningRules(exported_at="2020-02-01")).events) == 1
@@ -165,18 +222,18 @@ def test_the_printed_report_fits_100_columns_and_names_every_rule():
     widths = [sum(2 if unicodedata.east_asian_width(mark) in "WF" else 1 for mark in line) for line in lines]
     assert max(widths) <= 100
     assert "\x1b" not in str(report)
-    assert lines[0] == "Cleaning of shop: 16 events in, 2 kept (12.50%), 14 dropped"
+    assert lines[0] == "Cleaning of shop: 18 events in, 2 kept (11.11%), 16 dropped"
     assert all(count.rule in str(report) for count in report.counts)
-    assert lines[-1] == "switched off: duplicate_event"
+    assert lines[-1] == "switched off: zero_price, duplicate_event"
 
 
 def test_the_report_as_a_dict_is_json():
     report = json.loads(json.dumps(report_of(build(ROWS)).to_dict()))
-    assert report["rows_in"] == report["rows_kept"] + report["rows_dropped"] == 14
+    assert report["rows_in"] == report["rows_kept"] + report["rows_dropped"] == 16
     assert report["rules"][0] == {
         "rule": "missing_user",
         "action": "dropped",
         "rows": 1,
-        "share": pytest.approx(1 / 14),
+        "share": pytest.approx(1 / 16),
         "example": "row 1: user_id missing",
     }

@@ -127,7 +127,7 @@ def test_names_of_data_sets(monkeypatch: pytest.MonkeyPatch, shop: Dataset):
     with pytest.raises(ConfigError, match="no data set called 'complete_journey'") as caught:
         load_dataset("complete_journey")
     assert "load_dataset('completejourney')" in caught.value.remedy
-    register_dataset("mine", lambda rules: shop)
+    register_dataset("mine", lambda path, rules: shop)
     assert load_dataset("mine") is shop
     with pytest.raises(ConfigError, match="already registered"):
-        register_dataset("mine", lambda rules: shop)
+        register_dataset("mine", lambda path, rules: shop)
