@@ -10,6 +10,7 @@ import polars as pl
 
 from peftrec.data import columns as col
 from peftrec.data.promotions import Promotions
+from peftrec.data.repair import REPAIRS, repaired
 from peftrec.data.rules import ROW, CleaningRules, Rule, check, event_rules, example
 from peftrec.data.values import is_blank, parse_moment
 from peftrec.errors import InvalidValueError, NotEnoughDataError
@@ -23,7 +24,7 @@ class RuleCount:
 
     Args:
         rule: Its name, as in ``CleaningRules``, or "unknown_promotion".
-        action: "dropped" (events), "filled" (products) or "left out" (promotions).
+        action: "dropped" (events), "repaired" or "filled" (products) or "left out" (promotions).
         rows: Rows concerned.
         share: Of the rows of their table, 0..1.
         example: The first such row in words, empty if there was none.
@@ -131,6 +132,17 @@ def clean_events(
     if frame.is_empty():
         raise _nothing_left(counts, total)
     return frame, counts, off
+
+
+def repair_texts(catalog: pl.DataFrame, rules: CleaningRules) -> tuple[pl.DataFrame, list[RuleCount]]:
+    """Repairs the texts of a product table by the rules that are on."""
+    counts = list[RuleCount]()
+    for rule in REPAIRS:
+        if rules.applies(rule):
+            total = len(catalog)
+            catalog, rows, shown = repaired(catalog, rule)
+            counts.append(_count(rule, len(rows), total, shown, action="repaired"))
+    return catalog, counts
 
 
 def fill_titles(catalog: pl.DataFrame, sources: Sequence[str]) -> tuple[pl.DataFrame, RuleCount]:

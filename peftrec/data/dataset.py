@@ -10,14 +10,14 @@ import polars as pl
 
 from peftrec.data import columns as col
 from peftrec.data.catalog import Catalog, read_catalog
-from peftrec.data.cleaning import CleaningReport, clean_events, fill_titles, known_promotions
+from peftrec.data.cleaning import CleaningReport, clean_events, fill_titles, known_promotions, repair_texts
 from peftrec.data.digest import event_digest
 from peftrec.data.events import Events, in_time_order, no_events, read_events
 from peftrec.data.index import Index
 from peftrec.data.log import EventLog
 from peftrec.data.profiles import Profiles
 from peftrec.data.promotions import PromotionLog, Promotions
-from peftrec.data.rules import CleaningRules
+from peftrec.data.rules import PRODUCT_RULES, CleaningRules
 from peftrec.data.segments import segment
 from peftrec.data.source import DataSource
 from peftrec.data.tables import Table
@@ -115,12 +115,12 @@ class Dataset:
             NotEnoughDataError: A table is empty, or cleaning leaves no event.
         """
         rules = rules or CleaningRules()
-        filled = []
+        others = []
         if not isinstance(catalog, Catalog):
-            products = read_catalog(catalog, catalog_columns)
+            products, others = repair_texts(read_catalog(catalog, catalog_columns), rules)
             if rules.empty_title:
                 products, count = fill_titles(products, rules.title_from)
-                filled = [count]
+                others.append(count)
             catalog = Catalog(products)
         if profiles is not None and not isinstance(profiles, Profiles):
             profiles = Profiles.from_table(profiles, columns=profile_columns)
@@ -128,7 +128,7 @@ class Dataset:
             if not isinstance(promotions, Promotions):
                 promotions = Promotions.from_table(promotions, columns=promotion_columns)
             promotions, count = known_promotions(promotions, catalog.ids)
-            filled.append(count)
+            others.append(count)
         raw = read_events(events.frame if isinstance(events, Events) else events, event_columns)
         if raw.is_empty():
             raise no_events()
@@ -138,8 +138,8 @@ class Dataset:
             rows_in=len(raw),
             rows_kept=len(kept),
             products=len(catalog),
-            counts=(*counts, *filled),
-            switched_off=(*off, *(() if rules.empty_title else ("empty_title",))),
+            counts=(*counts, *others),
+            switched_off=(*off, *(rule for rule in PRODUCT_RULES if not rules.applies(rule))),
         )
         return cls(name, catalog, Events(in_time_order(kept)), profiles, source, report, promotions=promotions)
 

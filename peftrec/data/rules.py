@@ -13,6 +13,9 @@ from peftrec.errors import ConfigError, DataError, InvalidValueError, UnknownIte
 
 TIME_TEXT = "__timestamp_text"
 
+PRODUCT_RULES = ("html", "mojibake", "empty_title")
+"""Rules that concern products, in the order of application."""
+
 
 @dataclass(frozen=True)
 class CleaningRules:
@@ -40,6 +43,8 @@ class CleaningRules:
         negative_dwell: Drop events with a dwell time below zero; *kept*.
         duplicate_event: Drop all but the first of events that are equal in every column. Off unless asked for, because
             two equal lines in one basket usually are two units that were scanned one after the other.
+        html: Take HTML out of the texts of products.
+        mojibake: Repair texts of products that were read in a wrong encoding, such as "CafÃ©".
         empty_title: Fill empty product titles; never drops a product.
         title_from: Catalogue columns that an empty title is filled from, in this order; "unknown product <id>" if all
             of them are empty as well.
@@ -62,6 +67,8 @@ class CleaningRules:
     discount_out_of_range: bool = True
     negative_dwell: bool = True
     duplicate_event: bool = False
+    html: bool = True
+    mojibake: bool = True
     empty_title: bool = True
     title_from: tuple[str, ...] = (col.CATEGORY, col.BRAND)
     non_product_ids: str | None = None

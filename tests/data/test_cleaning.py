@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from peftrec.data import CleaningReport, CleaningRules, Dataset, Events, RuleCount
 from peftrec.data.cancellations import ROW, cancelled
+from peftrec.data.repair import repaired
 from peftrec.errors import ConfigError, InvalidValueError, NotEnoughDataError, UnknownItemError
 
 CATALOG = {
@@ -82,6 +83,8 @@ def test_each_rule_counts_its_rows_with_an_example():
         "negative_price": (1, "row 10: price -1.0"),
         "discount_out_of_range": (1, "row 11: discount 2.0"),
         "negative_dwell": (1, "row 12: dwell_seconds -1.0"),
+        "html": (0, ""),
+        "mojibake": (0, ""),
         "empty_title": (3, "row 1: item_id 'b' -> 'drinks'"),
     }
 
@@ -237,3 +240,39 @@ def test_the_report_as_a_dict_is_json():
         "share": pytest.approx(1 / 16),
         "example": "row 1: user_id missing",
     }
+
+
+def test_texts_are_repaired_and_counted():
+    catalog = {
+        "item_id": ["a", "b", "c", "d", "e"],
+        "title": ["Pens &ndash; <b>Pack</b> of 10", "CafÃ© crÃ¨me", "<br/>", "A&P 12/18&15PK < 3 > 2", 'Pencils" />'],
+        "description": [None, "<style>p {x}</style>soft", None, "&amp;quot;x&amp;quot;", "<!-- left open"],
+        "brand": [None, None, "Best", None, None],
+    }
+    shop = Dataset.build(name="shop", catalog=catalog, events=table([{}]))
+    assert shop.catalog.frame["title"].to_list() == [
+        "Pens – Pack of 10",
+        "Café crème",
+        "Best",
+        "A&P 12/18&15PK < 3 > 2",
+        "Pencils",
+    ]
+    assert shop.catalog.frame["description"].to_list() == [None, "soft", None, '"x"', ""]
+    found = {count.rule: (count.action, count.rows, count.example) for count in report_of(shop).counts if count.rows}
+    assert found == {
+        "html": ("repaired", 5, "row 0: title 'Pens &ndash; <b>Pack</b> of 10' -> 'Pens – Pack of 10'"),
+        "mojibake": ("repaired", 1, "row 1: title 'CafÃ© crÃ¨me' -> 'Café crème'"),
+        "empty_title": ("filled", 1, "row 2: item_id 'c' -> 'Best'"),
+    }
+    kept = Dataset.build(
+        name="shop", catalog=catalog, events=table([{}]), rules=CleaningRules(html=False, mojibake=False)
+    )
+    assert kept.catalog.frame["title"].to_list() == catalog["title"]
+    assert {"html", "mojibake"} <= set(report_of(kept).switched_off)
+
+
+@given(st.text())
+def test_plain_text_stays_as_it_is(text: str):
+    plain = text.replace("<", "").replace("&", "").replace("/>", "")
+    frame = pl.DataFrame({"item_id": ["a"], "title": [plain]})
+    assert repaired(frame, "html")[0].equals(frame)
