@@ -20,10 +20,11 @@ COLUMNS = (
 
 
 def quality(path: Path) -> str:
-    """The systems of a quality benchmark, best first, with their intervals and the first one's lead."""
-    result = json.loads(path.read_text(encoding="utf-8"))
-    values = {(row["system"], row["slice"], row["metric"]): row for row in result["rows"] if "against" not in row}
-    lead = {(row["against"], row["slice"], row["metric"]): row for row in result["rows"] if "against" in row}
+    """The systems of a benchmark, best first, with their intervals and the first one's lead; single windows left out."""
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    rows = [row for row in rows if row["dataset"] == rows[0]["dataset"]]
+    values = {(row["system"], row["slice"], row["metric"]): row for row in rows if "against" not in row}
+    lead = {(row["against"], row["slice"], row["metric"]): row for row in rows if "against" in row}
     systems = [system for system, slice_, metric in values if (slice_, metric) == ("all", "ndcg@10")]
     systems.sort(key=lambda system: -values[system, "all", "ndcg@10"]["value"])
     lines = [
@@ -66,8 +67,14 @@ def _cell(row: dict[str, float] | None, *, signed: bool = False, bare: bool = Fa
 def section() -> str:
     """What stands between the markers."""
     path = FOLDER / "results" / "quality_completejourney.json"
+    rolling = FOLDER / "results" / "rolling_completejourney.json"
     without = FOLDER / "results" / "quality_completejourney_without_promotions.json"
     parts = [quality(path), f"{measured(path)} {visit(FOLDER / 'results' / 'demo.json')}"]
+    if rolling.exists():
+        parts += [
+            "The strongest again in three other windows of five weeks, from May, June and July, pooled over shoppers:",
+            quality(rolling),
+        ]
     if without.exists():
         parts += ["Without the promotion plan, for all systems:", quality(without)]
     return "\n\n".join(parts)
