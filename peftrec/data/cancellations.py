@@ -24,10 +24,12 @@ def cancelled(frame: pl.DataFrame) -> pl.Series:
         Row numbers, rising.
     """
     pair = [col.USER, col.ITEM, _SIZE]
+    purchase, size = pl.col(col.EVENT) == "purchase", pl.col(col.QUANTITY).abs().alias(_SIZE)
+    returns = frame.filter(purchase, pl.col(col.QUANTITY) < 0).select(*pair[:-1], size).unique()
     rows = (
-        frame.filter(pl.col(col.EVENT) == "purchase", pl.col(col.QUANTITY) != 0)
-        .with_columns(pl.col(col.QUANTITY).abs().alias(_SIZE), pl.col(col.QUANTITY).sign().alias(_STEP))
-        .filter((pl.col(_STEP) < 0).any().over(pair))
+        frame.filter(purchase, pl.col(col.QUANTITY) != 0)
+        .with_columns(size, pl.col(col.QUANTITY).sign().alias(_STEP))
+        .join(returns, on=pair, how="semi")  # most logs have few returns, or none
         .sort(col.TIME, ROW)
     )
     # Purchases open and returns close, like brackets: a return belongs to the purchase on the same level just before it.

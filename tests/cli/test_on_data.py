@@ -11,7 +11,13 @@ from typer.testing import CliRunner, Result
 
 from peftrec.cli.main import app
 from peftrec.data import Catalog, Dataset, register_dataset
-from peftrec.errors import IncompatibleAdapterError, RegistryError, UnknownUserError
+from peftrec.errors import (
+    ConfigError,
+    IncompatibleAdapterError,
+    NotEnoughDataError,
+    RegistryError,
+    UnknownUserError,
+)
 from peftrec.model import Adapter
 from peftrec.registry import Registry
 
@@ -90,3 +96,15 @@ def test_what_a_killed_publisher_left_disturbs_nobody(data: list[str], registry:
     assert Registry(copy).open("grocery").version == "1"
     done = ask("recommend", "grocery", *data, "--registry", str(copy), "--k", "1", "--json")
     assert len(json.loads(done.stdout)) == 1
+
+
+def test_a_data_set_that_comes_as_files(tmp_path: Path):
+    words = ["train", "gifts", "--dataset", "online_retail", "--registry", str(tmp_path / "registry")]
+    assert isinstance(ask(*words).exception, ConfigError)
+    invoices = tmp_path / "invoices.csv"
+    head = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
+    invoices.write_text(f"{head}\n536365,85123A,WHITE HEART,6,12/1/2010 8:26,2.55,17850,France\n", encoding="utf-8")
+    done = ask(*words, "--data", str(invoices))
+    assert "Cleaning of online_retail: 1 events in, 1 kept" in done.output
+    assert isinstance(done.exception, NotEnoughDataError)
+    assert not list((tmp_path / "registry").glob("gifts/[0-9]*"))
