@@ -60,20 +60,20 @@ def _measure(options, name, past, future, backbone, encoding, texts) -> None:
         _row(options.dataset, "peftrec", "peak_gib_up_to_training", peak, "GiB"),
     ]
 
-    boosted = boosting(backbone, options.seed)
+    classic = [] if options.without_promotions else default_baselines(seed=options.seed)
+    baselines = [*classic, *boosting(backbone, options.seed)]
     if options.without_promotions:
-        result = evaluate(adapter, future, baselines=boosted, seed=options.seed)
+        result = evaluate(adapter, future, baselines=baselines, seed=options.seed)
     else:
         with tempfile.TemporaryDirectory() as folder:
             Registry(folder).publish("trial", adapter)
             served = [Engine(backbone, folder, precision=precision).recommender("trial") for precision in PRECISIONS]
-            baselines = [*default_baselines(seed=options.seed), *boosted]
             result = evaluate([adapter, *served], future, baselines=baselines, seed=options.seed)
             for slice_ in ("all", "never_bought"):
                 overlap = _overlap(served, past, future, new=slice_ != "all")
                 rows.append(_row(options.dataset, "peftrec int8", "top10_overlap_with_fp32", overlap, "share", slice_))
     print(result)
-    print({baseline.name: str(baseline.chosen) for baseline in boosted})
+    print({baseline.name: str(baseline.chosen) for baseline in baselines})
     rows += [dict(row) for row in result.rows()]
     write(name, rows, seed=options.seed)
     if options.publish:
