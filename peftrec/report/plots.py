@@ -67,6 +67,6 @@ def learning_plot(curve: "list[dict[str, float]]") -> str:
     figure, axes = _figure(4.2, 3.8)
     points = [(point["step"], point["eval_loss"]) for point in curve if "eval_loss" in point]
     axes.plot(*zip(*points, strict=True), color=OURS, marker="o", markersize=4)
-    axes.set_xlabel("step of joint training")
+    axes.set_xlabel("step of decoder training")
     axes.set_ylabel("purchase loss, held-out shoppers")
     return _svg(figure)
