@@ -143,6 +143,12 @@ def grocery() -> "Dataset":
     return households()
 
 
+@pytest.fixture(scope="session")
+def choose_households() -> "Callable[[Sequence[str]], Dataset]":
+    """See :func:`households`, which takes their ids."""
+    return households
+
+
 def quick_config() -> "TrainConfig":
     """Training in seconds."""
     from peftrec.training import TrainConfig
