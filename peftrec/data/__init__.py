@@ -1,12 +1,12 @@
 """Shops' data: catalogue, events, profiles and promotions, validated, cross-checked and cut by time or segment."""
 
 from peftrec.data.catalog import Catalog
-from peftrec.data.cleaning import CleaningReport, RuleCount
 from peftrec.data.dataset import Dataset
 from peftrec.data.events import Events
 from peftrec.data.log import EventLog
 from peftrec.data.profiles import Profiles
 from peftrec.data.promotions import Promotions
+from peftrec.data.report import CleaningReport, RuleCount
 from peftrec.data.rules import CleaningRules
 from peftrec.data.source import DataSource
 from peftrec.data.sources import load_dataset, register_dataset

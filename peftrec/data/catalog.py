@@ -129,7 +129,12 @@ class Catalog:
 
 def read_catalog(table: Table, columns: Mapping[str, str] | None) -> pl.DataFrame:
     """A product table with our names and types, not yet checked for empty titles and doubled ids."""
-    frame = read_rows(
+    return typed_catalog(named_catalog(table, columns))
+
+
+def named_catalog(table: Table, columns: Mapping[str, str] | None) -> pl.DataFrame:
+    """A product table with our names, values untouched."""
+    return read_rows(
         table,
         columns,
         required=col.CATALOG_REQUIRED,
@@ -138,6 +143,10 @@ def read_catalog(table: Table, columns: Mapping[str, str] | None) -> pl.DataFram
         rows="product",
         remedy="check the file or the query that the products come from",
     )
+
+
+def typed_catalog(frame: pl.DataFrame) -> pl.DataFrame:
+    """A product table with our names in our types."""
     known = [name for name in (*col.CATALOG_REQUIRED, *col.CATALOG_OPTIONAL) if name in frame.columns]
     return pl.DataFrame([_typed(column) for column in frame]).select(*known, pl.exclude(known))
 

@@ -1,105 +1,22 @@
-"""Dropping bad rows with a reason, and the report that accounts for every one of them."""
+"""Dropping bad rows with a reason, and repairing what was written in another way."""
 
-import textwrap
-import unicodedata
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.currency import in_one_currency
+from peftrec.data.events import named_events, typed_events
 from peftrec.data.promotions import Promotions
-from peftrec.data.repair import REPAIRS, repaired
+from peftrec.data.report import RuleCount, counted
 from peftrec.data.rules import ROW, CleaningRules, Rule, check, event_rules, example
-from peftrec.data.values import is_blank, parse_moment
-from peftrec.errors import InvalidValueError, NotEnoughDataError
-
-WIDTH = 100
-
-
-@dataclass(frozen=True)
-class RuleCount:
-    """What one rule did.
-
-    Args:
-        rule: Its name, as in ``CleaningRules``, or "unknown_promotion".
-        action: "dropped" (events), "repaired" or "filled" (products) or "left out" (promotions).
-        rows: Rows concerned.
-        share: Of the rows of their table, 0..1.
-        example: The first such row in words, empty if there was none.
-    """
-
-    rule: str
-    action: str
-    rows: int
-    share: float
-    example: str
-
-
-@dataclass(frozen=True)
-class CleaningReport:
-    """Where every row of the event table went; ``print`` shows it as a table.
-
-    Args:
-        name: The data set.
-        rows_in: Events that came in.
-        rows_kept: Events of the data set.
-        products: Products that came in; all of them are kept.
-        counts: What each rule did, in the order of application.
-        switched_off: Rules that were not applied.
-    """
-
-    name: str
-    rows_in: int
-    rows_kept: int
-    products: int
-    counts: tuple[RuleCount, ...]
-    switched_off: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.rows_in != self.rows_kept + self.rows_dropped:
-            raise InvalidValueError(
-                f"{self.rows_in:,} events came in, {self.rows_kept:,} were kept and {self.rows_dropped:,} dropped",
-                expected="kept and dropped rows that add up to the rows that came in",
-                remedy="count every dropped row under one rule",
-            )
-
-    @property
-    def rows_dropped(self) -> int:
-        """Events dropped by all rules together."""
-        return sum(count.rows for count in self.counts if count.action == "dropped")
-
-    def to_dict(self) -> dict[str, object]:
-        """The report as plain values, ready for JSON."""
-        rules: list[dict[str, object]] = [asdict(count) for count in self.counts]
-        return {
-            "name": self.name,
-            "rows_in": self.rows_in,
-            "rows_kept": self.rows_kept,
-            "rows_dropped": self.rows_dropped,
-            "products": self.products,
-            "rules": rules,
-            "switched_off": list(self.switched_off),
-        }
-
-    def __str__(self) -> str:
-        share = self.rows_kept / self.rows_in if self.rows_in else 0.0
-        lines = [
-            f"Cleaning of {self.name}: {self.rows_in:,} events in, {self.rows_kept:,} kept ({share:.2%}),"
-            f" {self.rows_dropped:,} dropped",
-            "",
-            f"{'rule':<24}{'rows':>12}{'share':>9}  example (rows count from 0)",
-            "-" * WIDTH,
-        ]
-        lines += [
-            f"{_label(count):<24}{count.rows:>12,}{count.share:>9.2%}  {count.example}"
-            for count in self.counts
-            if count.rows
-        ]
-        idle = ", ".join(count.rule for count in self.counts if not count.rows)
-        lines += _wrapped("no rows: ", idle) + _wrapped("switched off: ", ", ".join(self.switched_off))
-        return "\n".join(_fit(line, WIDTH) for line in lines)
+from peftrec.data.tables import Table
+from peftrec.data.units import measured_quantity, price_unit
+from peftrec.data.usual import Usual
+from peftrec.data.values import parse_moment
+from peftrec.data.zones import in_utc
+from peftrec.errors import NotEnoughDataError
 
 
 def clean_events(
@@ -119,45 +36,85 @@ def clean_events(
         DataError: A row breaks a rule that is off and whose rows cannot be kept.
         NotEnoughDataError: No row is left.
     """
-    moment = datetime.now(UTC) if rules.exported_at is None else parse_moment(rules.exported_at, name="exported_at")
     total, counts, off, forbidden = len(frame), list[RuleCount](), list[str](), list[Rule]()
-    for rule in event_rules(frame.columns, moment=moment, items=items, non_product_ids=rules.non_product_ids):
+    usual = Usual.of(frame.lazy()) if any(rules.applies(name) for name in NEED_USUAL) else None
+    for rule in rules_for(frame.columns, items, rules, usual):
         if not rules.applies(rule.name):
             off.append(rule.name)
             forbidden += [] if rule.keeps else [rule]
             continue
         broken, frame = rule.split(frame)
-        counts.append(_count(rule.name, len(broken), total, example(broken, rule) if len(broken) else ""))
+        counts.append(counted(rule.name, len(broken), total, example(broken, rule) if len(broken) else ""))
     check(frame, forbidden)
     if frame.is_empty():
-        raise _nothing_left(counts, total)
-    return frame, counts, off
+        raise nothing_left(counts, total)
+    frame, repairs = repair_units(frame, rules, usual, total=total)
+    return frame, [*counts, *repairs], [*off, *(name for name in UNIT_REPAIRS if not rules.applies(name))]
 
 
-def repair_texts(catalog: pl.DataFrame, rules: CleaningRules) -> tuple[pl.DataFrame, list[RuleCount]]:
-    """Repairs the texts of a product table by the rules that are on."""
+def rules_for(present: Sequence[str], items: pl.Series | None, rules: CleaningRules, usual: Usual | None) -> list[Rule]:
+    """The rules for typed events with these columns; see :func:`peftrec.data.rules.event_rules`."""
+    moment = datetime.now(UTC) if rules.exported_at is None else parse_moment(rules.exported_at, name="exported_at")
+    return event_rules(present, moment=moment, items=items, non_product_ids=rules.non_product_ids, usual=usual)
+
+
+def read_and_repair(
+    table: Table, columns: Mapping[str, str] | None, rules: CleaningRules
+) -> tuple[pl.DataFrame, list[RuleCount]]:
+    """Reads events and repairs how their prices and times are written.
+
+    Returns:
+        Typed events with row numbers, and one count for each repair that is on.
+    """
+    named = named_events(table, columns)
+    total, counts = len(named), list[RuleCount]()
+    if rules.currency:
+        named, rows, shown = in_one_currency(named, "events", rules.rates)
+        counts.append(counted("currency", len(rows), total, shown, action="repaired"))
+    typed = typed_events(named)
+    if rules.timezone is not None:
+        typed, rows, shown = in_utc(typed, named[col.TIME], rules.timezone)
+        counts.append(counted("timezone", len(rows), total, shown, action="repaired"))
+    return typed, counts
+
+
+NEED_USUAL = ("outlier_user", "price_unit", "measured_quantity")
+"""Rules that compare with what is usual in the whole log."""
+
+UNIT_REPAIRS = {"price_unit": (price_unit, col.PRICE), "measured_quantity": (measured_quantity, col.QUANTITY)}
+"""Rule -> what repairs events, and the column that it changes."""
+
+
+def repair_units(
+    frame: pl.DataFrame, rules: CleaningRules, usual: Usual | None, *, total: int
+) -> tuple[pl.DataFrame, list[RuleCount]]:
+    """Repairs numbers written in another unit, by the rules that are on.
+
+    Args:
+        frame: Typed events with row numbers.
+        rules: Which repairs to make.
+        usual: Of the whole log; None leaves numbers as they are.
+        total: Events that came in.
+    """
     counts = list[RuleCount]()
-    for rule in REPAIRS:
-        if rules.applies(rule):
-            total = len(catalog)
-            catalog, rows, shown = repaired(catalog, rule)
-            counts.append(_count(rule, len(rows), total, shown, action="repaired"))
-    return catalog, counts
+    for name, (repair, column) in UNIT_REPAIRS.items():
+        if usual is not None and rules.applies(name) and column in frame.columns:
+            frame, before = repair(frame, usual)
+            shown = ""
+            if len(before):
+                row = before[ROW][0]
+                after = frame.filter(pl.col(ROW) == row)[column][0]
+                shown = f"row {row}: item_id {before[col.ITEM][0]!r}, {column} {before[column][0]:g} -> {after:g}"
+            counts.append(counted(name, len(before), total, shown, action="repaired"))
+    return frame, counts
 
 
-def fill_titles(catalog: pl.DataFrame, sources: Sequence[str]) -> tuple[pl.DataFrame, RuleCount]:
-    """Fills empty titles from other columns, or with "unknown product <id>"."""
-    blank = is_blank(pl.col(col.TITLE))
-    empty = catalog.with_row_index(ROW).filter(blank)
-    texts = [pl.col(name).cast(pl.String) for name in sources if name in catalog.columns]
-    others = [pl.when(~is_blank(text)).then(text) for text in texts]
-    last = pl.lit("unknown product ") + pl.col(col.ITEM)
-    filled = catalog.with_columns(pl.when(blank).then(pl.coalesce(*others, last)).otherwise(col.TITLE).alias(col.TITLE))
-    shown = ""
-    if len(empty):
-        row = empty[ROW][0]
-        shown = f"row {row}: item_id {empty[col.ITEM][0]!r} -> {filled[col.TITLE][row]!r}"
-    return filled, _count("empty_title", len(empty), len(catalog), shown, action="filled")
+def canonical(frame: pl.DataFrame, merged: pl.DataFrame | None) -> pl.DataFrame:
+    """Gives the rows of products that were merged to the product that stays."""
+    if merged is None or merged.is_empty():
+        return frame
+    joined = frame.join(merged, on=col.ITEM, how="left", maintain_order="left")
+    return joined.with_columns(pl.coalesce(col.CANONICAL, col.ITEM).alias(col.ITEM)).drop(col.CANONICAL)
 
 
 def known_promotions(promotions: Promotions, items: pl.Series) -> tuple[Promotions, RuleCount]:
@@ -165,40 +122,15 @@ def known_promotions(promotions: Promotions, items: pl.Series) -> tuple[Promotio
     known = promotions.frame[col.ITEM].is_in(items.implode())
     strange = promotions.frame.with_row_index(ROW).filter(~known)
     shown = f"row {strange[ROW][0]}: item_id {strange[col.ITEM][0]!r}" if len(strange) else ""
-    count = _count("unknown_promotion", len(strange), len(promotions), shown, action="left out")
+    count = counted("unknown_promotion", len(strange), len(promotions), shown, action="left out")
     return (Promotions(promotions.frame.filter(known)) if len(strange) else promotions), count
 
 
-def _count(rule: str, rows: int, total: int, shown: str, *, action: str = "dropped") -> RuleCount:
-    return RuleCount(rule=rule, action=action, rows=rows, share=rows / total if total else 0.0, example=shown)
-
-
-def _nothing_left(counts: Sequence[RuleCount], total: int) -> NotEnoughDataError:
+def nothing_left(counts: Sequence[RuleCount], total: int) -> NotEnoughDataError:
+    """The error where cleaning leaves no event, with what each rule dropped."""
     reasons = ", ".join(f"{count.rows:,} {count.rule}, e.g. {count.example}" for count in counts if count.rows)
     return NotEnoughDataError(
         f"cleaning dropped all {total:,} events: {reasons}",
         expected="at least one event that can be used",
         remedy="check the column mapping, and that events and catalogue write item ids the same way",
     )
-
-
-def _label(count: RuleCount) -> str:
-    return count.rule if count.action == "dropped" else f"{count.rule} ({count.action})"
-
-
-def _wrapped(label: str, names: str) -> list[str]:
-    return textwrap.wrap(label + names, WIDTH, subsequent_indent=" " * len(label)) if names else []
-
-
-def _fit(line: str, width: int) -> str:
-    """Cuts a line to a width in terminal columns, where Chinese characters and emoji take two."""
-    line = "".join(mark if mark.isprintable() else " " for mark in line)
-    sizes = [2 if unicodedata.east_asian_width(mark) in "WF" else 1 for mark in line]
-    if sum(sizes) <= width:
-        return line
-    kept, used = "", 0
-    for mark, size in zip(line, sizes, strict=True):
-        if used + size > width - 3:
-            break
-        kept, used = kept + mark, used + size
-    return f"{kept}..."

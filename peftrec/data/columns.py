@@ -19,6 +19,7 @@ BRAND = "brand"
 CATEGORY = "category"
 TAGS = "tags"
 IMAGE = "image"
+CANONICAL = "canonical_id"
 
 START = "start"
 END = "end"

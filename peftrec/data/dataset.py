@@ -9,14 +9,16 @@ from functools import cached_property
 import polars as pl
 
 from peftrec.data import columns as col
-from peftrec.data.catalog import Catalog, read_catalog
-from peftrec.data.cleaning import CleaningReport, clean_events, fill_titles, known_promotions, repair_texts
+from peftrec.data.catalog import Catalog
+from peftrec.data.cleaning import canonical, clean_events, known_promotions, read_and_repair
 from peftrec.data.digest import event_digest
-from peftrec.data.events import Events, in_time_order, no_events, read_events
+from peftrec.data.events import Events, in_time_order, no_events
 from peftrec.data.index import Index
 from peftrec.data.log import EventLog
+from peftrec.data.products import clean_products, read_products
 from peftrec.data.profiles import Profiles
 from peftrec.data.promotions import PromotionLog, Promotions
+from peftrec.data.report import CleaningReport, RuleCount
 from peftrec.data.rules import PRODUCT_RULES, CleaningRules
 from peftrec.data.segments import segment
 from peftrec.data.source import DataSource
@@ -115,30 +117,30 @@ class Dataset:
             NotEnoughDataError: A table is empty, or cleaning leaves no event.
         """
         rules = rules or CleaningRules()
-        others = []
+        others, merged, came = list[RuleCount](), None, 0
         if not isinstance(catalog, Catalog):
-            products, others = repair_texts(read_catalog(catalog, catalog_columns), rules)
-            if rules.empty_title:
-                products, count = fill_titles(products, rules.title_from)
-                others.append(count)
-            catalog = Catalog(products)
+            products, others = read_products(catalog, catalog_columns, rules)
+            came = len(products)
+            products, merged, counts = clean_products(products, rules)
+            catalog, others = Catalog(products), [*others, *counts]
         if profiles is not None and not isinstance(profiles, Profiles):
             profiles = Profiles.from_table(profiles, columns=profile_columns)
         if promotions is not None:
             if not isinstance(promotions, Promotions):
                 promotions = Promotions.from_table(promotions, columns=promotion_columns)
+            promotions = replace(promotions, frame=canonical(promotions.frame, merged))
             promotions, count = known_promotions(promotions, catalog.ids)
             others.append(count)
-        raw = read_events(events.frame if isinstance(events, Events) else events, event_columns)
+        raw, repairs = read_and_repair(events.frame if isinstance(events, Events) else events, event_columns, rules)
         if raw.is_empty():
             raise no_events()
-        kept, counts, off = clean_events(raw, catalog.ids, rules)
+        kept, counts, off = clean_events(canonical(raw, merged), catalog.ids, rules)
         report = CleaningReport(
             name=name,
             rows_in=len(raw),
             rows_kept=len(kept),
-            products=len(catalog),
-            counts=(*counts, *others),
+            products=came or len(catalog),
+            counts=(*repairs, *counts, *others),
             switched_off=(*off, *(rule for rule in PRODUCT_RULES if not rules.applies(rule))),
         )
         return cls(name, catalog, Events(in_time_order(kept)), profiles, source, report, promotions=promotions)

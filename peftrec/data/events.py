@@ -81,13 +81,22 @@ class Events:
 
 def read_events(table: Table, columns: Mapping[str, str] | None) -> pl.DataFrame:
     """A table with our names and types, rows as they came, plus a row number and the text of unreadable timestamps."""
-    frame = rename_columns(
+    return typed_events(named_events(table, columns))
+
+
+def named_events(table: Table, columns: Mapping[str, str] | None) -> pl.DataFrame:
+    """A table with our names, values untouched."""
+    return rename_columns(
         read_table(table, what="events"),
         columns,
         required=col.EVENTS_REQUIRED,
         optional=col.EVENTS_OPTIONAL,
         what="events",
     )
+
+
+def typed_events(frame: pl.DataFrame) -> pl.DataFrame:
+    """A table with our names in our types, see :func:`read_events`."""
     text = frame[col.TIME] if frame.schema[col.TIME] == pl.String else None
     typed = pl.DataFrame([_typed(column) for column in frame])
     if col.EVENT not in typed.columns:

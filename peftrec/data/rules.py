@@ -1,20 +1,26 @@
 """What a row of an event table must satisfy: the one list behind both the strict errors and the cleaning report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.bots import bot_events, frequent
 from peftrec.data.cancellations import ROW, cancelled
+from peftrec.data.currency import check_rates
+from peftrec.data.usual import Usual
 from peftrec.data.values import is_blank
+from peftrec.data.zones import check_zone
 from peftrec.errors import ConfigError, DataError, InvalidValueError, UnknownItemError
 
 TIME_TEXT = "__timestamp_text"
 
-PRODUCT_RULES = ("html", "mojibake", "empty_title")
+PRODUCT_RULES = ("html", "mojibake", "empty_title", "near_duplicate")
 """Rules that concern products, in the order of application."""
+
+LINK, MERGE = "link", "merge"
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,24 @@ class CleaningRules:
         negative_dwell: Drop events with a dwell time below zero; *kept*.
         duplicate_event: Drop all but the first of events that are equal in every column. Off unless asked for, because
             two equal lines in one basket usually are two units that were scanned one after the other.
+        bot: Drop all events of shoppers that act like programs, see :func:`peftrec.data.bots.bots`; *kept*.
+        outlier_user: Drop all events of shoppers with far more events than all others, see ``most_events`` of
+            :class:`peftrec.data.usual.Usual`; *kept*.
+        currency: Read prices that are texts with a currency sign or code. If off, such a price is an error.
+        rates: Value of one unit of each currency in the common one, such as ``{"EUR": 1.08, "USD": 1}``; needed where
+            prices name several.
+        price_unit: Bring prices that are a hundred times their product's usual price, or a hundredth, to its unit.
+        measured_quantity: Count products sold by weight or volume, whose usual quantity is 1,000 or more, in units of
+            that quantity.
+        timezone: IANA name of the clock that timestamps without a zone were written by, such as "Europe/London"; UTC if
+            not given.
         html: Take HTML out of the texts of products.
         mojibake: Repair texts of products that were read in a wrong encoding, such as "CafÃ©".
         empty_title: Fill empty product titles; never drops a product.
+        near_duplicate: What to do with products that repeat an earlier one, see
+            :func:`peftrec.data.duplicates.near_duplicates`. "link" names the earlier one in the catalogue's column
+            ``canonical_id``, and models see what is bought of both; "merge" also gives their events to it and takes them
+            out of the catalogue.
         title_from: Catalogue columns that an empty title is filled from, in this order; "unknown product <id>" if all
             of them are empty as well.
         non_product_ids: Regular expression of item ids that are no products, such as "POST|FEE"; it must match the whole id.
@@ -67,12 +88,20 @@ class CleaningRules:
     discount_out_of_range: bool = True
     negative_dwell: bool = True
     duplicate_event: bool = False
+    bot: bool = True
+    outlier_user: bool = True
+    currency: bool = True
+    price_unit: bool = True
+    measured_quantity: bool = True
     html: bool = True
     mojibake: bool = True
     empty_title: bool = True
+    near_duplicate: str | bool = LINK
     title_from: tuple[str, ...] = (col.CATEGORY, col.BRAND)
     non_product_ids: str | None = None
     exported_at: str | date | datetime | None = None
+    timezone: str | None = None
+    rates: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if self.non_product_ids is not None:
@@ -84,6 +113,16 @@ class CleaningRules:
                     expected="a regular expression that matches whole item ids",
                     remedy="correct it; outside brackets, these mean something: . ^ $ * + ? { } [ ] ( ) | and the backslash",
                 ) from error
+        if self.near_duplicate not in (LINK, MERGE, False):
+            raise ConfigError(
+                f"near_duplicate={self.near_duplicate!r}",
+                expected=f"'{LINK}', '{MERGE}' or False",
+                remedy=f"the default is near_duplicate='{LINK}'",
+            )
+        if self.timezone is not None:
+            check_zone(self.timezone)
+        if self.rates is not None:
+            check_rates(self.rates)
         if isinstance(self.title_from, str):
             raise ConfigError(
                 f"title_from={self.title_from!r} is one text",
@@ -107,6 +146,7 @@ class Rule:
         expected: What the value should have been.
         keeps: Whether such rows can stay when the rule is off.
         strict: Whether :meth:`Events.from_table` refuses such rows.
+        whole_shoppers: Whether it compares rows of one shopper, so that all of them must be there.
         error: What the strict check raises.
     """
 
@@ -116,6 +156,7 @@ class Rule:
     expected: str
     keeps: bool = False
     strict: bool = True
+    whole_shoppers: bool = False
     error: type[DataError] = InvalidValueError
 
     def split(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -129,7 +170,12 @@ class Rule:
 
 
 def event_rules(
-    present: Sequence[str], *, moment: datetime, items: pl.Series | None, non_product_ids: str | None = None
+    present: Sequence[str],
+    *,
+    moment: datetime,
+    items: pl.Series | None,
+    non_product_ids: str | None = None,
+    usual: Usual | None = None,
 ) -> list[Rule]:
     """The rules that concern a table with these columns, in the order in which they are applied.
 
@@ -138,6 +184,7 @@ def event_rules(
         moment: Later events are in the future.
         items: Known item ids, or None where they are not checked yet.
         non_product_ids: Regular expression of item ids that are no products, if there are any.
+        usual: Of the whole log; without it no shopper is far out.
     """
     time, text = pl.col(col.TIME), pl.col(TIME_TEXT) if TIME_TEXT in present else pl.lit(None, dtype=pl.String)
     rules = [
@@ -160,13 +207,8 @@ def event_rules(
     rules += [
         Rule("future_timestamp", (col.TIME,), time > moment, f"a moment up to {moment:%Y-%m-%d %H:%M} UTC", keeps=True),
         Rule("unknown_event", (col.EVENT,), ~_in(col.EVENT, col.EVENT_TYPES), f"one of {', '.join(col.EVENT_TYPES)}"),
-        Rule(
-            "cancelled",
-            (col.USER, col.ITEM, col.QUANTITY),
-            cancelled,
-            "a purchase that no return takes back",
-            keeps=True,
-            strict=False,
+        _of_shoppers(
+            "cancelled", (col.USER, col.ITEM, col.QUANTITY), cancelled, "a purchase that no return takes back"
         ),
         Rule("non_positive_quantity", (col.QUANTITY,), pl.col(col.QUANTITY) <= 0, "more than 0", keeps=True),
         Rule("negative_price", (col.PRICE,), pl.col(col.PRICE) < 0, "0 or more", keeps=True),
@@ -175,9 +217,21 @@ def event_rules(
             "discount_out_of_range", (col.DISCOUNT,), ~_unit(col.DISCOUNT), "a share of the price, 0 to 1", keeps=True
         ),
         Rule("negative_dwell", (col.DWELL,), pl.col(col.DWELL) < 0, "0 seconds or more", keeps=True),
-        Rule("duplicate_event", (col.USER, col.ITEM), _doubles, "events that differ", keeps=True, strict=False),
+        _of_shoppers("duplicate_event", (col.USER, col.ITEM), _doubles, "events that differ"),
+        _of_shoppers("bot", (col.USER,), bot_events, "a shopper who rests and reads"),
     ]
+    if usual is not None:
+        most = usual.most_events
+        expected = f"at most {most:,.0f} events of one shopper"
+        rules.append(_of_shoppers("outlier_user", (col.USER,), frequent(most), expected))
     return [rule for rule in rules if {*rule.columns} <= {*present, TIME_TEXT}]
+
+
+def _of_shoppers(
+    name: str, columns: tuple[str, ...], broken: pl.Expr | Callable[[pl.DataFrame], pl.Series], expected: str
+) -> Rule:
+    """A rule that compares the rows of one shopper, and never refuses a table."""
+    return Rule(name, columns, broken, expected, keeps=True, strict=False, whole_shoppers=True)
 
 
 def check(frame: pl.DataFrame, rules: Sequence[Rule]) -> None:

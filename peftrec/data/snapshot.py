@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from peftrec.data import columns
+from peftrec.data.catalog import Catalog
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY, PURCHASE, Histories
+from peftrec.data.log import EventLog
 from peftrec.data.promotions import PromotionLog
 
 VARIANT = "variant"
 GROUPS = (columns.TITLE, columns.CATEGORY, columns.BRAND, VARIANT)
 """What makes products kin, so that a shopper's habit in one is a hint for the others: an equal value in one of these columns
-of the catalogue, or, for variants such as flavours, in all of its columns but ``item_id``, ``price`` and ``image``."""
+of the catalogue, or, for variants such as flavours, in ``canonical_id``, or where there is none in all columns but ``item_id``,
+``price`` and ``image``."""
 
 POPULARITY_WEEKS = (1, 4, 16)
 PROMOTION_PAST = {"1w": 1, "4w": 4, "16w": 16}
@@ -105,25 +108,33 @@ class Snapshot:
     @classmethod
     def at(cls, dataset: Dataset, moment: float) -> "Snapshot":
         """Computes the statistics of all events before ``moment`` (seconds since the epoch)."""
-        log, n_items = dataset.log, len(dataset.catalog)
-        end = int(np.searchsorted(log.time, moment, side="left"))
-        frame = pl.DataFrame(
-            {
-                "user": log.user[:end],
-                "item": log.item[:end],
-                "age": (moment - log.time[:end]) / DAY,
-                "event": log.event[:end],
-                "price": log.price[:end],
-                "discount": log.discount[:end],
-                "session": log.session[:end],
-                "channel": log.channel[:end],
-            }
-        ).filter(pl.col("event") == PURCHASE)
-        lines = frame.unique(["user", "item", "session"], keep="last", maintain_order=True)
-        pairs = _pairs(lines)
-        items, buyers = _item_features(frame, pairs, n_items)
-        groups = _group_codes(dataset)
-        promoted = _promotions(dataset.promotion_log, moment, n_items)
+        n_items, frame = len(dataset.catalog), purchases_before(dataset.log, moment)
+        lines = purchase_lines(frame)
+        pairs = pairs_in(lines)
+        return cls.of(
+            dataset.catalog,
+            dataset.promotion_log,
+            moment,
+            item_features(frame, pairs, n_items),
+            channel_share=channel_share(*channel_counts(frame), n_items),
+            panel=panel_of(lines, pairs, n_items),
+        )
+
+    @classmethod
+    def of(
+        cls,
+        catalog: Catalog,
+        promotions: PromotionLog | None,
+        moment: float,
+        numbers: tuple[NDArray[np.float32], NDArray[np.float32]],
+        *,
+        channel_share: sparse.csr_matrix,
+        panel: Panel,
+    ) -> "Snapshot":
+        """Puts together what was measured on a log; ``numbers`` come from :func:`item_features`."""
+        (items, buyers), n_items = numbers, len(catalog)
+        groups = _group_codes(catalog)
+        promoted = _promotions(promotions, moment, n_items)
         named = groups[[GROUPS.index(columns.TITLE), GROUPS.index(VARIANT)]]
         popular = np.argsort(-buyers, kind="stable")[: np.count_nonzero(buyers)].astype(np.int32)
         return cls(
@@ -133,8 +144,8 @@ class Snapshot:
             popular=popular,
             groups=groups,
             group_buyers=np.stack([_summed(codes, buyers) for codes in named]),
-            channel_share=_channel_share(frame, n_items),
-            panel=_panel(lines, pairs, n_items),
+            channel_share=channel_share,
+            panel=panel,
         )
 
     def with_new(self, count: int) -> "Snapshot":
@@ -167,7 +178,29 @@ def _widened(matrix: sparse.csr_matrix, columns: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(matrix.shape[0], columns))
 
 
-def _pairs(lines: pl.DataFrame) -> pl.DataFrame:
+def purchases_before(log: EventLog, moment: float) -> pl.DataFrame:
+    """One row per purchase before ``moment``, in time order: all that statistics are made of."""
+    end = int(np.searchsorted(log.time, moment, side="left"))
+    return pl.DataFrame(
+        {
+            "user": log.user[:end],
+            "item": log.item[:end],
+            "age": (moment - log.time[:end]) / DAY,
+            "event": log.event[:end],
+            "price": log.price[:end],
+            "discount": log.discount[:end],
+            "session": log.session[:end],
+            "channel": log.channel[:end],
+        }
+    ).filter(pl.col("event") == PURCHASE)
+
+
+def purchase_lines(frame: pl.DataFrame) -> pl.DataFrame:
+    """The last line of each product in a visit."""
+    return frame.unique(["user", "item", "session"], keep="last", maintain_order=True)
+
+
+def pairs_in(lines: pl.DataFrame) -> pl.DataFrame:
     """One row per (shopper, product): purchases, plain and decayed, first and last."""
 
     def decayed(half_life: float) -> pl.Expr:
@@ -179,9 +212,13 @@ def _pairs(lines: pl.DataFrame) -> pl.DataFrame:
     return pairs.sort("user", "item")  # group_by gives no order, and sums must not depend on it
 
 
-def _item_features(
+def item_features(
     frame: pl.DataFrame, pairs: pl.DataFrame, n_items: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What shoppers did with each product: (n_items, the first of ``ITEM_FEATURES``), and buyers of the last four weeks.
+
+    A product's row depends on its own lines and pairs alone, so that a long log can be read some products at a time.
+    """
     age, price, discounted = pl.col("age"), pl.col("price"), pl.col("discount") > 0
     within = {weeks: age <= 7 * weeks for weeks in POPULARITY_WEEKS}
     sales = frame.group_by("item").agg(
@@ -229,10 +266,12 @@ def _item_features(
     return features.to_numpy().astype(np.float32), table["b4"].fill_null(0).to_numpy().astype(np.float32)
 
 
-def _group_codes(dataset: Dataset) -> NDArray[np.int32]:
-    frame, codes = dataset.catalog.frame, np.full((len(GROUPS), len(dataset.catalog)), -1, np.int32)
+def _group_codes(catalog: Catalog) -> NDArray[np.int32]:
+    frame, codes = catalog.frame, np.full((len(GROUPS), len(catalog)), -1, np.int32)
     alike = [name for name in frame.columns if name not in (columns.ITEM, columns.PRICE, columns.IMAGE)]
-    frame = frame.with_columns(pl.struct(alike).alias(VARIANT))
+    # What cleaning has linked, apart from typing errors and the like; without it, what says the same in all columns.
+    one = pl.col(columns.CANONICAL) if columns.CANONICAL in alike else pl.struct(alike)
+    frame = frame.with_columns(one.alias(VARIANT))
     for row, column in enumerate(GROUPS):
         if column in frame.columns:
             ranks = frame[column].rank("dense")
@@ -265,18 +304,23 @@ def _matrix(values: NDArray[np.floating], rows: NDArray[np.integer], cols: NDArr
     return sparse.csr_matrix((values.astype(np.float32), (rows, cols)), shape=shape)
 
 
-def _channel_share(frame: pl.DataFrame, n_items: int) -> sparse.csr_matrix:
+def channel_counts(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Shoppers of each channel in eight weeks, and buyers there of each product: ``channel, all`` and ``channel, item, n``."""
     recent = frame.filter((pl.col("age") <= 56) & (pl.col("channel") >= 0))
-    if recent.is_empty():
-        return sparse.csr_matrix((0, n_items), dtype=np.float32)
     shoppers = recent.group_by("channel").agg(all=pl.col("user").n_unique())
-    sold = recent.group_by("channel", "item").agg(n=pl.col("user").n_unique()).join(shoppers, on="channel")
+    return shoppers, recent.group_by("channel", "item").agg(n=pl.col("user").n_unique())
+
+
+def channel_share(shoppers: pl.DataFrame, sold: pl.DataFrame, n_items: int) -> sparse.csr_matrix:
+    """(channels, n_items) share of a channel's shoppers that bought the product; channels end with the last one that sold."""
+    sold = sold.join(shoppers, on="channel")
     share = (sold["n"] / sold["all"]).to_numpy()
-    shape = (int(frame["channel"].max()) + 1, n_items)  # pyright: ignore[reportArgumentType]  # an integer column
+    shape = (0 if shoppers.is_empty() else int(shoppers["channel"].max()) + 1, n_items)
     return _matrix(share, sold["channel"].to_numpy(), sold["item"].to_numpy(), shape)
 
 
-def _panel(lines: pl.DataFrame, pairs: pl.DataFrame, n_items: int) -> Panel:
+def panel_of(lines: pl.DataFrame, pairs: pl.DataFrame, n_items: int) -> Panel:
+    """The latest shoppers' baskets."""
     visits = lines.group_by("user").agg(visits=pl.col("session").n_unique(), seen=pl.col("age").min())
     kept = visits.sort("seen", "user").head(PANEL_LIMIT).sort("user").with_row_index("row")
     pairs = pairs.join(kept, on="user", maintain_order="left")

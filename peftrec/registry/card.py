@@ -1,13 +1,15 @@
 """The adapter's card: what a person should know before using it."""
 
 import json
+from typing import Any
 
 from peftrec.registry.manifest import Manifest
+from peftrec.registry.strict import CLEANING
 
 
 def card(manifest: Manifest) -> str:
     """Markdown with the front matter that model hubs read."""
-    data = manifest.data
+    data = {key: value for key, value in manifest.data.items() if key != CLEANING}
     lines = [
         "---",
         "library_name: peft",
@@ -29,6 +31,7 @@ def card(manifest: Manifest) -> str:
         f"| seed | {manifest.seed} |",
         f"| privacy | {manifest.privacy or 'trained without differential privacy'} |",
         "",
+        *_cleaning(manifest.data.get(CLEANING)),
         "## Measured",
         "",
     ]
@@ -70,6 +73,28 @@ def card(manifest: Manifest) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _cleaning(told: dict[str, Any] | None) -> list[str]:
+    """What cleaning did to the data, where that is known."""
+    if told is None:
+        return []
+    lines = [
+        "## Cleaning",
+        "",
+        f"Of {_shown(told['rows_in'])} events of the whole data set, {_shown(told['rows_kept'])} were kept.",
+        "",
+    ]
+    if rules := [rule for rule in told["rules"] if rule["rows"]]:
+        lines += ["| rule | what | rows | share | example |", "|---|---|--:|--:|---|"]
+        lines += [
+            f"| {rule['rule']} | {rule['action']} | {rule['rows']:,} | {rule['share']:.2%} | {_shown(rule['example'])} |"
+            for rule in rules
+        ]
+        lines.append("")
+    if told["switched_off"]:
+        lines += [f"Switched off: {', '.join(told['switched_off'])}.", ""]
+    return lines
 
 
 def _shown(value: object) -> str:

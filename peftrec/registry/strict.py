@@ -13,6 +13,11 @@ from peftrec.registry.names import is_name, is_number
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 SEAL = "sha256"
+CLEANING = "cleaning"
+"""Field of ``data`` that holds the cleaning report of the whole data set."""
+
+REPORT_KEYS = {"name", "rows_in", "rows_kept", "rows_dropped", "products", "rules", "switched_off"}
+RULE_KEYS = {"rule", "action", "rows", "share", "example"}
 METRIC_KEYS = {"metric", "slice", "value", "low", "high"}
 
 
@@ -161,6 +166,41 @@ def _is_metric(value: object) -> bool:
     )
 
 
+def _is_data(value: object) -> bool:
+    if not isinstance(value, dict):
+        return False
+    entries = cast(dict[str, object], value)
+    return all(_is_scalar(entry) or (name == CLEANING and _is_report(entry)) for name, entry in entries.items())
+
+
+def _is_report(value: object) -> bool:
+    """Whether it is a cleaning report as plain values."""
+    if not isinstance(value, dict):
+        return False
+    report = cast(dict[str, Any], value)
+    return (
+        set(report) == REPORT_KEYS
+        and isinstance(report["name"], str)
+        and all(is_whole(report[name], least=0) for name in ("rows_in", "rows_kept", "rows_dropped", "products"))
+        and _each(report["rules"], list, _is_rule)
+        and _each(report["switched_off"], list, _is_text)
+    )
+
+
+def _is_rule(value: object) -> bool:
+    if not isinstance(value, dict):
+        return False
+    rule = cast(dict[str, Any], value)
+    return (
+        set(rule) == RULE_KEYS
+        and _is_text(rule["rule"])
+        and _is_text(rule["action"])
+        and is_whole(rule["rows"], least=0)
+        and is_finite(rule["share"])
+        and isinstance(rule["example"], str)
+    )
+
+
 def _is_privacy(value: object) -> bool:
     if value is None:
         return True
@@ -185,7 +225,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "files": (lambda value: isinstance(value, dict), "an object"),
     "tensors": (lambda value: isinstance(value, dict), "an object"),
-    "data": (lambda value: _each(value, dict, _is_scalar), "an object of texts, finite numbers, booleans and nulls"),
+    "data": (_is_data, "an object of texts, finite numbers, booleans, nulls and at most one cleaning report"),
     "metrics": (
         lambda value: _each(value, list, _is_metric),
         "a list of {metric, slice: text; value: finite number; low, high: finite number or null}",

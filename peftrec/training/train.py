@@ -271,6 +271,7 @@ def _data_facts(dataset: Dataset) -> dict[str, object]:
         "products": len(dataset.catalog),
         "events": len(dataset.events),
         "promotions": 0 if log is None else len(log.known(float(dataset.log.time[-1])).item),
+        "cleaning": None if dataset.report is None else dataset.report.to_dict(),
     }
 
 

@@ -14,6 +14,19 @@ from peftrec.registry import Registry
 
 DIGEST = {"backbone": "a" * 64, "tokenizer": "b" * 64, "template": "c" * 64}
 
+REPORT: dict[str, Any] = {
+    "name": "tea",
+    "rows_in": 1200,
+    "rows_kept": 1197,
+    "rows_dropped": 3,
+    "products": 5,
+    "rules": [
+        {"rule": "missing_user", "action": "dropped", "rows": 3, "share": 0.0025, "example": "row 7: a|b"},
+        {"rule": "html", "action": "repaired", "rows": 0, "share": 0.0, "example": ""},
+    ],
+    "switched_off": ["duplicate_event"],
+}
+
 
 def small_files(value: float = 1.0) -> dict[str, bytes]:
     return {
@@ -32,7 +45,7 @@ def small_facts() -> dict[str, Any]:
         "decoder_layers": 2,
         "ranks": {"encoder.layer.4.query": 2},
         "fingerprints": dict(DIGEST),
-        "data": {"dataset": "tea", "shoppers": 12, "note": ""},
+        "data": {"dataset": "tea", "shoppers": 12, "note": "", "cleaning": dict(REPORT)},
         "metrics": [{"metric": "ndcg@10", "slice": "all", "value": 0.25, "low": 0.2, "high": None}],
         "protocol": "weeks 1-4, then week 5",
         "seed": 7,

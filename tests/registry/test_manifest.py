@@ -115,6 +115,9 @@ def test_metrics_may_be_empty(text: str) -> None:
     ("field", "value"),
     [
         ("name", "../tea"),
+        ("data", {"dataset": ["tea"]}),
+        ("data", {"cleaning": {"rows_in": 1}}),
+        ("data", {"other": {"rows_in": 1}}),
         ("version", "03"),
         ("version", "0"),
         ("parent", "tea"),

@@ -169,6 +169,15 @@ def test_the_newest_version_opens_beside_a_damaged_older_one(registry: Registry,
         registry.versions("tea")
 
 
+def test_a_card_accounts_for_the_rows_that_were_dropped(registry: Registry, small: Make) -> None:
+    text = registry.publish("tea", small()).read("card.md").decode()
+    assert "Of 1,200 events of the whole data set, 1,197 were kept." in text
+    assert "| missing_user | dropped | 3 | 0.25% | row 7: a/b |" in text
+    assert "| html |" not in text
+    assert "Switched off: duplicate_event." in text
+    assert "## Cleaning" not in registry.publish("plain", small(data={"dataset": "tea"})).read("card.md").decode()
+
+
 def test_a_card_states_any_backbone_as_yaml(registry: Registry, small: Make) -> None:
     name = 'C:\\models\\"my": bert'
     text = registry.publish("tea", small(base_model=name)).read("card.md").decode()

@@ -11,6 +11,7 @@ from peftrec.data.rules import CleaningRules
 from peftrec.data.source import DataSource
 from peftrec.data.tables import Table, read_table
 from peftrec.data.values import as_id, as_moment, as_number, as_text
+from peftrec.data.zones import by_clock
 
 SOURCE = DataSource(
     name="Online Retail, UCI Machine Learning Repository",
@@ -80,8 +81,7 @@ def _moments(column: pl.Series) -> pl.Series:
         moments = american.zip_with(american.is_not_null(), as_moment(column, "invoice lines"))
     else:
         moments = as_moment(column, "invoice lines")
-    # The hour that is repeated in autumn and the one that is skipped in spring fall into the night, when nobody sells.
-    return moments.dt.replace_time_zone(None).dt.replace_time_zone(CLOCK, ambiguous="earliest", non_existent="null")
+    return by_clock(moments, CLOCK)
 
 
 def _products(lines: pl.DataFrame, services: str | None) -> pl.DataFrame:
