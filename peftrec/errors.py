@@ -10,7 +10,8 @@ expected, and what to do next::
     │   ├── InvalidValueError        a value outside its range: negative price, NaN, time in the future
     │   ├── UnknownItemError         an item id that the catalogue does not hold
     │   ├── UnknownUserError         a user id that the data does not hold
-    │   └── NotEnoughDataError       too few rows, shoppers or purchases for what was asked
+    │   ├── NotEnoughDataError       too few rows, shoppers or purchases for what was asked
+    │   └── LeakageError             a past that knows something of the future it is to predict
     ├── BackboneError
     │   ├── BackboneNotFoundError    no such name, folder or hub id, or the files are incomplete
     │   └── UnsupportedBackboneError an architecture or depth that peftrec cannot split
@@ -83,6 +84,10 @@ class UnknownUserError(DataError, KeyError):
 
 class NotEnoughDataError(DataError):
     """Too few rows, shoppers or purchases for what was asked."""
+
+
+class LeakageError(DataError):
+    """A past that knows something of the future that it is to predict."""
 
 
 class BackboneError(PeftrecError):

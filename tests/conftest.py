@@ -115,7 +115,7 @@ def households(chosen: Sequence[str] | None = None) -> "Dataset":
     """Real households, 150 if not given, and the 3,000 products they buy most: small enough to train on in seconds."""
     import polars as pl
 
-    from peftrec.data import Catalog, Dataset, Events, Profiles, Promotions, load_dataset
+    from peftrec.data import Catalog, Coupons, Dataset, Events, Profiles, Promotions, load_dataset
 
     whole = load_dataset("completejourney")
     users = (whole.users[::16] if chosen is None else pl.Series(chosen, dtype=pl.String)).implode()
@@ -127,6 +127,10 @@ def households(chosen: Sequence[str] | None = None) -> "Dataset":
     planned = (
         None if whole.promotions is None else whole.promotions.frame.filter(pl.col("item_id").is_in(items.implode()))
     )
+    coupons = None
+    if whole.coupons is not None:
+        covered = whole.coupons.products.filter(pl.col("item_id").is_in(items.implode()))
+        coupons = Coupons(covered, whole.coupons.recipients.filter(pl.col("user_id").is_in(users)))
     return Dataset(
         "grocery",
         Catalog(whole.catalog.frame.filter(pl.col("item_id").is_in(items.implode()))),
@@ -134,6 +138,7 @@ def households(chosen: Sequence[str] | None = None) -> "Dataset":
         None if profiles is None else Profiles(profiles),
         whole.source,
         promotions=None if planned is None else Promotions(planned),
+        coupons=coupons,
     )
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from peftrec.cli.data import app as data_app
 from peftrec.cli.registry import app as registry_app
 from peftrec.errors import PeftrecError
 
@@ -20,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(registry_app, name="registry")
+app.add_typer(data_app, name="data")
 console = Console()
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="Data set by name.")]

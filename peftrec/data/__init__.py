@@ -1,6 +1,8 @@
 """Shops' data: catalogue, events, profiles and promotions, validated, cross-checked and cut by time or segment."""
 
+from peftrec.data.audit import AuditCheck, AuditReport, audit, audit_tables
 from peftrec.data.catalog import Catalog
+from peftrec.data.coupons import Coupons
 from peftrec.data.dataset import Dataset
 from peftrec.data.events import Events
 from peftrec.data.log import EventLog
@@ -13,9 +15,12 @@ from peftrec.data.sources import load_dataset, register_dataset
 from peftrec.data.tables import Table
 
 __all__ = [
+    "AuditCheck",
+    "AuditReport",
     "Catalog",
     "CleaningReport",
     "CleaningRules",
+    "Coupons",
     "DataSource",
     "Dataset",
     "EventLog",
@@ -24,6 +29,8 @@ __all__ = [
     "Promotions",
     "RuleCount",
     "Table",
+    "audit",
+    "audit_tables",
     "load_dataset",
     "register_dataset",
 ]

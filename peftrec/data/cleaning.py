@@ -1,11 +1,13 @@
 """Dropping bad rows with a reason, and repairing what was written in another way."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.coupons import Coupons
 from peftrec.data.currency import in_one_currency
 from peftrec.data.events import named_events, typed_events
 from peftrec.data.promotions import Promotions
@@ -36,8 +38,29 @@ def clean_events(
         DataError: A row breaks a rule that is off and whose rows cannot be kept.
         NotEnoughDataError: No row is left.
     """
+    kept, counts, off = apply_rules(frame, items, rules, usual_for(rules, frame.lazy()))
+    if kept.is_empty():
+        raise nothing_left(counts, len(frame))
+    return kept, counts, off
+
+
+def usual_for(rules: CleaningRules, events: pl.LazyFrame) -> Usual | None:
+    """What the rules that are on compare with; None where they need nothing."""
+    return Usual.of(events) if any(rules.applies(name) for name in NEED_USUAL) else None
+
+
+def apply_rules(
+    frame: pl.DataFrame, items: pl.Series, rules: CleaningRules, usual: Usual | None
+) -> tuple[pl.DataFrame, list[RuleCount], list[str]]:
+    """Drops and repairs like :func:`clean_events`; the events may be all those of some shoppers, and none may be left.
+
+    Args:
+        frame: From ``read_events``.
+        items: Ids of the catalogue.
+        rules: Which rules to apply.
+        usual: From :func:`usual_for`, of the whole log.
+    """
     total, counts, off, forbidden = len(frame), list[RuleCount](), list[str](), list[Rule]()
-    usual = Usual.of(frame.lazy()) if any(rules.applies(name) for name in NEED_USUAL) else None
     for rule in rules_for(frame.columns, items, rules, usual):
         if not rules.applies(rule.name):
             off.append(rule.name)
@@ -46,8 +69,6 @@ def clean_events(
         broken, frame = rule.split(frame)
         counts.append(counted(rule.name, len(broken), total, example(broken, rule) if len(broken) else ""))
     check(frame, forbidden)
-    if frame.is_empty():
-        raise nothing_left(counts, total)
     frame, repairs = repair_units(frame, rules, usual, total=total)
     return frame, [*counts, *repairs], [*off, *(name for name in UNIT_REPAIRS if not rules.applies(name))]
 
@@ -124,6 +145,15 @@ def known_promotions(promotions: Promotions, items: pl.Series) -> tuple[Promotio
     shown = f"row {strange[ROW][0]}: item_id {strange[col.ITEM][0]!r}" if len(strange) else ""
     count = counted("unknown_promotion", len(strange), len(promotions), shown, action="left out")
     return (Promotions(promotions.frame.filter(known)) if len(strange) else promotions), count
+
+
+def known_coupons(coupons: Coupons, items: pl.Series) -> tuple[Coupons, RuleCount]:
+    """The coupons for the catalogue's products, and how many products of campaigns were left out."""
+    known = coupons.products[col.ITEM].is_in(items.implode())
+    strange = coupons.products.with_row_index(ROW).filter(~known)
+    shown = f"row {strange[ROW][0]}: item_id {strange[col.ITEM][0]!r}" if len(strange) else ""
+    count = counted("unknown_coupon", len(strange), len(coupons.products), shown, action="left out")
+    return replace(coupons, products=coupons.products.filter(known)), count
 
 
 def nothing_left(counts: Sequence[RuleCount], total: int) -> NotEnoughDataError:

@@ -12,6 +12,7 @@ SESSION = "session_id"
 CHANNEL = "channel"
 QUERY = "query"
 PLATFORM = "platform"
+PAGE = "page"
 
 TITLE = "title"
 DESCRIPTION = "description"
@@ -26,17 +27,25 @@ END = "end"
 KIND = "kind"
 REACH = "reach"
 ANNOUNCED = "announced"
+CAMPAIGN = "campaign_id"
 
 EVENT_TYPES = ("view", "click", "favourite", "cart", "purchase")
+"""What shoppers do with a product, weakest first."""
+
+STRENGTHS = (0.05, 0.1, 0.3, 0.5, 1.0)
+"""How much of a purchase each of them is worth as a sign of interest, where no model has learned it yet."""
+
 PROMOTION_KINDS = ("feature", "headline", "display")
 
 CATALOG_REQUIRED = (ITEM, TITLE)
 CATALOG_OPTIONAL = (DESCRIPTION, BRAND, CATEGORY, TAGS, PRICE, IMAGE)
 EVENTS_REQUIRED = (USER, ITEM, TIME)
-EVENTS_OPTIONAL = (EVENT, QUANTITY, PRICE, DISCOUNT, DWELL, SESSION, CHANNEL, QUERY, PLATFORM)
+EVENTS_OPTIONAL = (EVENT, QUANTITY, PRICE, DISCOUNT, DWELL, SESSION, CHANNEL, PAGE, QUERY, PLATFORM)
 PROFILES_REQUIRED = (USER,)
 PROMOTIONS_REQUIRED = (ITEM, START, END)
 PROMOTIONS_OPTIONAL = (KIND, REACH, ANNOUNCED)
+COUPON_PRODUCTS_REQUIRED = (CAMPAIGN, ITEM)
+COUPON_RECIPIENTS_REQUIRED = (CAMPAIGN, USER, START, END)
 
 # What shops call these columns; consulted only to propose a mapping in an error message, never to rename by guess.
 ALIASES: dict[str, tuple[str, ...]] = {

@@ -1,20 +1,21 @@
 """Catalogue, events, profiles and promotions of one shop, checked against each other, and cut by time or segment."""
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cached_property
 
 import polars as pl
 
 from peftrec.data import columns as col
 from peftrec.data.catalog import Catalog
-from peftrec.data.cleaning import canonical, clean_events, known_promotions, read_and_repair
-from peftrec.data.digest import event_digest
-from peftrec.data.events import Events, in_time_order, no_events
+from peftrec.data.cleaning import canonical, clean_events, known_coupons, known_promotions, read_and_repair
+from peftrec.data.coupons import CouponLog, Coupons
+from peftrec.data.digest import EVENT_KEYS, dataset_digest, event_digest
+from peftrec.data.events import MADE_UP, Events, in_time_order, no_events
 from peftrec.data.index import Index
 from peftrec.data.log import EventLog
+from peftrec.data.pool import is_pool, platforms, pool
 from peftrec.data.products import clean_products, read_products
 from peftrec.data.profiles import Profiles
 from peftrec.data.promotions import PromotionLog, Promotions
@@ -22,6 +23,7 @@ from peftrec.data.report import CleaningReport, RuleCount
 from peftrec.data.rules import PRODUCT_RULES, CleaningRules
 from peftrec.data.segments import segment
 from peftrec.data.source import DataSource
+from peftrec.data.split import leave_last_out, rolling
 from peftrec.data.tables import Table
 from peftrec.data.values import parse_moment
 from peftrec.errors import InvalidValueError, NotEnoughDataError, UnknownUserError
@@ -38,13 +40,15 @@ class Dataset:
         profiles: What is known about shoppers, if anything.
         promotions: What the shop advertised and displayed, and plans to, if known; read as of a moment, see
             :class:`Promotions`.
+        coupons: Which shoppers were given coupons for which products, if known; read while they are valid.
         source: Where the data comes from.
         report: What cleaning dropped, where the data was cleaned; parts keep the report of the whole.
         past: Everything before this part, where it is a part: same catalogue, users and profiles.
         index: What a part inherits so that nothing is coded twice; ignored where it belongs to other events.
+        ordered: Whether only the order of a shopper's events is known and their moments are made up.
 
     Raises:
-        UnknownItemError: An event or a promotion names a product that the catalogue does not hold.
+        UnknownItemError: An event, a promotion or a coupon names a product that the catalogue does not hold.
         UnknownUserError: An event names a shopper that ``past`` does not know.
     """
 
@@ -57,6 +61,8 @@ class Dataset:
     past: "Dataset | None" = None
     index: Index | None = None
     promotions: Promotions | None = None
+    coupons: Coupons | None = None
+    ordered: bool = False
 
     def __post_init__(self) -> None:
         if self.index is not None and not self.index.fits(self.catalog, self.events):
@@ -69,9 +75,11 @@ class Dataset:
                 remedy="cut both from one data set with split(at=...) or window(start=...)",
             )
         if self.index is None:
-            for table in (self.events, self.promotions):
-                if table is not None:
-                    self._refuse_unknown(table.frame)
+            coupons = None if self.coupons is None else self.coupons.products
+            promotions = None if self.promotions is None else self.promotions.frame
+            for frame in (self.events.frame, promotions, coupons):
+                if frame is not None:
+                    self._refuse_unknown(frame)
 
     def _refuse_unknown(self, frame: pl.DataFrame) -> None:
         unknown = frame.select(pl.col(col.ITEM).unique(maintain_order=True)).filter(
@@ -89,6 +97,7 @@ class Dataset:
         events: Table | Events,
         profiles: Table | Profiles | None = None,
         promotions: Table | Promotions | None = None,
+        coupons: Coupons | None = None,
         catalog_columns: Mapping[str, str] | None = None,
         event_columns: Mapping[str, str] | None = None,
         profile_columns: Mapping[str, str] | None = None,
@@ -101,9 +110,11 @@ class Dataset:
         Args:
             name: What to call the data set.
             catalog: Products: any table, or a ready catalogue.
-            events: Events: any table, or ready events.
+            events: Events: any table, or ready events. A table that knows only in which order a shopper's events came has
+                ``position`` in place of ``timestamp``; its data set is ``ordered``.
             profiles: Shoppers' attributes, if there are any.
             promotions: Past and planned promotions, if there are any; those of unknown products are left out.
+            coupons: Coupons that shoppers were given, if any; unknown products are left out of them.
             catalog_columns: Our name -> your name.
             event_columns: Our name -> your name.
             profile_columns: Our name -> your name.
@@ -131,6 +142,9 @@ class Dataset:
             promotions = replace(promotions, frame=canonical(promotions.frame, merged))
             promotions, count = known_promotions(promotions, catalog.ids)
             others.append(count)
+        if coupons is not None:
+            coupons, count = known_coupons(replace(coupons, products=canonical(coupons.products, merged)), catalog.ids)
+            others.append(count)
         raw, repairs = read_and_repair(events.frame if isinstance(events, Events) else events, event_columns, rules)
         if raw.is_empty():
             raise no_events()
@@ -143,7 +157,42 @@ class Dataset:
             counts=(*repairs, *counts, *others),
             switched_off=(*off, *(rule for rule in PRODUCT_RULES if not rules.applies(rule))),
         )
-        return cls(name, catalog, Events(in_time_order(kept)), profiles, source, report, promotions=promotions)
+        events = Events(in_time_order(kept))
+        ordered = MADE_UP in raw.columns
+        return cls(
+            name, catalog, events, profiles, source, report, promotions=promotions, coupons=coupons, ordered=ordered
+        )
+
+    @classmethod
+    def pool(
+        cls,
+        datasets: "Sequence[Dataset]",
+        *,
+        name: str = "pool",
+        currencies: Mapping[str, float] | None = None,
+        events: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> "Dataset":
+        """Joins platforms under one schema; ``segment(by="platform")`` takes them apart again.
+
+        Ids of products, shoppers, visits, channels and stores become ``<platform>/<id>``, and every table gets a column
+        ``platform``. A table has the columns of all platforms, empty where one has none; a column that holds text on one
+        platform and something else on another becomes text. Parts are pooled with their pasts.
+
+        Args:
+            datasets: Platforms, whose names differ; whole ones, or parts that begin after all pasts have ended.
+            name: What to call the pool.
+            currencies: Platform -> value of one unit of its currency in the common one; prices of the platforms that are
+                not named stay as they are.
+            events: Platform -> type of event -> what it means in the pool, such as ``{"shop": {"click": "view"}}``.
+
+        Raises:
+            InvalidValueError: Names are doubled or contain "/", a rate is not above 0, a type of event is unknown, a
+                platform that is not pooled is named, pasts and parts overlap or only some have one, or only some
+                platforms have real moments.
+            SchemaError: A table has a column ``platform`` already.
+            NotEnoughDataError: There are no platforms, or no part or past has an event.
+        """
+        return pool(datasets, name=name, currencies=currencies, events=events)
 
     @cached_property
     def users(self) -> pl.Series:
@@ -180,6 +229,11 @@ class Dataset:
         """The promotions as arrays, None where none are known."""
         return None if self.promotions is None else self.promotions.coded(self.catalog.ids)
 
+    @cached_property
+    def coupon_log(self) -> CouponLog | None:
+        """The coupons as arrays, None where none are known."""
+        return None if self.coupons is None else self.coupons.coded(users=self.users, items=self.catalog.ids)
+
     @property
     def start(self) -> datetime:
         """Moment of the first event, UTC."""
@@ -193,12 +247,7 @@ class Dataset:
     @cached_property
     def digest(self) -> str:
         """sha256 over the content of all tables, whatever the order of rows and columns."""
-        parts = [self.catalog.digest, event_digest(self.events.frame, [col.TIME, col.USER, col.ITEM])]
-        if self.profiles is not None:
-            parts.append(event_digest(self.profiles.frame, [col.USER]))
-        if self.promotions is not None:
-            parts.append(event_digest(self.promotions.frame, [col.ITEM, col.START, col.KIND]))
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return dataset_digest(self, event_digest(self.events.frame, EVENT_KEYS))
 
     def split(self, *, at: str | date | datetime) -> "tuple[Dataset, Dataset]":
         """Cuts in two by time: the events before ``at``, and those from ``at`` on.
@@ -244,11 +293,57 @@ class Dataset:
             before = self._joined(self.past, before)
         return self._part(first, last, past=before)
 
+    def rolling(
+        self,
+        *,
+        windows: int,
+        horizon: timedelta | int,
+        step: timedelta | int | None = None,
+        end: str | date | datetime | None = None,
+    ) -> "tuple[tuple[Dataset, Dataset], ...]":
+        """Several windows to predict, each with everything before it; the earliest comes first.
+
+        Args:
+            windows: How many.
+            horizon: Length of each window; a whole number counts days.
+            step: From the start of one window to the start of the next; the horizon if not given. A shorter one lets
+                windows overlap.
+            end: First moment after the latest window; just after the last event if not given.
+
+        Returns:
+            (past, future) for each window; ``past`` is ``future.past``.
+
+        Raises:
+            InvalidValueError: A number of windows, horizon or step that is not above 0, or ``end`` is no moment.
+            NotEnoughDataError: A window has no events, or nothing comes before it; the message says how many fit.
+        """
+        return rolling(self, windows=windows, horizon=horizon, step=step, end=end)
+
+    def leave_last_out(self, *, count: int = 1) -> "tuple[Dataset, Dataset]":
+        """Cuts off the last events of every shopper; only for data that says nothing but their order.
+
+        A shopper with ``count`` events or fewer stays in the past, as there would be no history to predict from. As
+        moments are made up, such a shopper's days are moved before the cut, and everyone's last day is made the last day
+        of the data: no event of the past is at or after one of the future.
+
+        Args:
+            count: Events of each shopper to leave out.
+
+        Returns:
+            The past and the future part, like those of :meth:`split`.
+
+        Raises:
+            InvalidValueError: The data has real moments, has a past, or ``count`` is below 1.
+            NotEnoughDataError: No shopper has more than ``count`` events.
+        """
+        return leave_last_out(self, count=count)
+
     def segment(self, *, by: str) -> "dict[str, Dataset]":
         """One data set for each value of a column.
 
         A profile column (looked for first) cuts users and profiles, a catalogue column cuts products, an event column
         cuts events alone, so users keep their index in the latter two. ``past`` is cut the same way, and may be empty.
+        ``platform`` of a pool cuts all of them.
 
         Args:
             by: A column of profiles, catalogue or events.
@@ -260,7 +355,7 @@ class Dataset:
             SchemaError: There is no such column, or one cannot segment by it; the message lists those that one can.
             InvalidValueError: The column has too many values.
         """
-        return segment(self, by=by)
+        return platforms(self) if by == col.PLATFORM and is_pool(self) else segment(self, by=by)
 
     def _moment(self, row: int) -> datetime:
         if not len(self.events):

@@ -1,14 +1,24 @@
 """Fingerprints of tables: sha256 over values, not over how they happen to be stored."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from peftrec.data import columns as col
 from peftrec.data.values import EXACT_FLOAT
 
-_CHUNK = 500_000  # rows joined into one buffer, so that long texts need little memory
+if TYPE_CHECKING:
+    from peftrec.data.dataset import Dataset
+    from peftrec.data.sharded import ShardedDataset
+
+EVENT_KEYS = [col.TIME, col.USER, col.ITEM]
+"""What puts most events in order."""
+
+CHUNK = 500_000
+"""Rows joined into one buffer, so that long texts need little memory."""
 
 
 def frame_digest(frame: pl.DataFrame) -> str:
@@ -17,12 +27,24 @@ def frame_digest(frame: pl.DataFrame) -> str:
     Numbers hash as 64-bit integers if all of a column are whole, as 64-bit floats otherwise, whatever their type in
     memory: a column of counts with a gap is a float column in pandas and an integer column elsewhere.
     """
-    digest = hashlib.sha256(f"rows={len(frame)}".encode())
-    for name in sorted(frame.columns):
-        column, kind = _canonical(frame[name])
+    return columns_digest(len(frame), frame.columns, lambda name: (frame[name],))
+
+
+def columns_digest(rows: int, names: Iterable[str], read: Callable[[str], Iterable[pl.Series]]) -> str:
+    """The :func:`frame_digest` of a table that may be longer than memory.
+
+    Args:
+        rows: How many.
+        names: Its columns.
+        read: Gives a column in parts; each but the last has a multiple of ``CHUNK`` rows. Called twice for each column.
+    """
+    digest = hashlib.sha256(f"rows={rows}".encode())
+    for name in sorted(names):
+        kind = _kind(read(name))
         digest.update(f"\0{name}\0{kind}\0".encode())
-        for part in _buffers(column):
-            digest.update(part)
+        for part in read(name):
+            for buffer in _buffers(_canonical(part, kind)):
+                digest.update(buffer)
     return digest.hexdigest()
 
 
@@ -34,35 +56,65 @@ def event_digest(frame: pl.DataFrame, keys: list[str]) -> str:
         keys: Columns that put most rows in order; the others decide only where these are equal, as sorting by every
             column of a long table takes seconds.
     """
+    return frame_digest(in_key_order(frame, keys))
+
+
+def in_key_order(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """The rows in the order in which :func:`event_digest` reads them."""
     ordered = frame.sort(keys)
     same = pl.all_horizontal(pl.col(key) == pl.col(key).shift() for key in keys)
     if ordered.select(same.any()).item():
         ordered = frame.sort(*keys, *sorted(set(frame.columns) - set(keys)))
-    return frame_digest(ordered)
+    return ordered
 
 
-def _canonical(column: pl.Series) -> tuple[pl.Series, str]:
+def dataset_digest(dataset: "Dataset | ShardedDataset", events: str) -> str:
+    """sha256 over the content of all tables; ``events`` is the :func:`event_digest` of the events."""
+    parts = [dataset.catalog.digest, events]
+    if dataset.profiles is not None:
+        parts.append(event_digest(dataset.profiles.frame, [col.USER]))
+    if dataset.promotions is not None:
+        parts.append(event_digest(dataset.promotions.frame, [col.ITEM, col.START, col.KIND]))
+    if dataset.coupons is not None:
+        parts.append(event_digest(dataset.coupons.products, [col.CAMPAIGN, col.ITEM]))
+        parts.append(event_digest(dataset.coupons.recipients, [col.CAMPAIGN, col.USER, col.START]))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _kind(parts: Iterable[pl.Series]) -> str:
+    """What the values of a column are, whatever their type in memory."""
+    kinds = {_kind_of(part) for part in parts if part.null_count() < len(part)}
+    return "nothing" if not kinds else "float" if kinds == {"int", "float"} else kinds.pop()
+
+
+def _kind_of(column: pl.Series) -> str:
     dtype = column.dtype
-    if column.null_count() == len(column):
-        return pl.Series([None], dtype=pl.Int64).new_from_index(0, len(column)), "nothing"
     if dtype.is_float():
-        if ((column == column.round()) & (column.abs() <= EXACT_FLOAT)).all():
-            return column.cast(pl.Int64), "int"
-        return column.cast(pl.Float64) + 0.0, "float"  # + 0.0 makes one of the two zeros
+        return "int" if ((column == column.round()) & (column.abs() <= EXACT_FLOAT)).all() else "float"
     if dtype.is_integer() and dtype != pl.UInt64:
-        return column.cast(pl.Int64), "int"
+        return "int"
     if dtype == pl.Boolean:
-        return column.cast(pl.Int64), "bool"
+        return "bool"
     if dtype == pl.Binary:
-        return column.bin.encode("hex"), "bytes"
-    if isinstance(dtype, pl.Datetime):
-        return column.dt.cast_time_unit("us").to_physical(), f"moment {dtype.time_zone}"
-    return column.cast(pl.String), "text"
+        return "bytes"
+    return f"moment {dtype.time_zone}" if isinstance(dtype, pl.Datetime) else "text"
+
+
+def _canonical(column: pl.Series, kind: str) -> pl.Series:
+    if kind == "nothing":
+        return pl.Series([None], dtype=pl.Int64).new_from_index(0, len(column))
+    if kind == "float":
+        return column.cast(pl.Float64) + 0.0  # + 0.0 makes one of the two zeros
+    if kind in ("int", "bool"):
+        return column.cast(pl.Int64)
+    if kind == "bytes":
+        return column.bin.encode("hex")
+    return column.cast(pl.String) if kind == "text" else column.dt.cast_time_unit("us").to_physical()
 
 
 def _buffers(column: pl.Series) -> Iterator[bytes | memoryview]:
-    for start in range(0, len(column), _CHUNK):
-        part = column.slice(start, _CHUNK)
+    for start in range(0, len(column), CHUNK):
+        part = column.slice(start, CHUNK)
         yield np.packbits(part.is_null().to_numpy()).tobytes()
         if part.dtype == pl.String:
             text = part.fill_null("")

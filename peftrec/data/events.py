@@ -8,6 +8,7 @@ import polars as pl
 
 from peftrec.data import columns as col
 from peftrec.data.mapping import rename_columns
+from peftrec.data.order import timestamps_from_order
 from peftrec.data.rules import ROW, TIME_TEXT, check, event_rules
 from peftrec.data.tables import Table, read_table
 from peftrec.data.values import MOMENT, as_attribute, as_id, as_moment, as_number, as_text
@@ -20,7 +21,10 @@ _TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
     col.EVENT: pl.String,
     col.QUANTITY: pl.Float32,
 }
-_NUMBERS = (col.QUANTITY, col.PRICE, col.DISCOUNT, col.DWELL)
+POSITION, MADE_UP = "position", "__made_up"
+"""The column that orders a shopper's events where there are no moments, and the one that tells this until they are typed."""
+
+_NUMBERS = (col.QUANTITY, col.PRICE, col.DISCOUNT, col.DWELL, col.PAGE)
 _TEXTS = (col.EVENT, col.QUERY)
 _IDS = (col.USER, col.ITEM, col.SESSION, col.CHANNEL, col.PLATFORM)
 
@@ -32,7 +36,8 @@ class Events:
     Attributes:
         frame: ``user_id``, ``item_id``, ``event`` (String), ``timestamp`` (UTC, microseconds, ascending; equal moments
             keep the order of the table), ``quantity`` (Float32); optional ``price`` (list price of one unit),
-            ``discount`` (share of that price, 0..1), ``dwell_seconds`` (all Float32), ``session_id``, ``channel``,
+            ``discount`` (share of that price, 0..1), ``dwell_seconds``, ``page`` (position in the path of the visit, from 1
+            on; all Float32), ``session_id``, ``channel`` (where the visit came from: a shop, an app, a campaign),
             ``query``, ``platform`` (String), and any further column of the table. Null means "not known".
     """
 
@@ -85,14 +90,20 @@ def read_events(table: Table, columns: Mapping[str, str] | None) -> pl.DataFrame
 
 
 def named_events(table: Table, columns: Mapping[str, str] | None) -> pl.DataFrame:
-    """A table with our names, values untouched."""
-    return rename_columns(
-        read_table(table, what="events"),
+    """A table with our names, values untouched; moments are made up where it has only a ``position``."""
+    frame, mapping = read_table(table, what="events"), dict(columns or {})
+    names = {*frame.columns}.difference(mapping.values()) | {*mapping}
+    ordered = POSITION in names and col.TIME not in names
+    frame = rename_columns(
+        frame,
         columns,
-        required=col.EVENTS_REQUIRED,
+        required=(col.USER, col.ITEM) if ordered else col.EVENTS_REQUIRED,
         optional=col.EVENTS_OPTIONAL,
         what="events",
     )
+    if not ordered:
+        return frame
+    return frame.with_columns(timestamps_from_order(frame[col.USER], frame[POSITION]), pl.lit(True).alias(MADE_UP))
 
 
 def typed_events(frame: pl.DataFrame) -> pl.DataFrame:
@@ -112,7 +123,7 @@ def typed_events(frame: pl.DataFrame) -> pl.DataFrame:
 def in_time_order(frame: pl.DataFrame) -> pl.DataFrame:
     """The typed table in its final form: sorted by time, known columns first, no helper columns."""
     known = [name for name in (*col.EVENTS_REQUIRED, *col.EVENTS_OPTIONAL) if name in frame.columns]
-    rest = [name for name in frame.columns if name not in (*known, ROW, TIME_TEXT)]
+    rest = [name for name in frame.columns if name not in (*known, ROW, TIME_TEXT, MADE_UP)]
     return frame.select(*known, *rest).sort(col.TIME, maintain_order=True)
 
 

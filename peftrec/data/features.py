@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from peftrec.data import browsing as seen
+from peftrec.data.browsing import BROWSING_FEATURES, FAR, SHORT, VISIT_FEATURES
 from peftrec.data.histories import PURCHASE, Histories, Ragged
-from peftrec.data.snapshot import GROUPS, ITEM_FEATURES, SHORT, Snapshot
+from peftrec.data.snapshot import GROUPS, ITEM_FEATURES, Snapshot
 
 HALF_LIVES = (7.0, 14.0, SHORT, 56.0, 84.0, 168.0)
 """Days after which a purchase counts half."""
@@ -19,10 +21,7 @@ HALF_LIVES = (7.0, 14.0, SHORT, 56.0, 84.0, 168.0)
 VISIT_HALF_LIVES = (5.0, 15.0, 50.0)
 """Visits after which a purchase counts half: some shop daily, some monthly."""
 
-FAR = 400.0
-"""Days or visits that stand for *never*, a little over a year."""
-
-PAIR_FEATURES = (
+PURCHASE_FEATURES = (
     "times_bought",
     *(f"decayed_{int(days)}d" for days in HALF_LIVES),
     *(f"decayed_{int(visits)}v" for visits in VISIT_HALF_LIVES),
@@ -41,14 +40,24 @@ PAIR_FEATURES = (
     "discounted",
     "last_quantity",
     "last_discounted",
-    "interest",
     "never_bought",
     "no_gap",
 )
+PAIR_FEATURES = (*PURCHASE_FEATURES, *BROWSING_FEATURES)
 GROUP_FEATURES = tuple(
     f"{group}_{name}" for group in GROUPS for name in ("decayed", "times", "recency", "products", "never")
 )
-SHOPPER_FEATURES = ("visits", "visits_4w", "visits_1w", "last_visit", "tenure", "products", "purchases")
+SHOPPER_FEATURES = (
+    "visits",
+    "visits_4w",
+    "visits_1w",
+    "last_visit",
+    "tenure",
+    "products",
+    "purchases",
+    *VISIT_FEATURES,
+    "coupons",
+)
 CROSS_FEATURES = (
     "share_of_visits",
     "share_of_visits_4w",
@@ -62,12 +71,11 @@ CROSS_FEATURES = (
     "channel_share",
     "neighbours",
     "together",
+    "coupon",
+    "coupon_days",
 )
 FEATURES = (*PAIR_FEATURES, *GROUP_FEATURES, *SHOPPER_FEATURES, *ITEM_FEATURES, *CROSS_FEATURES)
 """Names of the columns of :func:`pair_features`, in order."""
-
-EVENT_FEATURES = (*PAIR_FEATURES[:-2], "discount")
-"""Names of the columns of :func:`history_tokens`' features, in order."""
 
 
 @dataclass(frozen=True)
@@ -97,27 +105,21 @@ def _never() -> NDArray[np.float32]:
     far = np.log1p(FAR)
     missing = dict.fromkeys(("recency", "first_bought", "visits_since", "usual_gap", "last_gap"), far)
     missing |= {"never_bought": 1.0, "no_gap": 1.0}
-    return np.array([missing.get(name, 0.0) for name in PAIR_FEATURES], np.float32)
+    return np.array([*(missing.get(name, 0.0) for name in PURCHASE_FEATURES), *seen.never()], np.float32)
 
 
 def pairs_of(histories: Histories, n_items: int) -> Pairs:
     """Summarises each shopper's dealings with each product of the history."""
-    row, key_of = histories.row, histories.row * n_items + histories.item
+    key_of = histories.row * n_items + histories.item
     keys = np.unique(key_of)
     values = np.tile(_never(), (len(keys), 1))
+    values[:, len(PURCHASE_FEATURES) :] = seen.browsing(histories, keys, key_of)
     bought = np.flatnonzero(histories.event == PURCHASE)
-    if len(bought) < len(row):
-        other = np.flatnonzero(histories.event != PURCHASE)
-        weight = np.exp(histories.age[other] * (-np.log(2) / SHORT))
-        interest = np.bincount(np.searchsorted(keys, key_of[other]), weights=weight, minlength=len(keys))
-        values[:, PAIR_FEATURES.index("interest")] = np.log1p(interest)
     decayed = np.zeros(len(keys))
     if len(bought):
         own, summary, recent = _purchases(histories, bought, key_of[bought])
         at = np.searchsorted(keys, own)
-        interest = values[at, PAIR_FEATURES.index("interest")]
-        values[at] = summary
-        values[at, PAIR_FEATURES.index("interest")] = interest
+        values[at, : len(PURCHASE_FEATURES)] = summary
         decayed[at] = recent
     return Pairs(keys, values, decayed)
 
@@ -190,7 +192,6 @@ def _purchases(
             np.log1p(np.maximum(histories.quantity[at][end - 1], 0)),
             histories.discount[at][end - 1] > 0,
             np.zeros(len(start)),
-            np.zeros(len(start)),
             1.0 - again,
         ],
         axis=1,
@@ -199,7 +200,11 @@ def _purchases(
 
 
 def _shoppers(histories: Histories, pairs: Pairs, n_items: int) -> NDArray[np.float64]:
-    """(B, len(SHOPPER_FEATURES)) plain numbers: visits, of four weeks, of one; last visit; tenure; products; purchases."""
+    """(B, len(SHOPPER_FEATURES)) plain numbers.
+
+    Visits, of four weeks, of one; last visit; tenure; products; purchases; those of
+    :func:`peftrec.data.browsing.visits`; campaigns whose coupons the shopper holds.
+    """
     bought = np.flatnonzero(histories.event == PURCHASE)
     row, age, session, shoppers = (
         histories.row[bought],
@@ -218,6 +223,8 @@ def _shoppers(histories: Histories, pairs: Pairs, n_items: int) -> NDArray[np.fl
     table[:, 3], table[:, 4] = last, tenure
     table[:, 5] = np.bincount(pairs.key[mine] // n_items, minlength=shoppers)
     table[:, 6] = np.bincount(row, minlength=shoppers)
+    table[:, 7:-1] = seen.visits(histories)
+    table[:, -1] = 0 if histories.coupons is None else histories.coupons.count
     return table
 
 
@@ -299,6 +306,7 @@ def pair_features(
     price = items[:, ITEM_FEATURES.index("price")]
     paid = pair[:, PAIR_FEATURES.index("paid")]
     rank, share = _standing(pairs, n_items)
+    coupon = coupon_days(histories, row, item)
     cross = np.stack(
         [
             get("times_bought") / np.maximum(shopper[:, 0], 1),
@@ -312,10 +320,17 @@ def pair_features(
             _channel(histories, row, item, snapshot),
             np.log1p(100 * neighbours),
             np.log1p(100 * np.maximum(together, 0)),
+            coupon > 0,
+            np.log1p(coupon),
         ],
         axis=1,
     )
     return np.concatenate([pair, *kin, np.log1p(shopper), items, cross], axis=1, dtype=np.float32)
+
+
+def coupon_days(histories: Histories, row: NDArray[np.int64], item: NDArray[np.integer]) -> NDArray[np.float32]:
+    """(C,) days that the shoppers' coupons for products still last, 0 without one."""
+    return np.zeros(len(row), np.float32) if histories.coupons is None else histories.coupons.days(row, item)
 
 
 def _channel(
@@ -327,61 +342,3 @@ def _channel(
     if len(known):
         out[known] = np.asarray(share[channel[known], item[known]]).ravel()
     return np.log1p(10 * out)
-
-
-@dataclass(frozen=True)
-class HistoryTokens:
-    """The decoder's words for B shoppers: one per product dealt with, least recent first.
-
-    Attributes:
-        item: (B, N) int32 product index, 0 where padded.
-        event: (B, N) int8 the strongest kind of event with that product, as index into ``EVENT_TYPES``.
-        features: (B, N, len(EVENT_FEATURES)) float32, log-compressed.
-        weight: (B, N) float32 share of the product in the decayed mean of the history, 0 where padded.
-        mask: (B, N) bool, True where there is a word.
-    """
-
-    item: NDArray[np.int32]
-    event: NDArray[np.int8]
-    features: NDArray[np.float32]
-    weight: NDArray[np.float32]
-    mask: NDArray[np.bool_]
-
-
-def history_tokens(histories: Histories, pairs: Pairs, n_items: int, *, limit: int) -> HistoryTokens:
-    """Chooses the ``limit`` products that matter most to each shopper and describes the dealings with each.
-
-    Repeated purchases of one product are one word whose features say how often and how regularly, so that a year of
-    shopping fits a short sentence. Those with the largest decayed weight are kept, and ordered by their last event.
-    """
-    keys, inverse = np.unique(histories.row * n_items + histories.item, return_inverse=True)
-    last, event, discount = np.full(len(keys), np.inf), np.zeros(len(keys), np.int8), np.zeros(len(keys))
-    np.minimum.at(last, inverse, histories.age)
-    np.maximum.at(event, inverse, histories.event)
-    counts = np.maximum(np.bincount(inverse, minlength=len(keys)), 1)
-    discount = np.bincount(inverse, weights=histories.discount, minlength=len(keys)) / counts
-    interest = np.expm1(pairs.values[:, PAIR_FEATURES.index("interest")])
-    weight = pairs.decayed + 0.1 * interest + 1e-6  # a view says less than a purchase, and more than nothing
-    row = keys // n_items
-    ranked = np.lexsort((-weight, row))
-    starts = np.searchsorted(row[ranked], np.arange(len(histories)))
-    kept = ranked[np.arange(len(keys)) - starts[row[ranked]] < limit]
-    kept = kept[np.lexsort((keys[kept], -last[kept], row[kept]))]
-    starts = np.searchsorted(row[kept], np.arange(len(histories)))
-    where = (row[kept], np.arange(len(kept)) - starts[row[kept]])
-    width = max(1, int(np.bincount(row[kept], minlength=1).max()) if len(kept) else 1)
-    shape = (len(histories), width)
-    tokens = HistoryTokens(
-        item=np.zeros(shape, np.int32),
-        event=np.zeros(shape, np.int8),
-        features=np.zeros((*shape, len(EVENT_FEATURES)), np.float32),
-        weight=np.zeros(shape, np.float32),
-        mask=np.zeros(shape, bool),
-    )
-    tokens.item[where] = (keys[kept] % n_items).astype(np.int32)
-    tokens.event[where] = event[kept]
-    tokens.features[where] = np.column_stack([pairs.values[kept, :-2], discount[kept]])
-    tokens.weight[where] = weight[kept]
-    tokens.mask[where] = True
-    tokens.weight[:] /= tokens.weight.sum(axis=1, keepdims=True) + 1e-9
-    return tokens

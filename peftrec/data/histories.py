@@ -3,12 +3,13 @@
 """Shoppers' pasts as ragged arrays: the one form that training, evaluation and serving read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.data.columns import EVENT_TYPES
+from peftrec.data.coupons import HeldCoupons
 from peftrec.data.dataset import Dataset
 
 DAY = 86_400.0
@@ -66,7 +67,11 @@ class Histories:
         price: (E,) float32 per unit, NaN where unknown.
         discount: (E,) float32 share of the list price, 0 where unknown.
         session: (E,) int64 code of the visit.
+        dwell: (E,) float32 seconds, NaN where unknown.
+        page: (E,) float32 position in the path of the visit, from 1 on.
+        entry: (E,) int8 kind of the channel that the visit began with, -1 where unknown.
         channel: (B,) int32 the channel each shopper mostly uses, -1 where unknown.
+        coupons: What the shoppers hold; None where nothing is known of coupons.
     """
 
     offsets: NDArray[np.int64]
@@ -77,7 +82,11 @@ class Histories:
     price: NDArray[np.float32]
     discount: NDArray[np.float32]
     session: NDArray[np.int64]
+    dwell: NDArray[np.float32]
+    page: NDArray[np.float32]
+    entry: NDArray[np.int8]
     channel: NDArray[np.int32]
+    coupons: HeldCoupons | None = None
 
     def __len__(self) -> int:
         """Number of shoppers."""
@@ -93,8 +102,22 @@ class Histories:
         lengths = np.diff(self.offsets)[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         at = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        events = (self.item, self.age, self.event, self.quantity, self.price, self.discount, self.session)
-        return Histories(offsets, *(values[at] for values in events), channel=self.channel[rows])
+        return Histories(
+            offsets,
+            **{name: getattr(self, name)[at] for name in EVENT_ARRAYS},
+            channel=self.channel[rows],
+            coupons=None if self.coupons is None else self.coupons.take(rows),
+        )
+
+    def with_pasts(self, rows: NDArray[np.integer], others: "Histories") -> "Histories":
+        """The same shoppers, those of ``rows`` with the events of ``others``, which are as many, in that order."""
+        starts, lengths = self.offsets[:-1].copy(), np.diff(self.offsets)
+        starts[rows] = len(self.item) + others.offsets[:-1]  # behind all events, once both lie end to end
+        lengths[rows] = np.diff(others.offsets)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        at = np.repeat(starts - offsets[:-1], lengths) + np.arange(int(offsets[-1]))
+        joined = {name: np.concatenate([getattr(self, name), getattr(others, name)])[at] for name in EVENT_ARRAYS}
+        return replace(self, offsets=offsets, **joined)
 
     @classmethod
     def of(cls, dataset: Dataset, users: NDArray[np.integer], *, moment: float) -> "Histories":
@@ -107,22 +130,23 @@ class Histories:
         """
         log = dataset.log
         end = int(np.searchsorted(log.time, moment, side="left"))
-        order = np.argsort(log.user[:end], kind="stable")  # the log is sorted by time, and so stays each user's part
-        by_user = log.user[:end][order]
-        first, last = np.searchsorted(by_user, users, side="left"), np.searchsorted(by_user, users, side="right")
+        order, keys = log.by_user
+        users = np.asarray(users, np.int64)
+        first, last = np.searchsorted(keys, users * len(log)), np.searchsorted(keys, users * len(log) + end)
         offsets = np.concatenate([[0], np.cumsum(last - first)]).astype(np.int64)
         at = order[np.repeat(first - offsets[:-1], last - first) + np.arange(offsets[-1])]
+        held = dataset.coupon_log
         return cls(
             offsets,
-            item=log.item[at],
             age=(moment - log.time[at]) / DAY,
-            event=log.event[at],
-            quantity=log.quantity[at],
-            price=log.price[at],
-            discount=log.discount[at],
-            session=log.session[at],
+            **{name: getattr(log, name)[at] for name in EVENT_ARRAYS if name != "age"},
             channel=_main_channel(offsets, log.channel[at]),
+            coupons=None if held is None else held.held(users, moment),
         )
+
+
+EVENT_ARRAYS = tuple(field.name for field in fields(Histories) if field.name not in ("offsets", "channel", "coupons"))
+"""Attributes with one entry per event."""
 
 
 def _main_channel(offsets: NDArray[np.int64], channel: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -1,6 +1,8 @@
 """Events as numpy arrays: what counts, features, training and evaluation read."""
 
+import zlib
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,11 @@ from numpy.typing import NDArray
 
 from peftrec.data import columns as col
 
-_DAY_MICROSECONDS = 86_400_000_000
+GAP = 1800.0
+"""Seconds without an event after which a shopper's next one begins another visit, as web analytics count."""
+
+ENTRIES = 32
+"""Kinds of entry channels that models tell apart; more channels than that share kinds."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,10 +30,14 @@ class EventLog:
         quantity: (E,) float32 units.
         price: (E,) float32 list price of one unit, NaN where not known.
         discount: (E,) float32 share of the list price, 0..1, 0 where not known.
-        session: (E,) int64 code of the visit: of shopper and ``session_id``, or of shopper and calendar day (UTC) where
-            there is none. Codes differ between shoppers and have no order.
+        session: (E,) int64 code of the visit: of shopper and ``session_id``; where there is none, events of a shopper are
+            one visit as long as ``GAP`` seconds never pass between two of them. Codes differ between shoppers and have
+            no order.
         dwell: (E,) float32 seconds, NaN where not known.
         channel: (E,) int32 position in the sorted distinct values of ``channel``, -1 where not known.
+        page: (E,) float32 position in the path of the visit, from 1 on: as the log says, or among the visit's events.
+        entry: (E,) int8 kind, 0 to ``ENTRIES`` - 1, of the channel that the visit began with, -1 where not known. It
+            depends on the channel's name alone, so that it means the same in every part and in serving.
     """
 
     user: NDArray[np.int32]
@@ -40,6 +50,8 @@ class EventLog:
     session: NDArray[np.int64]
     dwell: NDArray[np.float32]
     channel: NDArray[np.int32]
+    page: NDArray[np.float32]
+    entry: NDArray[np.int8]
 
     def __post_init__(self) -> None:
         for array in self._arrays().values():
@@ -55,19 +67,30 @@ class EventLog:
             items: Distinct item ids.
         """
         user = codes(events[col.USER], users)
-        micros = events[col.TIME].to_physical()
+        time = events[col.TIME].to_physical().to_numpy() / 1e6
+        session = _sessions(events, user, time)
+        channel = _channels(events)
+        page, entry = _path(events, session, channel)
         return cls(
             user=user,
             item=codes(events[col.ITEM], items),
-            time=micros.to_numpy() / 1e6,
+            time=time,
             event=events[col.EVENT].cast(pl.Enum(col.EVENT_TYPES)).to_physical().cast(pl.Int8).to_numpy().copy(),
             quantity=_numbers(events, col.QUANTITY, 1),
             price=_numbers(events, col.PRICE, np.nan),
             discount=_numbers(events, col.DISCOUNT, 0),
-            session=_sessions(events, user, (micros // _DAY_MICROSECONDS).to_numpy()),
+            session=session,
             dwell=_numbers(events, col.DWELL, np.nan),
-            channel=_channels(events),
+            channel=channel,
+            page=page,
+            entry=entry,
         )
+
+    @cached_property
+    def by_user(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(E,) rows in order of user, then time, and (E,) keys ``user * E + row`` of them, which rise."""
+        order = np.argsort(self.user, kind="stable")  # the log is sorted by time, and so stays each user's part
+        return order, self.user[order].astype(np.int64) * len(self) + order
 
     def __len__(self) -> int:
         """Number of events."""
@@ -119,20 +142,53 @@ def _numbers(events: pl.DataFrame, column: str, unknown: float) -> NDArray[np.fl
     return events[column].fill_null(unknown).to_numpy().astype(np.float32)
 
 
-def _sessions(events: pl.DataFrame, user: NDArray[np.int32], day: NDArray[np.int64]) -> NDArray[np.int64]:
-    first, last = (int(day.min()), int(day.max())) if len(day) else (0, 0)
-    by_day = user.astype(np.int64) * (last - first + 1) + (day - first)
+def _sessions(events: pl.DataFrame, user: NDArray[np.int32], time: NDArray[np.float64]) -> NDArray[np.int64]:
+    by_gap = _visits(user, time)
     if col.SESSION not in events.columns:
-        return by_day
+        return by_gap
     names = events[col.SESSION]
     code = codes(names, names.drop_nulls().unique(maintain_order=True)).astype(np.int64)
     shoppers = int(user.max(initial=0)) + 1
-    taken = (int(code.max(initial=-1)) + 1) * shoppers  # days come after all sessions
+    taken = (int(code.max(initial=-1)) + 1) * shoppers  # visits without an id come after all others
     # Some shops count each shopper's visits from 1, so a session id alone does not name a visit.
-    return np.where(code >= 0, code * shoppers + user, taken + by_day)
+    return np.where(code >= 0, code * shoppers + user, taken + by_gap)
+
+
+def _visits(user: NDArray[np.int32], time: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(E,) code of the visit, cut where a shopper rests."""
+    visit = np.empty(len(user), np.int64)
+    order = np.argsort(user, kind="stable")
+    rested = (np.diff(user[order]) != 0) | (np.diff(time[order]) > GAP)
+    visit[order] = np.cumsum(np.r_[False, rested]) if len(order) else order
+    return visit
+
+
+def _path(
+    events: pl.DataFrame, session: NDArray[np.int64], channel: NDArray[np.int32]
+) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """Each event's position in its visit, and the kind of channel that the visit began with."""
+    order = np.argsort(session, kind="stable")
+    start = np.flatnonzero(np.r_[True, np.diff(session[order]) != 0]) if len(order) else order
+    lengths = np.diff(np.r_[start, len(order)])
+    page, first = np.empty(len(order), np.float32), np.empty(len(order), np.int32)
+    page[order] = np.arange(len(order)) - np.repeat(start, lengths) + 1
+    first[order] = np.repeat(channel[order][start], lengths)
+    told = _numbers(events, col.PAGE, np.nan)
+    kinds = np.array([*(kind_of(name) for name in channel_names(events)), -1], np.int8)  # -1 also reads the last one
+    return np.where(np.isnan(told), page, told), kinds[first]
+
+
+def kind_of(channel: str) -> int:
+    """The kind of an entry channel, from its name."""
+    return zlib.crc32(channel.encode()) % ENTRIES
+
+
+def channel_names(events: pl.DataFrame) -> list[str]:
+    """Distinct channels of an event frame, sorted; a channel's code is its place here."""
+    return events[col.CHANNEL].drop_nulls().unique().sort().to_list() if col.CHANNEL in events.columns else []
 
 
 def _channels(events: pl.DataFrame) -> NDArray[np.int32]:
     if col.CHANNEL not in events.columns:
         return np.full(len(events), -1, np.int32)
-    return codes(events[col.CHANNEL], events[col.CHANNEL].drop_nulls().unique().sort())
+    return codes(events[col.CHANNEL], pl.Series(channel_names(events), dtype=pl.String))

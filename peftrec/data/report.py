@@ -14,9 +14,9 @@ class RuleCount:
     """What one rule did.
 
     Args:
-        rule: Its name, as in ``CleaningRules``, or "catalogue_currency" or "unknown_promotion".
+        rule: Its name, as in ``CleaningRules``, or "catalogue_currency", "unknown_promotion" or "unknown_coupon".
         action: "dropped" (events), "repaired" (events or products), "filled", "linked" or "merged" (products) or "left out"
-            (promotions).
+            (promotions, coupons).
         rows: Rows concerned.
         share: Of the rows of their table, 0..1.
         example: The first such row in words, empty if there was none.

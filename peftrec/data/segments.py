@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from peftrec.data import columns as col
 from peftrec.data.catalog import Catalog
+from peftrec.data.coupons import Coupons
 from peftrec.data.events import Events
 from peftrec.data.index import Index
 from peftrec.data.log import codes
@@ -67,6 +68,7 @@ def _cut(parts: "list[tuple[Dataset, dict[str, NDArray[np.int64]]]]", value: str
         events=events,
         profiles=share.profiles,
         promotions=_promotions(part.promotions, share),
+        coupons=_coupons(part.coupons, share),
         past=_cut(parts[1:], value, share, by) if len(parts) > 1 else None,
         index=Index(share.catalog, events, share.users, log),
     )
@@ -76,6 +78,12 @@ def _promotions(promotions: Promotions | None, share: _Share) -> Promotions | No
     if promotions is None or share.new_item is None:
         return promotions
     return Promotions(promotions.frame.filter(pl.col(col.ITEM).is_in(share.catalog.ids.implode())))
+
+
+def _coupons(coupons: Coupons | None, share: _Share) -> Coupons | None:
+    if coupons is None or share.new_item is None:
+        return coupons
+    return replace(coupons, products=coupons.products.filter(pl.col(col.ITEM).is_in(share.catalog.ids.implode())))
 
 
 def _rows(dataset: "Dataset", home: str, by: str) -> dict[str, NDArray[np.int64]]:

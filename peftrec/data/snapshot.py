@@ -8,6 +8,7 @@ panel of anonymous baskets for collaborative scores.
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from peftrec.data import columns
+from peftrec.data.browsing import SHORT
 from peftrec.data.catalog import Catalog
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY, PURCHASE, Histories
@@ -37,8 +39,8 @@ PANEL_LIMIT = 20_000
 """Shoppers kept for collaborative scores, the latest ones: their cost per request grows with the panel, not the platform."""
 
 NEIGHBOURS = 100
-SHORT, LONG = 28.0, 84.0
-"""Half-lives, in days, of a recent and of a lasting habit."""
+LONG = 84.0
+"""Half-life, in days, of a lasting habit."""
 
 ITEM_FEATURES = (
     *(f"buyers_{weeks}w" for weeks in POPULARITY_WEEKS),
@@ -55,6 +57,9 @@ ITEM_FEATURES = (
     "purchases_per_buyer",
     "typical_gap",
     "never_sold",
+    "price_in_category",
+    "viewers_1w",
+    "conversion",
     *(f"{kind}_{name}" for kind in columns.PROMOTION_KINDS for name in (*PROMOTION_PAST, *PROMOTION_PLAN)),
 )
 
@@ -116,6 +121,7 @@ class Snapshot:
             dataset.promotion_log,
             moment,
             item_features(frame, pairs, n_items),
+            looked_at(dataset.log, moment, n_items),
             channel_share=channel_share(*channel_counts(frame), n_items),
             panel=panel_of(lines, pairs, n_items),
         )
@@ -126,20 +132,22 @@ class Snapshot:
         catalog: Catalog,
         promotions: PromotionLog | None,
         moment: float,
-        numbers: tuple[NDArray[np.float32], NDArray[np.float32]],
+        numbers: "ItemNumbers",
+        looked: NDArray[np.int64],
         *,
         channel_share: sparse.csr_matrix,
         panel: Panel,
     ) -> "Snapshot":
-        """Puts together what was measured on a log; ``numbers`` come from :func:`item_features`."""
-        (items, buyers), n_items = numbers, len(catalog)
+        """Puts together what was measured on a log by :func:`item_features` and :func:`looked_at`."""
+        buyers, n_items = numbers.buyers, len(catalog)
         groups = _group_codes(catalog)
+        relative = _price_in_category(catalog, groups[GROUPS.index(columns.CATEGORY)], numbers.price)
         promoted = _promotions(promotions, moment, n_items)
         named = groups[[GROUPS.index(columns.TITLE), GROUPS.index(VARIANT)]]
         popular = np.argsort(-buyers, kind="stable")[: np.count_nonzero(buyers)].astype(np.int32)
         return cls(
             moment=moment,
-            items=np.concatenate([items, promoted], axis=1),
+            items=np.concatenate([numbers.features, relative[:, None], _looked(looked), promoted], axis=1),
             buyers=buyers,
             popular=popular,
             groups=groups,
@@ -212,10 +220,22 @@ def pairs_in(lines: pl.DataFrame) -> pl.DataFrame:
     return pairs.sort("user", "item")  # group_by gives no order, and sums must not depend on it
 
 
-def item_features(
-    frame: pl.DataFrame, pairs: pl.DataFrame, n_items: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What shoppers did with each product: (n_items, the first of ``ITEM_FEATURES``), and buyers of the last four weeks.
+class ItemNumbers(NamedTuple):
+    """What shoppers did with each product.
+
+    Attributes:
+        features: (n_items, the first of ``ITEM_FEATURES``) float32.
+        buyers: (n_items,) float32 distinct buyers in the last four weeks.
+        price: (n_items,) float64 usual price in the last sixteen weeks, NaN where unknown.
+    """
+
+    features: NDArray[np.float32]
+    buyers: NDArray[np.float32]
+    price: NDArray[np.float64]
+
+
+def item_features(frame: pl.DataFrame, pairs: pl.DataFrame, n_items: int) -> ItemNumbers:
+    """What shoppers did with each product.
 
     A product's row depends on its own lines and pairs alone, so that a long log can be read some products at a time.
     """
@@ -263,7 +283,66 @@ def item_features(
         known(pl.col("gap")).log1p().alias("gap"),
         pl.col("buyers").is_null().cast(pl.Float64).alias("never"),
     )
-    return features.to_numpy().astype(np.float32), table["b4"].fill_null(0).to_numpy().astype(np.float32)
+    return ItemNumbers(
+        features.to_numpy().astype(np.float32),
+        table["b4"].fill_null(0).to_numpy().astype(np.float32),
+        table["price_usual"].fill_null(np.nan).to_numpy().astype(np.float64),
+    )
+
+
+def _price_in_category(
+    catalog: Catalog, category: NDArray[np.int32], asked: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """(n_items,) log of each product's price over the median of its category's products, 0 where one is not known.
+
+    Args:
+        catalog: Its prices stand in for those of products that were not sold lately.
+        category: (n_items,) code, -1 where unknown.
+        asked: (n_items,) usual price lately, NaN where unknown.
+    """
+    table = pl.DataFrame({"category": category, "price": asked}).with_columns(pl.col("price").fill_nan(None))
+    if columns.PRICE in catalog.frame.columns:
+        table = table.with_columns(pl.coalesce("price", catalog.frame[columns.PRICE]))
+    usual = pl.col("price").filter(pl.col("price") > 0).median().over("category")
+    ratio = pl.when(pl.col("category") >= 0, pl.col("price") > 0).then((pl.col("price") / usual).log().clip(-3, 3))
+    return table.select(ratio.fill_null(0).cast(pl.Float32).alias("ratio"))["ratio"].to_numpy()
+
+
+def looked_at(log: EventLog, moment: float, n_items: int) -> NDArray[np.int64]:
+    """(3, n_items) distinct shoppers before ``moment``; zeros where the log tells of purchases only.
+
+    Those who did anything short of buying a product within a week, those within sixteen, its buyers within sixteen.
+    """
+    if not tells_more(log, moment):
+        return np.zeros((3, n_items), np.int64)
+    return lookers(log, moment, n_items)
+
+
+def tells_more(log: EventLog, moment: float) -> bool:
+    """Whether there is anything but purchases before ``moment``."""
+    return bool((log.event[: np.searchsorted(log.time, moment, side="left")] != PURCHASE).any())
+
+
+def lookers(log: EventLog, moment: float, n_items: int) -> NDArray[np.int64]:
+    """The counts of :func:`looked_at`, buyers included where the log tells of purchases only."""
+    counts, end = np.zeros((3, n_items), np.int64), int(np.searchsorted(log.time, moment, side="left"))
+    if not len(log):
+        return counts
+    users = int(log.user.max()) + 1
+    for row, (weeks, buying) in enumerate(((1, False), (POPULARITY_WEEKS[-1], False), (POPULARITY_WEEKS[-1], True))):
+        span = slice(int(np.searchsorted(log.time, moment - 7 * weeks * DAY)), end)
+        at = (log.event[span] == PURCHASE) == buying
+        pairs = np.unique(log.item[span][at].astype(np.int64) * users + log.user[span][at])
+        counts[row] = np.bincount(pairs // users, minlength=n_items)
+    return counts
+
+
+def _looked(counts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(n_items, 2) from :func:`looked_at`: those of a week, log-compressed; log of buyers over lookers, each plus one."""
+    if not counts.any():
+        return np.zeros((counts.shape[1], 2), np.float32)
+    week, lookers, buyers = counts
+    return np.stack([np.log1p(week), np.log((buyers + 1) / (lookers + 1))], axis=1).astype(np.float32)
 
 
 def _group_codes(catalog: Catalog) -> NDArray[np.int32]:

@@ -12,9 +12,14 @@ class DataSource:
         licence: Terms as the source states them.
         url: Where it is published.
         note: What a reader of results must know about it, such as "simulated".
+        clock: IANA name of the time zone that shoppers live in, for what scenes say of day and hour.
+        country: ISO 3166 code of where they live, such as "US", for seasons and public holidays; empty where there is no
+            one country.
     """
 
     name: str
     licence: str
     url: str
     note: str = ""
+    clock: str = "UTC"
+    country: str = ""

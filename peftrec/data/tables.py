@@ -1,6 +1,5 @@
 """The door: any table or file becomes a polars frame, or a typed error that says what is wrong with it."""
 
-import csv
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -11,10 +10,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from peftrec.data.faults import FAULTS, PANIC, first_bad, mixed, unreadable
+from peftrec.data.table_files import SEPARATORS as SEPARATORS
+from peftrec.data.table_files import check_file as check_file
+from peftrec.data.table_files import read_file, refuse_duplicates
 from peftrec.errors import MissingExtraError, SchemaError
 
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_NOT_A_COLUMN = (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError)
+_NOT_A_COLUMN = (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError, PANIC)
 FORMS = "a pandas or polars DataFrame, a pyarrow Table, a dict of columns, or a path to .csv, .tsv or .parquet"
 
 
@@ -47,9 +49,9 @@ def read_table(table: Table, *, what: str) -> pl.DataFrame:
     if isinstance(table, pl.DataFrame):
         return table.clone()
     if isinstance(table, pl.LazyFrame):
-        return table.collect()
+        return _collected(table, what)
     if isinstance(table, (str, os.PathLike)):
-        return _read_file(Path(table), what)
+        return read_file(Path(table), what=what)
     if isinstance(table, Mapping):
         return _read_mapping(table, what)
     if type(table).__module__.partition(".")[0] == "pandas":
@@ -63,6 +65,13 @@ def read_table(table: Table, *, what: str) -> pl.DataFrame:
     )
 
 
+def _collected(table: pl.LazyFrame, what: str) -> pl.DataFrame:
+    try:
+        return table.collect()
+    except FAULTS as error:
+        raise unreadable(f"the {what} LazyFrame", error) from error
+
+
 def _read_pandas(table: Any, what: str) -> pl.DataFrame:
     if getattr(table, "ndim", 0) != 2:
         raise SchemaError(
@@ -70,7 +79,7 @@ def _read_pandas(table: Any, what: str) -> pl.DataFrame:
             expected=FORMS,
             remedy="pass a DataFrame; series.to_frame() makes one",
         )
-    _refuse_duplicates([str(name) for name in table.columns], what)
+    refuse_duplicates([str(name) for name in table.columns], what)
     named = [name for name in table.index.names if name is not None and name not in table.columns]
     table = table.reset_index(level=named) if named else table
     try:
@@ -82,18 +91,18 @@ def _read_pandas(table: Any, what: str) -> pl.DataFrame:
             expected="pyarrow",
             remedy="pip install pyarrow",
         ) from error
-    except Exception as error:  # pyarrow's exception types are not known here without importing it
-        raise _unreadable(f"the {what} DataFrame", error) from error
+    except (Exception, PANIC) as error:  # pyarrow's exception types are not known here without importing it
+        raise _mixed_pandas(table.rename(columns=str), what) or unreadable(f"the {what} DataFrame", error) from error
 
 
 def _read_arrow(table: Any, what: str) -> pl.DataFrame:
     names = getattr(table, "column_names", None)
     if isinstance(names, list):
-        _refuse_duplicates([str(name) for name in cast("list[object]", names)], what)
+        refuse_duplicates([str(name) for name in cast("list[object]", names)], what)
     try:
         frame = pl.from_arrow(table)  # pyright: ignore[reportUnknownMemberType]  # its union names pyarrow
-    except pl.exceptions.PolarsError as error:
-        raise _unreadable(f"the {what} Arrow table", error) from error
+    except (Exception, PANIC) as error:  # whatever a foreign library raises while it hands its columns over
+        raise unreadable(f"the {what} Arrow table", error) from error
     return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
 
 
@@ -118,92 +127,49 @@ def _read_column(name: str, values: Any, what: str) -> pl.Series:
         )
     if isinstance(values, np.ndarray):
         # polars would borrow the buffer, and see what the caller writes to it later.
-        values = cast("NDArray[Any]", values).copy()
+        array = cast("NDArray[Any]", values)
+        values = cast("list[Any]", array.tolist()) if array.dtype == object else array.copy()
     try:
-        return pl.Series(name, values).alias(name)
+        column = pl.Series(name, values).alias(name)
     except _NOT_A_COLUMN:
-        return _read_mixed(name, values, what)
+        column = None
+    return _read_mixed(name, list(values), what) if column is None or column.dtype == pl.Object else column
 
 
-def _read_mixed(name: str, values: Any, what: str) -> pl.Series:
+def _read_mixed(name: str, values: Sequence[Any], what: str) -> pl.Series:
     """Lists that mix what may be mixed: whole numbers with fractions, and NaN for "missing" among texts."""
     cleaned = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
-    numbers = {type(value) for value in cleaned} <= {int, float, type(None)}
     try:
-        return pl.Series(name, cleaned, dtype=pl.Float64 if numbers else None)
+        return _series(name, cleaned)
     except _NOT_A_COLUMN as error:
-        raise _unreadable(f"column '{name}' of the {what} dict", error) from error
+        bad = first_bad(len(cleaned), lambda rows: _series(name, cleaned[:rows]))
+        raise mixed(name, cleaned, bad, what, _DICT) from error
 
 
-def _read_file(path: Path, what: str) -> pl.DataFrame:
-    suffix = path.suffix.lower()
-    if suffix not in (*SEPARATORS, ".parquet"):
-        raise SchemaError(
-            f"the {what} file {path} ends in '{suffix}'",
-            expected="a file that ends in .csv, .tsv or .parquet",
-            remedy="read it with pandas or polars and pass the DataFrame",
-        )
-    try:
-        size = path.stat().st_size
-        if path.is_dir() or size == 0:
-            raise SchemaError(
-                f"{path} is {'a folder' if path.is_dir() else 'empty (0 bytes)'}",
-                expected=f"a {suffix} file with the {what}",
-                remedy="check how the file was written or copied",
-            )
-        return pl.read_parquet(path) if suffix == ".parquet" else _read_csv(path, SEPARATORS[suffix], what)
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
-        raise _unreadable(f"the {what} file {path}", error) from error
+def _series(name: str, values: Sequence[Any]) -> pl.Series:
+    numbers = {type(value) for value in values} <= {int, float, type(None)}
+    column = pl.Series(name, values, dtype=pl.Float64 if numbers else None)
+    if column.dtype == pl.Object:
+        raise TypeError("no column can hold these values")
+    return column
 
 
-def _read_csv(path: Path, separator: str, what: str) -> pl.DataFrame:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = next(csv.reader(file, delimiter=separator), list[str]())
-    if len(header) == 1:
-        _refuse_separator(path, header[0], separator)
-    _refuse_duplicates(header, what, path)
-    _refuse_cut_row(path, separator, len(header))
-    return pl.read_csv(path, separator=separator, infer_schema=False)
+def _mixed_pandas(table: Any, what: str) -> SchemaError | None:
+    """The error of the first column with values of several types, if that is what is wrong."""
+    for name in table.columns:
+        column = table[[name]]
+        try:
+            pl.from_pandas(column)
+        except (Exception, PANIC):  # noqa: BLE001  # it was raised for the whole table already
+            bad = first_bad(len(column), lambda rows, column=column: cast(object, pl.from_pandas(column.iloc[:rows])))
+            return mixed(name, table[name].tolist(), bad, what, _PANDAS)
+    return None
 
 
-def _refuse_separator(path: Path, header: str, separator: str) -> None:
-    other = max((mark for mark in ",;\t|" if mark != separator), key=header.count)
-    if header.count(other):
-        raise SchemaError(
-            f"{path} has a single column named {header[:80]!r}: it is separated by {other!r}, not by {separator!r}",
-            expected="commas in a .csv file, tabs in a .tsv file",
-            remedy=f"pass polars.read_csv({str(path)!r}, separator={other!r}, infer_schema=False)",
-        )
-
-
-def _refuse_cut_row(path: Path, separator: str, width: int) -> None:
-    """A copy that stopped half-way ends in a short row without a line end; polars would fill it with nulls."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 65536))
-        tail = file.read()
-    line = tail.rpartition(b"\n")[2].decode("utf-8", "replace")
-    if line and '"' not in line and line.count(separator) + 1 < width:
-        raise SchemaError(
-            f"{path} ends in the middle of a row: {line[-80:]!r} has {line.count(separator) + 1} of {width} fields",
-            expected="whole rows up to the end",
-            remedy="copy or export the file again; it looks truncated",
-        )
-
-
-def _refuse_duplicates(names: Sequence[str], what: str, path: Path | None = None) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise SchemaError(
-            f"{path or f'the {what} table'} has more than one column named {', '.join(map(repr, twice))}",
-            expected="column names that differ",
-            remedy="rename or drop one of them before passing the table",
-        )
-
-
-def _unreadable(what: str, error: Exception) -> SchemaError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return SchemaError(
-        f"{what} cannot be read: {reason}",
-        expected="a complete, readable table: UTF-8 text for .csv and .tsv, one type of value per column",
-        remedy="check that it exists, is complete and has the format that its name says; then write it again",
-    )
+_DICT = (
+    "make all of them text, {{'{name}': [None if value is None else str(value) for value in values]}}, or all numbers"
+)
+_PANDAS = (
+    "frame['{name}'] = frame['{name}'].astype('string') makes all of them text;"
+    " pandas.to_numeric(frame['{name}'], errors='coerce') makes numbers, and nothing of what is none"
+)

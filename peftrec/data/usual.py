@@ -1,5 +1,6 @@
 """What is usual in a whole log: the numbers that single rows and shoppers are compared with."""
 
+import math
 from dataclasses import dataclass
 
 import polars as pl
@@ -11,6 +12,9 @@ ENOUGH = 5
 
 LEAST = 1000
 """Events that one shopper may always have."""
+
+CROWD = 20
+"""Shoppers without whom nobody is far out."""
 
 FAR_OUT = 3.0
 """Interquartile ranges beyond the upper quartile from which a value is far out (Tukey, Exploratory Data Analysis, 1977)."""
@@ -24,7 +28,8 @@ class Usual:
         products: ``item_id``, ``usual_price`` (median of prices above zero, null below ``ENOUGH`` purchases or without
             prices) and ``usual_quantity`` (median of quantities above zero, likewise).
         most_events: More events than this are far out for one shopper: the logarithm of the count lies more than three
-            interquartile ranges above the upper quartile. Never below ``LEAST``.
+            interquartile ranges above the upper quartile. Never below ``LEAST``; infinite
+            where there are fewer than ``CROWD`` shoppers.
     """
 
     products: pl.DataFrame
@@ -49,7 +54,8 @@ class Usual:
         counts = shoppers.collect(engine="streaming")["len"]
         low, high = counts.quantile(0.25, "linear") or 0.0, counts.quantile(0.75, "linear") or 0.0
         limit = pl.Series([high + FAR_OUT * (high - low)]).exp()[0]
-        return cls(products.collect(engine="streaming").sort(col.ITEM), max(LEAST, float(limit)))
+        most = max(LEAST, float(limit)) if len(counts) >= CROWD else math.inf
+        return cls(products.collect(engine="streaming").sort(col.ITEM), most)
 
 
 def _median(column: str) -> pl.Expr:

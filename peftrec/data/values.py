@@ -4,11 +4,17 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
+from peftrec.data.code import Code
+from peftrec.data.number_formats import as_numbers, style_of, unread_numbers
+from peftrec.data.time_formats import UNITS, WORDS, number_moments, since_1970, unit_of
 from peftrec.errors import InvalidValueError, SchemaError
 
 MOMENT = pl.Datetime("us", "UTC")
 EXACT_FLOAT = 2.0**53  # above this a float no longer holds every whole number, so an id may have been rounded
-_NO_NUMBER = ("", "na", "n/a", "nan", "null", "none")
+_FIRST_MOMENT, _LAST_MOMENT = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+"""Python knows no others, and polars cannot print all of its own; a day is left on both sides for time zones."""
+
+_EXTREMES = tuple(int(moment.timestamp()) for moment in (_FIRST_MOMENT, _LAST_MOMENT))
 _TIME_FORMATS = (
     ("%Y-%m-%dT%H:%M:%S%.f", False),
     ("%Y-%m-%d", False),
@@ -25,9 +31,11 @@ def as_id(column: pl.Series, what: str) -> pl.Series:
     """
     if column.dtype.is_float():
         column = column.fill_nan(None)
-        odd = column.filter((column != column.round()) | (column.abs() > EXACT_FLOAT))
-        if len(odd):
-            raise _wrong_type(column, what, "text or whole numbers", f"for example {odd[0]!r}")
+        odd = _first((column != column.round()) | (column.abs() > EXACT_FLOAT))
+        if odd is not None:
+            raise _wrong_type(
+                column, what, "text or whole numbers", f"for example {column[odd]!r} in row {odd} (counting from 0)"
+            )
         return column.cast(pl.Int64).cast(pl.String)
     if column.dtype == pl.String:
         return column
@@ -62,23 +70,20 @@ def as_number(column: pl.Series, what: str, *, single: bool) -> pl.Series:
         SchemaError: A text that is not a number, or a type that is none.
         InvalidValueError: An infinite value.
     """
-    dtype = pl.Float32 if single else pl.Float64
+    dtype, given = pl.Float32 if single else pl.Float64, column
     if column.dtype == pl.String:
-        text = column.str.strip_chars()
-        number = text.cast(pl.Float64, strict=False)
-        unread = number.is_null() & ~text.str.to_lowercase().is_in(_NO_NUMBER).fill_null(True)
-        row = unread.arg_max()
-        if row is not None and unread[row]:
-            raise _wrong_type(column, what, "numbers", f"row {row} (counting from 0) is {column[row]!r}")
-        column = number
+        unread = unread_numbers(column)
+        if unread.any():
+            raise _no_numbers(column, unread, what)
+        given, column = column, column.str.strip_chars().cast(pl.Float64, strict=False)
     elif not (column.dtype.is_numeric() or column.dtype == pl.Null):
         raise _wrong_type(column, what, "numbers")
     number = column.cast(dtype).fill_nan(None)
-    infinite = number.is_infinite().fill_null(False)
-    if infinite.any():
-        row = infinite.arg_max()
+    row = _first(number.is_infinite())
+    if row is not None:
         raise InvalidValueError(
-            f"column '{column.name}' of the {what}, row {row} (counting from 0), is infinite",
+            f"column '{column.name}' of the {what}, row {row} (counting from 0), is infinite, or too large for {dtype}:"
+            f" {shown(given[row])}",
             expected="finite numbers, or nothing where the value is not known",
             remedy="correct the value or leave it empty",
         )
@@ -89,10 +94,13 @@ def as_moment(column: pl.Series, what: str) -> pl.Series:
     """Moments in UTC to the microsecond, taken as UTC where they name no time zone. Text other than ISO 8601: null.
 
     Raises:
-        SchemaError: Numbers or another type that does not say which moment is meant.
+        SchemaError: Numbers, as numbers or as text throughout, or another type that does not say which moment is meant.
+        InvalidValueError: A moment before the year 1 or after the year 9999.
     """
     if column.dtype == pl.String:
+        _refuse_number_texts(column, what)
         return _parse_moments(column)
+    refuse_extremes(column, what)
     if column.dtype == pl.Null:
         return column.cast(MOMENT)
     if column.dtype == pl.Date:
@@ -101,12 +109,7 @@ def as_moment(column: pl.Series, what: str) -> pl.Series:
         column = column.dt.cast_time_unit("us")
         zoned = column.dtype != pl.Datetime("us")
         return column.dt.convert_time_zone("UTC") if zoned else column.dt.replace_time_zone("UTC")
-    raise _wrong_type(
-        column,
-        what,
-        "dates and times: datetimes, dates or ISO 8601 text",
-        "seconds since 1970 need pl.from_epoch first",
-    )
+    raise _no_moments(column, what)
 
 
 def as_attribute(column: pl.Series, what: str) -> pl.Series:
@@ -114,11 +117,13 @@ def as_attribute(column: pl.Series, what: str) -> pl.Series:
 
     Raises:
         SchemaError: Lists, structs or Python objects, which no part of peftrec could show or compare.
+        InvalidValueError: A date before the year 1 or after the year 9999.
     """
     if column.dtype == pl.List(pl.String) or isinstance(column.dtype, (pl.Categorical, pl.Enum, pl.Null)):
         return as_text(column, what)
     if not _is_scalar(column.dtype):
         raise _wrong_type(column, what, "plain values: text, numbers, dates, yes/no", "drop the column or flatten it")
+    refuse_extremes(column, what)
     return column.fill_nan(None) if column.dtype.is_float() else column
 
 
@@ -154,7 +159,98 @@ def _parse_moments(column: pl.Series) -> pl.Series:
         )
         part = part.dt.convert_time_zone("UTC") if zoned else part
         parsed = part if len(left) == len(parsed) else parsed.scatter(left, part)
-    return parsed.alias(column.name)
+    extreme = parsed.is_between(_FIRST_MOMENT, _LAST_MOMENT).not_().fill_null(False)
+    return (parsed.set(extreme, None) if extreme.any() else parsed).alias(column.name)
+
+
+def refuse_extremes(column: pl.Series, what: str) -> None:
+    """Raises where a column of dates or datetimes holds one that Python has no year for.
+
+    Raises:
+        InvalidValueError: Names the first.
+    """
+    per_second = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+    if isinstance(column.dtype, pl.Datetime):
+        least, most = (second * per_second[column.dtype.time_unit] for second in _EXTREMES)
+    elif column.dtype == pl.Date:
+        least, most = (second // 86_400 for second in _EXTREMES)
+    else:
+        return
+    count = column.to_physical().cast(pl.Int128)
+    row = _first(~count.is_between(least, most))
+    if row is not None:
+        raise InvalidValueError(
+            f"column '{column.name}' of the {what}, row {row} (counting from 0), is out of the calendar: {column.dtype} holds"
+            f" {count[row]}",
+            expected="dates of the years 1 to 9999",
+            remedy="correct the value or empty it; often a moment was counted in another unit than it was written in",
+        )
+
+
+def _refuse_number_texts(column: pl.Series, what: str) -> None:
+    """Raises if a text column holds nothing but numbers since 1970: as a text none of them would be a moment."""
+    first = column.drop_nulls().head(1)
+    if not first.str.contains(r"^\s*\d{9,19}(?:\.\d*)?\s*$").any():
+        return  # asked of one value, as logs are long
+    written = column.set(column.str.strip_chars() == "", None)
+    numbers = written.cast(pl.Float64, strict=False)
+    unit = unit_of(numbers) if numbers.null_count() == written.null_count() else None
+    if unit is not None:
+        row, code = column.is_not_null().arg_max() or 0, since_1970(column.name, unit)
+        raise _convert_first(
+            column, what, f"row {row} (counting from 0) is {column[row]!r}", f"{WORDS[unit]} since 1970", code
+        )
+
+
+def _no_moments(column: pl.Series, what: str) -> SchemaError:
+    expected = "dates and times: datetimes, dates or ISO 8601 text"
+    row = column.is_not_null().arg_max()
+    if not column.dtype.is_numeric() or row is None:
+        return _wrong_type(column, what, expected)
+    example, guess = f"row {row} (counting from 0) is {column[row]!r}", number_moments(column)
+    if guess is not None:
+        return _convert_first(column, what, example, *guess)
+    units = ", ".join(f"{least:.0e} to {end:.0e} for {WORDS[unit]}" for unit, (least, end) in UNITS.items())
+    low, high = column.min(), column.max()
+    found = f"{example}; all are between {low} and {high}, which is no one unit of time since 1970 ({units})"
+    return _wrong_type(column, what, expected, found)
+
+
+def _convert_first(column: pl.Series, what: str, example: str, meaning: str, code: Code) -> SchemaError:
+    moment = column.drop_nulls().head(1).to_frame().select(code.expr).to_series()[0]
+    return SchemaError(
+        f"column '{column.name}' of the {what} holds {column.dtype}: {example}, which looks like {meaning}; it would be"
+        f" {moment:%Y-%m-%d %H:%M:%S} UTC",
+        expected=f"dates and times in '{column.name}': datetimes, dates or ISO 8601 text",
+        remedy=f"convert it first, under the column's name in your table: table.with_columns({code.text})",
+    )
+
+
+def _no_numbers(column: pl.Series, unread: pl.Series, what: str) -> SchemaError:
+    row, style = unread.arg_max() or 0, style_of(column)
+    more = f", and {unread.sum() - 1:,} more rows are no numbers" if unread.sum() > 1 else ""
+    error = _wrong_type(column, what, "numbers", f"row {row} (counting from 0) is {shown(column[row])}{more}")
+    if style is None:
+        return error
+    code = as_numbers(column.name, style)
+    return SchemaError(
+        f"{error.found}; they are written with {style.name}",
+        expected=error.expected,
+        remedy=f"convert it first, under the column's name in your table: table.with_columns({code.text})"
+        + (f"; {style.doubt}" if style.doubt else ""),
+    )
+
+
+def shown(value: object) -> str:
+    """A value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _first(rows: pl.Series) -> int | None:
+    """The first row that is true."""
+    rows = rows.fill_null(False)
+    return rows.arg_max() if rows.any() else None
 
 
 def _is_scalar(dtype: pl.DataType) -> bool:
@@ -195,8 +291,8 @@ def check_ids(frame: pl.DataFrame, column: str, what: str) -> None:
             remedy="fill in or drop these rows",
         )
     if frame[column].n_unique() < len(frame):
-        twice = frame.with_row_index("row").filter(pl.col(column).is_duplicated())
-        rows = twice.filter(pl.col(column) == twice[column][0])["row"].head(3).to_list()
+        twice = frame.select(column).filter(pl.col(column).is_duplicated())
+        rows = frame.select((pl.col(column) == twice[column][0]).arg_true())[column].head(3).to_list()
         raise InvalidValueError(
             f"{twice[column].n_unique():,} values of '{column}' appear more than once in the {what}, such as"
             f" '{twice[column][0]}' in rows {', '.join(map(str, rows))} (counting from 0)",

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -13,7 +13,9 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from peftrec.backbone import Backbone
-from peftrec.data.features import EVENT_FEATURES, FEATURES
+from peftrec.data.features import FEATURES
+from peftrec.data.log import ENTRIES
+from peftrec.data.tokens import EVENT_FEATURES
 from peftrec.errors import CorruptAdapterError, IncompatibleAdapterError
 from peftrec.model import extras as ops
 from peftrec.model import forest
@@ -53,6 +55,7 @@ class Adapter:
         extras: Event embeddings, feature maps and heads, see :mod:`peftrec.model.extras`.
         candidates: Products per source of the candidate generator.
         history: Longest history, in distinct products.
+        scene: Whether the decoder reads a word about the moment and the channel.
         facts: What the manifest tells of data, metrics, protocol, seed and versions.
         learning_curve: The training log: dicts with ``step``, ``loss``, ``eval_loss``.
     """
@@ -63,6 +66,7 @@ class Adapter:
     extras: Mapping[str, NDArray[np.float32]] = field(repr=False)
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
     history: int = 128
+    scene: bool = False
     facts: Mapping[str, object] = field(default_factory=dict, repr=False)
     learning_curve: tuple[Mapping[str, float], ...] = field(default=(), repr=False)
 
@@ -117,6 +121,7 @@ class Adapter:
             "tuner": self.config.describe(),
             "candidates": asdict(self.candidates),
             "history": self.history,
+            "scene": self.scene,
             "numbers": numbers_digest(),
             "learning_curve": [dict(point) for point in self.learning_curve],
         }
@@ -151,7 +156,8 @@ class Adapter:
             IncompatibleAdapterError: A tensor is missing, surplus or of another shape, all of them are named; or it was
                 trained on other numbers about shoppers and products than this version of peftrec computes.
         """
-        config, candidates, history, curve = _settings(folder.read(DECODER_FILE))
+        settings = _settings(folder.read(DECODER_FILE))
+        config = settings["config"]
         tuner, extras = load_tensors(folder.read(TUNER_FILE)), load_tensors(folder.read(DECODER_FILE))
         _check_shapes({**tuner, **extras}, expected_shapes(backbone, config))
         values = {name: value.astype(np.float32) for name, value in extras.items()}
@@ -168,21 +174,12 @@ class Adapter:
                 remedy="train and publish the adapter again; do not serve this version",
             )
         low_rank = LowRank.from_peft({name: np.asarray(value) for name, value in tuner.items()}, config.scale)
-        return cls(
-            backbone=backbone,
-            config=config,
-            low_rank=low_rank,
-            extras=values,
-            candidates=candidates,
-            history=history,
-            facts=folder.facts,
-            learning_curve=curve,
-        )
+        return cls(backbone=backbone, low_rank=low_rank, extras=values, facts=folder.facts, **settings)
 
 
 def numbers_digest() -> str:
     """sha256 of the names, in order, of all numbers that a model reads: weights mean nothing for others."""
-    return hashlib.sha256(json.dumps([FEATURES, EVENT_FEATURES]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([FEATURES, EVENT_FEATURES, ENTRIES]).encode()).hexdigest()
 
 
 def first_layer(backbone: Backbone) -> int:
@@ -208,15 +205,28 @@ def _stored(name: str, value: NDArray[np.floating]) -> NDArray[np.floating]:
     return value.astype(np.float32 if name in ops.EXACT else np.float16)
 
 
-def _settings(content: bytes) -> tuple[LoRAConfig, CandidateConfig, int, tuple[Mapping[str, float], ...]]:
+class _Settings(TypedDict):
+    config: LoRAConfig
+    candidates: CandidateConfig
+    history: int
+    scene: bool
+    learning_curve: tuple[Mapping[str, float], ...]
+
+
+def _settings(content: bytes) -> _Settings:
     """Reads the settings from the header of the decoder's file: eight bytes of length, then JSON."""
     try:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         settings = json.loads(header["__metadata__"][SETTINGS_KEY])
         tuner = {**settings["tuner"], "targets": tuple(settings["tuner"]["targets"])}
         numbers = settings["numbers"]
-        candidates, curve = CandidateConfig(**settings["candidates"]), tuple(map(dict, settings["learning_curve"]))
-        found = LoRAConfig(**tuner), candidates, int(settings["history"]), curve
+        found = _Settings(
+            config=LoRAConfig(**tuner),
+            candidates=CandidateConfig(**settings["candidates"]),
+            history=int(settings["history"]),
+            scene=bool(settings["scene"]),
+            learning_curve=tuple(map(dict, settings["learning_curve"])),
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptAdapterError(
             f"{DECODER_FILE}: {error!r}",

@@ -6,14 +6,16 @@ Every extra is a matrix. Training uses them as they are, (rows, columns); servin
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # its usual name
 
 from peftrec.data.columns import EVENT_TYPES
-from peftrec.data.features import EVENT_FEATURES, FEATURES
+from peftrec.data.features import FEATURES
+from peftrec.data.log import ENTRIES
+from peftrec.data.tokens import EVENT_FEATURES
 from peftrec.model import forest
 
 Extras = Mapping[str, Tensor]
@@ -54,7 +56,9 @@ def shapes(hidden: int) -> dict[str, tuple[int, int]]:
         "event_1_bias": (1, NARROW),
         "event_2": (NARROW, hidden),
         "event_kind": (len(EVENT_TYPES), hidden),
+        "event_entry": (ENTRIES, hidden),
         "profile": (1, hidden),
+        "scene": (1, hidden),
         "shopper": (1, hidden),
         "candidate": (1, hidden),
         "input_gain": (1, 1),
@@ -99,8 +103,8 @@ class Words:
     """Words for the shopper side.
 
     Attributes:
-        x: (B, N + 2, H): profile, N products, the shopper's own word last.
-        mask: (B, N + 2) bool.
+        x: (B, N + 3, H): profile, scene, N products, the shopper's own word last.
+        mask: (B, N + 3) bool.
     """
 
     x: Tensor
@@ -111,30 +115,52 @@ def _standard(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     return ((x - mean) * scale).clamp(-6, 6)
 
 
-def shopper_words(
-    extras: Extras, vectors: Tensor, kind: Tensor, features: Tensor, mask: Tensor, profile: Tensor, has_profile: Tensor
-) -> Words:
-    """Builds the shopper's sentence.
+@dataclass(frozen=True)
+class Shoppers:
+    """The shopper side of B requests.
 
-    Args:
-        extras: The adapter's.
-        vectors: (B, N, H) item vectors of unit length, least recent first.
+    Attributes:
+        vectors: (B, N, H) unit item vectors of the history, least recent first.
         kind: (B, N) long, index into ``EVENT_TYPES``.
+        entry: (B, N) long, kind of entry channel, -1 where unknown.
         features: (B, N, len(EVENT_FEATURES)).
-        mask: (B, N) bool.
-        profile: (B, H) vector of the profile's text.
-        has_profile: (B,) bool.
+        weight: (B, N) share of each word in the decayed mean.
+        mask: (B, N) bool, True where there is a word.
+        profile: (B, H) vector of the profile's text, zeros without one.
+        scene: (B, H) vector of the scene's text, zeros without one.
     """
-    values = _standard(features, extras["event_mean"], extras["event_scale"])
+
+    vectors: Tensor
+    kind: Tensor
+    entry: Tensor
+    features: Tensor
+    weight: Tensor
+    mask: Tensor
+    profile: Tensor
+    scene: Tensor
+
+    def to(self, device: torch.device) -> "Shoppers":
+        """The same on another device."""
+        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+
+def shopper_words(extras: Extras, shoppers: Shoppers) -> Words:
+    """Builds the sentences of B shoppers."""
+    vectors, gain = shoppers.vectors, extras["input_gain"]
+    values = _standard(shoppers.features, extras["event_mean"], extras["event_scale"])
     values = F.gelu(values @ extras["event_1"] + extras["event_1_bias"]) @ extras["event_2"]
-    kinds = F.one_hot(kind, len(EVENT_TYPES)).to(vectors.dtype) @ extras["event_kind"]
-    products = vectors * extras["input_gain"] + values + kinds
-    about = profile[:, None] * extras["input_gain"] + extras["profile"]
+    kinds = F.one_hot(shoppers.kind, len(EVENT_TYPES)).to(vectors.dtype) @ extras["event_kind"]
+    known = F.one_hot(shoppers.entry.clamp(min=0), ENTRIES) * (shoppers.entry >= 0)[..., None]
+    entries = known.to(vectors.dtype) @ extras["event_entry"]
+    products = vectors * gain + values + kinds + entries
+    texts = [
+        shoppers.profile[:, None] * gain + extras["profile"],
+        shoppers.scene[:, None] * gain + extras["scene"],
+    ]
+    told = torch.stack([shoppers.profile.any(dim=1), shoppers.scene.any(dim=1)], dim=1)  # (B, 2)
     own = extras["shopper"].expand(len(vectors), 1, -1)
-    ones = torch.ones_like(has_profile)
-    return Words(
-        torch.cat([about, products, own], dim=1), torch.cat([has_profile[:, None], mask, ones[:, None]], dim=1)
-    )
+    mask = torch.cat([told, shoppers.mask, torch.ones_like(told[:, :1])], dim=1)
+    return Words(torch.cat([*texts, products, own], dim=1), mask)
 
 
 def encoded(extras: Extras, features: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
@@ -11,9 +13,11 @@ from numpy.typing import NDArray
 
 from peftrec.backbone import Backbone
 from peftrec.data.dataset import Dataset
-from peftrec.data.features import HistoryTokens
+from peftrec.data.log import channel_names
 from peftrec.data.snapshot import Snapshot
-from peftrec.model.purchase import Shoppers
+from peftrec.data.source import DataSource
+from peftrec.data.tokens import HistoryTokens
+from peftrec.model.extras import Shoppers
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -35,6 +39,7 @@ class Platform:
         text_of: (n_items,) int32 row of each product in ``vectors``.
         profiles: (profile texts + 1, H) float32 of unit length; the last row is zero, for shoppers without a profile.
         profile_of: (users,) int32 row of each shopper in ``profiles``.
+        channels: Names of the log's channels, by code.
     """
 
     dataset: Dataset
@@ -42,6 +47,9 @@ class Platform:
     text_of: NDArray[np.int32]
     profiles: NDArray[np.float32]
     profile_of: NDArray[np.int32]
+    channels: list[str]
+    backbone: Backbone = field(repr=False)
+    _scenes: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
     _snapshots: dict[float, Snapshot] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -65,6 +73,8 @@ class Platform:
             text_of,
             profiles,
             profile_of,
+            channel_names(dataset.events.frame),
+            backbone,
         )
 
     def snapshot(self, moment: float) -> Snapshot:
@@ -72,6 +82,22 @@ class Platform:
         if moment not in self._snapshots:
             self._snapshots[moment] = Snapshot.at(self.dataset, moment)
         return self._snapshots[moment]
+
+    def scenes(self, channel: NDArray[np.int32], moment: float) -> NDArray[np.float32]:
+        """(B, H) unit vectors of what is said of the moment and of the channel each shopper mostly uses.
+
+        Args:
+            channel: (B,) code, -1 where unknown; a channel whose name holds no letter is not mentioned.
+            moment: Seconds since the epoch.
+        """
+        source = self.dataset.source or DataSource("", "", "")
+        local = datetime.fromtimestamp(moment, ZoneInfo(source.clock))
+        named = [self.channels[code] if code >= 0 else None for code in channel]
+        spoken = [name if name and any(map(str.isalpha, name)) else None for name in named]
+        texts = self.backbone.templates.scene.many([local] * len(spoken), channels=spoken, country=source.country)
+        new = sorted({*texts} - {*self._scenes})
+        self._scenes.update(zip(new, unit(self.backbone.items(new, progress=False)) if new else [], strict=True))
+        return np.stack([self._scenes[text] for text in texts])
 
     def with_new(self, vectors: NDArray[np.float32]) -> "Platform":
         """The same with further products behind the last one, given by their (count, H) unit vectors."""
@@ -91,22 +117,29 @@ def _distinct(texts: pl.Series) -> tuple[list[str], NDArray[np.int32]]:
     return distinct.to_list(), distinct.search_sorted(texts).to_numpy().astype(np.int32)
 
 
-def shoppers(tokens: HistoryTokens, vectors: NDArray[np.float32], profile: NDArray[np.float32]) -> Shoppers:
+def shoppers(
+    tokens: HistoryTokens,
+    vectors: NDArray[np.float32],
+    profile: NDArray[np.float32],
+    scene: NDArray[np.float32],
+) -> Shoppers:
     """Turns history words into tensors.
 
     Args:
         tokens: Of B shoppers.
         vectors: (B, N, H) unit vectors of ``tokens.item``.
         profile: (B, H), zero rows for shoppers without a profile.
+        scene: (B, H), zero rows where nothing is said of the moment.
     """
     return Shoppers(
         vectors=torch.from_numpy(vectors),
         kind=torch.from_numpy(tokens.event.astype(np.int64)),
+        entry=torch.from_numpy(tokens.entry.astype(np.int64)),
         features=torch.from_numpy(tokens.features),
         weight=torch.from_numpy(tokens.weight),
         mask=torch.from_numpy(tokens.mask),
         profile=torch.from_numpy(profile),
-        has_profile=torch.from_numpy(profile.any(axis=1)),
+        scene=torch.from_numpy(scene),
     )
 
 

@@ -1,7 +1,7 @@
 """The purchase model: item vectors and numbers in, purchase logits and a shopper vector out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,37 +9,10 @@ from torch import Tensor, nn
 from peftrec.data.features import FEATURES
 from peftrec.model import extras as ops
 from peftrec.model.decoder import Layer, Memory, read_candidates, read_shopper
-from peftrec.model.extras import Extras
+from peftrec.model.extras import Extras, Shoppers
 
 NEVER = FEATURES.index("never_bought")
 WIDTH_STEP = 32
-
-
-@dataclass(frozen=True)
-class Shoppers:
-    """The shopper side of B requests.
-
-    Attributes:
-        vectors: (B, N, H) unit item vectors of the history, least recent first.
-        kind: (B, N) long, index into ``EVENT_TYPES``.
-        features: (B, N, len(EVENT_FEATURES)).
-        weight: (B, N) share of each word in the decayed mean.
-        mask: (B, N) bool, True where there is a word.
-        profile: (B, H) vector of the profile's text, zeros without one.
-        has_profile: (B,) bool.
-    """
-
-    vectors: Tensor
-    kind: Tensor
-    features: Tensor
-    weight: Tensor
-    mask: Tensor
-    profile: Tensor
-    has_profile: Tensor
-
-    def to(self, device: torch.device) -> "Shoppers":
-        """The same on another device."""
-        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -49,7 +22,7 @@ class Reading:
     Attributes:
         vector: (B, H) the shopper vector u.
         mean: (B, H) its part that is the decayed mean of the mapped history.
-        mask: (B, N + 2) bool of the shopper's words.
+        mask: (B, N + 3) bool of the shopper's words.
         memories: Keys and values per layer.
     """
 
@@ -61,15 +34,7 @@ class Reading:
 
 def read(layers: Sequence[Layer], extras: Extras, shoppers: Shoppers) -> Reading:
     """Runs the shopper side once."""
-    words = ops.shopper_words(
-        extras,
-        shoppers.vectors,
-        shoppers.kind,
-        shoppers.features,
-        shoppers.mask,
-        shoppers.profile,
-        shoppers.has_profile,
-    )
+    words = ops.shopper_words(extras, shoppers)
     output, memories = read_shopper(layers, words.x, words.mask)
     mean = ops.mapped(extras, shoppers.weight[:, None] @ shoppers.vectors)[:, 0]
     vector = mean + output[:, -1] * extras["shopper_gate"].squeeze(-2)

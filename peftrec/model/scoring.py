@@ -10,16 +10,17 @@ import torch
 from numpy.typing import NDArray
 
 from peftrec.data.dataset import Dataset
-from peftrec.data.features import history_tokens, pairs_of
+from peftrec.data.features import pairs_of
 from peftrec.data.histories import Histories, Ragged
 from peftrec.data.snapshot import Snapshot
+from peftrec.data.tokens import history_tokens
 from peftrec.model import extras as ops
 from peftrec.model.adapter import Adapter
 from peftrec.model.candidates import CandidateConfig, Candidates, describe, generate
 from peftrec.model.decoder import Layer
-from peftrec.model.extras import Extras
+from peftrec.model.extras import Extras, Shoppers
 from peftrec.model.platform import Platform, padded, shoppers
-from peftrec.model.purchase import Reading, Shoppers, read, score
+from peftrec.model.purchase import Reading, read, score
 
 CHUNK = 32
 """Shoppers read and scored at once."""
@@ -45,18 +46,28 @@ class Reader:
         with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bf16):
             yield
 
-    def read(self, histories: Histories, platform: Platform, profiles: NDArray[np.float32], *, limit: int) -> Reading:
+    def read(
+        self,
+        histories: Histories,
+        platform: Platform,
+        snapshot: Snapshot,
+        profiles: NDArray[np.float32],
+        scenes: NDArray[np.float32],
+        *,
+        limit: int,
+    ) -> Reading:
         """Reads B shoppers of one platform.
 
         Args:
             histories: Their pasts.
             platform: Where they shop.
+            snapshot: The platform now.
             profiles: (B, H) vectors of their profiles, zero rows where there is none.
+            scenes: (B, H) vectors of the scenes, zero rows where there is none.
             limit: Longest history, in distinct products.
         """
-        n_items = len(platform.text_of)
-        tokens = history_tokens(histories, pairs_of(histories, n_items), n_items, limit=limit)
-        return self.read_batch(shoppers(tokens, platform.items(tokens.item), profiles))
+        tokens = history_tokens(histories, pairs_of(histories, snapshot.n_items), snapshot, limit=limit)
+        return self.read_batch(shoppers(tokens, platform.items(tokens.item), profiles, scenes))
 
     def read_batch(self, batch: Shoppers) -> Reading:
         """Reads shoppers whose tensors the caller has built."""
@@ -142,5 +153,6 @@ class AdapterRecommender:
         for rows in np.array_split(np.arange(len(users)), max(1, -(-len(users) // CHUNK))):
             histories = Histories.of(platform.dataset, users[rows], moment=moment)
             profiles = platform.profiles[platform.profile_of[users[rows]]]
-            reading = self.reader.read(histories, platform, profiles, limit=self.adapter.history)
+            scenes = platform.scenes(histories.channel, moment) if self.adapter.scene else np.zeros_like(profiles)
+            reading = self.reader.read(histories, platform, snapshot, profiles, scenes, limit=self.adapter.history)
             yield rows, reading, histories, snapshot

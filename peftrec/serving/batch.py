@@ -1,19 +1,45 @@
 """Reading shoppers of different platforms and adapters in one pass."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peftrec.data.features import HistoryTokens, history_tokens, pairs_of
+from peftrec.data.features import pairs_of
 from peftrec.data.histories import Histories
+from peftrec.data.snapshot import Snapshot
+from peftrec.data.tokens import HistoryTokens, history_tokens
 from peftrec.model.decoder import Memory
 from peftrec.model.platform import Platform, padded, shoppers
 from peftrec.model.purchase import Reading
 from peftrec.model.scoring import Reader
 
-Part = tuple[Histories, Platform, NDArray[np.float32], int]
-"""One shopper's history, its platform, its profile's vector (1, H), and the longest history its adapter reads."""
+
+@dataclass(frozen=True)
+class Part:
+    """One shopper of a batch.
+
+    Attributes:
+        history: Of one shopper.
+        platform: Where it shops.
+        snapshot: The platform now.
+        profile: (1, H) vector of the profile, zeros without one.
+        scene: (1, H) vector of the scene, zeros without one.
+        limit: Longest history that the adapter reads.
+    """
+
+    history: Histories
+    platform: Platform
+    snapshot: Snapshot
+    profile: NDArray[np.float32]
+    scene: NDArray[np.float32]
+    limit: int
+
+    def tokens(self) -> HistoryTokens:
+        """Its words."""
+        pairs = pairs_of(self.history, self.snapshot.n_items)
+        return history_tokens(self.history, pairs, self.snapshot, limit=self.limit)
 
 
 def read_mixed(reader: Reader, parts: Sequence[Part]) -> list[Reading]:
@@ -23,22 +49,12 @@ def read_mixed(reader: Reader, parts: Sequence[Part]) -> list[Reading]:
         reader: With one adapter per row.
         parts: One per row.
     """
-    tokens = [
-        history_tokens(history, pairs_of(history, len(platform.text_of)), len(platform.text_of), limit=limit)
-        for history, platform, _, limit in parts
-    ]
-    vectors, _ = padded(
-        [platform.items(words.item[0]) for words, (_, platform, _, _) in zip(tokens, parts, strict=True)]
-    )
-    batch = HistoryTokens(
-        item=padded([words.item[0] for words in tokens])[0],
-        event=padded([words.event[0] for words in tokens])[0],
-        features=padded([words.features[0] for words in tokens])[0],
-        weight=padded([words.weight[0] for words in tokens])[0],
-        mask=padded([words.mask[0] for words in tokens])[0],
-    )
-    profiles = np.concatenate([profile for _, _, profile, _ in parts])
-    whole = reader.read_batch(shoppers(batch, vectors, profiles))
+    tokens = [part.tokens() for part in parts]
+    vectors, _ = padded([part.platform.items(words.item[0]) for words, part in zip(tokens, parts, strict=True)])
+    names = [field.name for field in fields(HistoryTokens)]
+    batch = HistoryTokens(**{name: padded([getattr(words, name)[0] for words in tokens])[0] for name in names})
+    profiles, scenes = (np.concatenate([getattr(part, name) for part in parts]) for name in ("profile", "scene"))
+    whole = reader.read_batch(shoppers(batch, vectors, profiles, scenes))
     return [_row(whole, row) for row in range(len(parts))]
 
 

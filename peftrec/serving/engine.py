@@ -43,6 +43,7 @@ class _Row:
     snapshot: Snapshot
     history: Histories
     profile: NDArray[np.float32]
+    scene: NDArray[np.float32]
     new: int
 
 
@@ -113,6 +114,7 @@ class Engine:
         user: str | None = None,
         history: Sequence[Product] | None = None,
         profile: Mapping[str, object] | None = None,
+        scene: str | None = None,
         k: int = 10,
         exclude_bought: bool = False,
     ) -> list[Recommendation]:
@@ -129,7 +131,13 @@ class Engine:
             RequestError: k is below 1 or above the catalogue, or no platform is attached for the adapter.
         """
         request = Request(
-            adapter=adapter, user=user, history=history, profile=profile, k=k, exclude_bought=exclude_bought
+            adapter=adapter,
+            user=user,
+            history=history,
+            profile=profile,
+            scene=scene,
+            k=k,
+            exclude_bought=exclude_bought,
         )
         return self.recommend_batch([request])[0]
 
@@ -156,6 +164,7 @@ class Engine:
         user: str | None = None,
         history: Sequence[Product] | None = None,
         profile: Mapping[str, object] | None = None,
+        scene: str | None = None,
     ) -> list[float]:
         """Purchase probabilities of given products, in their order; a product may be new, given by its text alone.
 
@@ -168,7 +177,7 @@ class Engine:
             )
         for item in items:
             check_product(item)
-        row = self._prepare(Request(adapter=adapter, user=user, history=history, profile=profile), items)
+        row = self._prepare(Request(adapter=adapter, user=user, history=history, profile=profile, scene=scene), items)
         at = iter(range(len(row.platform.text_of) - sum(map(described, items)), len(row.platform.text_of)))
         known = iter(row.platform.dataset.catalog.indices([_id(item) for item in items if not described(item)]))
         chosen = np.array([next(at) if described(item) else next(known) for item in items], np.int32)
@@ -246,7 +255,8 @@ class Engine:
             platform, snapshot = platform.with_new(self._encode(fresh)), snapshot.with_new(len(fresh))
         new = [base + index for index in range(sum(map(described, request.history or ())))]
         history = history_of(request, platform.dataset, new, moment)
-        return _Row(request, loaded, platform, snapshot, history, self._profile(request, platform), len(fresh))
+        scene = self._scene(request, loaded.adapter, platform, history)
+        return _Row(request, loaded, platform, snapshot, history, self._profile(request, platform), scene, len(fresh))
 
     def _encode(self, products: Sequence[Product]) -> NDArray[np.float32]:
         fields = [_worded(product) for product in products if not isinstance(product, str)]
@@ -264,9 +274,17 @@ class Engine:
             return platform.profiles[platform.profile_of[[at]]]
         return np.zeros((1, self.backbone.hidden), np.float32)
 
+    def _scene(self, request: Request, adapter: Adapter, platform: Platform, history: Histories) -> NDArray[np.float32]:
+        """(1, H), zeros for an adapter that reads no scenes."""
+        if not adapter.scene:
+            return np.zeros((1, self.backbone.hidden), np.float32)
+        if request.scene is not None:
+            return unit(self.backbone.encode([request.scene], progress=False))
+        return platform.scenes(history.channel, _moment(platform.dataset))
+
     def _read(self, rows: Sequence[_Row]):
         """Reads all shoppers of a batch at once; returns what scores one of them, and each one's reading."""
-        from peftrec.serving.batch import read_mixed
+        from peftrec.serving.batch import Part, read_mixed
 
         def reader(row: _Row) -> Reader:
             layers = mixed_layers(self._layers, [row.loaded], first_layer=first_layer(self.backbone))
@@ -274,7 +292,10 @@ class Engine:
 
         layers = mixed_layers(self._layers, [row.loaded for row in rows], first_layer=first_layer(self.backbone))
         batch = Reader(layers, stacked([row.loaded for row in rows]), bf16=self.precision == "bf16")
-        parts = [(row.history, row.platform, row.profile, row.loaded.adapter.history) for row in rows]
+        parts = [
+            Part(row.history, row.platform, row.snapshot, row.profile, row.scene, row.loaded.adapter.history)
+            for row in rows
+        ]
         return reader, read_mixed(batch, parts)
 
     @property

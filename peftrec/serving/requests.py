@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from peftrec.data.columns import EVENT_TYPES
 from peftrec.data.dataset import Dataset
-from peftrec.data.histories import PURCHASE, Histories
+from peftrec.data.histories import DAY, PURCHASE, Histories
+from peftrec.data.log import GAP, kind_of
 from peftrec.errors import RequestError
 
 Product = str | Mapping[str, object]
@@ -23,7 +25,11 @@ class Request:
         adapter: ``name``, ``name@version`` or ``name@alias``.
         user: Id of a shopper whose past the platform's log holds.
         history: Products bought, oldest first: ids, or mappings with ``item_id`` (or a description) and optionally
-            ``days_ago``, ``event`` and ``quantity``. A plain list counts as one purchase a day, the last one today.
+            ``days_ago``, ``event``, ``quantity``, ``price``, ``discount``, ``dwell_seconds``, ``channel`` and
+            ``session_id``. A plain list counts as one purchase a day, the last one today; events without a session are
+            one visit as long as half an hour never passes between two of them.
+        scene: The moment and the way in words, such as "Saturday evening, December, mobile app", for an adapter that
+            reads scenes; that of the platform's last event where it is left out.
         profile: Attributes of the shopper, such as ``{"age": "45-54"}``.
         k: How many products to recommend.
         exclude_bought: Leave out what the shopper bought before.
@@ -33,6 +39,7 @@ class Request:
     user: str | None = None
     history: Sequence[Product] | None = None
     profile: Mapping[str, object] | None = None
+    scene: str | None = None
     k: int = 10
     exclude_bought: bool = False
 
@@ -55,6 +62,10 @@ class Request:
         if isinstance(self.history, str):
             raise RequestError(
                 f"history={self.history!r}", expected="a list of products", remedy=f"write history=[{self.history!r}]"
+            )
+        if self.scene is not None and not isinstance(cast(object, self.scene), str):
+            raise RequestError(
+                f"scene={self.scene!r}", expected="text", remedy="write scene='Saturday evening, December, mobile app'"
             )
         for product in self.history or ():
             check_product(product)
@@ -120,24 +131,65 @@ def history_of(request: Request, dataset: Dataset, new: Sequence[int], moment: f
     """
     if request.user is not None:
         return Histories.of(dataset, _user(dataset, request.user), moment=moment)
-    history = list(request.history or ())
+    history: list[Product] = list(request.history or ())
     ids = [str(entry if isinstance(entry, str) else entry["item_id"]) for entry in history if not described(entry)]
     known, fresh = iter(dataset.catalog.indices(ids)), iter(new)
     item = np.array([next(fresh) if described(entry) else next(known) for entry in history], np.int32)
     age = np.array([_number(entry, "days_ago", len(history) - 1 - at) for at, entry in enumerate(history)], np.float64)
     order = np.argsort(-age, kind="stable")
-    count = len(history)
+    history, age = [history[int(at)] for at in order], age[order]
+    session, page, entry = _visits(history, age)
+
+    def numbers(field: str, otherwise: float) -> NDArray[np.float32]:
+        return np.array([_number(entry, field, otherwise) for entry in history], np.float32)
+
     return Histories(
-        offsets=np.array([0, count], np.int64),
+        offsets=np.array([0, len(history)], np.int64),
         item=item[order],
-        age=age[order],
-        event=np.array([_event(entry) for entry in history], np.int8)[order],
-        quantity=np.array([_number(entry, "quantity", 1) for entry in history], np.float32)[order],
-        price=np.full(count, np.nan, np.float32),
-        discount=np.zeros(count, np.float32),
-        session=np.floor(age[order]).astype(np.int64),
+        age=age,
+        event=np.array([_event(entry) for entry in history], np.int8),
+        quantity=numbers("quantity", 1),
+        price=numbers("price", np.nan),
+        discount=numbers("discount", 0),
+        session=session,
+        dwell=numbers("dwell_seconds", np.nan),
+        page=page,
+        entry=entry,
         channel=np.array([-1], np.int32),
     )
+
+
+def _visits(
+    history: Sequence[Product], age: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int8]]:
+    """Visit, position in its path and kind of its entry channel, of each event; oldest first."""
+    visits: dict[object, tuple[int, list[int]]] = {}
+    last: object = None
+    for at, entry in enumerate(history):
+        named = None if isinstance(entry, str) else entry.get("session_id")
+        rested = at == 0 or (age[at - 1] - age[at]) * DAY > GAP
+        last = ("named", str(named)) if named is not None else at if rested or last is None else last
+        visits.setdefault(last, (len(visits), []))[1].append(at)
+    session, page, entry = (
+        np.zeros(len(history), np.int64),
+        np.ones(len(history), np.float32),
+        np.full(len(history), -1),
+    )
+    for code, members in visits.values():
+        session[members], page[members] = code, np.arange(1, len(members) + 1)
+        entry[members] = _entry(history[members[0]])
+    return session, page, entry.astype(np.int8)
+
+
+def _entry(product: Product) -> int:
+    channel = None if isinstance(product, str) else product.get("channel")
+    if channel is None:
+        return -1
+    if not isinstance(channel, str):
+        raise RequestError(
+            f"channel={channel!r} in the history", expected="the name of a channel", remedy="write channel='email'"
+        )
+    return kind_of(channel)
 
 
 def _user(dataset: Dataset, user: str) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":
@@ -155,6 +207,8 @@ def _user(dataset: Dataset, user: str) -> "np.ndarray[tuple[int], np.dtype[np.in
 
 def _number(entry: Product, field: str, otherwise: float) -> float:
     value = otherwise if isinstance(entry, str) else entry.get(field, otherwise)
+    if value is otherwise:
+        return otherwise
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
         raise RequestError(
             f"{field}={value!r} in the history",

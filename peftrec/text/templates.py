@@ -14,6 +14,7 @@ from datetime import datetime
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.text import calendar
 
 _SEPARATOR = ", "
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -100,17 +101,29 @@ class ProfileTemplate:
 
 @dataclass(frozen=True, slots=True)
 class SceneTemplate:
-    """A moment as a line: ``Saturday evening, December, mobile app``.
+    """A moment as a line: ``Saturday evening, December, winter, week of Christmas Day, mobile app``.
 
     Attributes:
         parts: (first hour, name) of each part of the day, from hour 0 on. Weekday, hour and month are read from the
             time stamps as they are, without a change of zone.
+        seasons: Name of the season of each month, January first, north of the equator.
+        ahead: Days before a public holiday from which a scene names it.
     """
 
     parts: tuple[tuple[int, str], ...] = ((0, "night"), (6, "morning"), (12, "afternoon"), (18, "evening"))
+    seasons: tuple[str, ...] = (*("winter",) * 2, *("spring",) * 3, *("summer",) * 3, *("autumn",) * 3, "winter")
+    ahead: int = 6
 
-    def render(self, frame: pl.DataFrame) -> pl.Series:
-        """One text per row of an events' frame: its time stamp and, where the column is there, its channel."""
+    def render(self, frame: pl.DataFrame, *, country: str = "") -> pl.Series:
+        """One text per row of an events' frame: its time stamp and, where the column is there, its channel.
+
+        Args:
+            frame: With ``timestamp``, and perhaps ``channel``.
+            country: ISO 3166 code, for seasons and public holidays; neither is named without one.
+
+        Raises:
+            ConfigError: There is no such country.
+        """
         time = pl.col(col.TIME).dt
         hour = time.hour()
         part = pl.lit(None, dtype=pl.String)
@@ -118,19 +131,26 @@ class SceneTemplate:
             part = pl.when(hour >= start).then(pl.lit(name)).otherwise(part)
         day = pl.concat_str(_named(time.weekday(), _WEEKDAYS), part, separator=" ", ignore_nulls=True)
         day = pl.when(day != "").then(day)  # polars joins nulls alone to an empty text
-        channel = [_clean(col.CHANNEL)] if col.CHANNEL in frame.columns else []
-        return _lines(frame, [day, _named(time.month(), _MONTHS), *channel])
+        said = [day, _named(time.month(), _MONTHS)]
+        if country:
+            seasons = self.seasons[6:] + self.seasons[:6] if calendar.is_southern(country) else self.seasons
+            frame = frame.with_columns(calendar.holidays_ahead(frame[col.TIME], country, days=self.ahead))
+            week = pl.when(pl.col(calendar.HOLIDAY).is_not_null()).then(pl.lit("week of ") + pl.col(calendar.HOLIDAY))
+            said += [_named(time.month(), seasons), week]
+        return _lines(frame, [*said, *([_clean(col.CHANNEL)] if col.CHANNEL in frame.columns else [])])
 
-    def one(self, moment: datetime, *, channel: str | None = None) -> str:
+    def one(self, moment: datetime, *, channel: str | None = None, country: str = "") -> str:
         """The text of a single moment."""
-        return self.many([moment], channels=[channel])[0]
+        return self.many([moment], channels=[channel], country=country)[0]
 
-    def many(self, moments: Sequence[datetime], *, channels: Sequence[str | None] | None = None) -> list[str]:
+    def many(
+        self, moments: Sequence[datetime], *, channels: Sequence[str | None] | None = None, country: str = ""
+    ) -> list[str]:
         """The texts of moments given as Python values; ``channels`` is as long as ``moments``."""
         data = {col.TIME: pl.Series(moments, dtype=pl.Datetime("us")) if not moments else pl.Series(moments)}
         if channels is not None:
             data[col.CHANNEL] = pl.Series(channels, dtype=pl.String)
-        return self.render(pl.DataFrame(data)).to_list()
+        return self.render(pl.DataFrame(data), country=country).to_list()
 
     @property
     def fingerprint(self) -> str:

@@ -2,8 +2,42 @@
 
 from dataclasses import dataclass, field, fields
 
+from peftrec.data.augment import AttributeDrop, SequenceAugmentation, TextAugmentation
 from peftrec.errors import ConfigError
 from peftrec.model.candidates import CandidateConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Other ways to tell the decoder the same, in training only; candidates and their numbers stay as they are.
+
+    Attributes:
+        attributes: Leaves attributes of products out before their texts are written.
+        text: Says texts of products in other words; may be a :class:`peftrec.text.translate.BackTranslation`.
+        history: Tells shoppers' pasts in another way.
+        variants: How many other texts each product gets; each costs the time of encoding the catalogue.
+        share: Chance that a product is read in another text, and that a shopper's past is told in another way.
+    """
+
+    attributes: AttributeDrop | None = None
+    text: TextAugmentation | None = None
+    history: SequenceAugmentation | None = None
+    variants: int = 2
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.attributes is None and self.text is None and self.history is None:
+            raise ConfigError(
+                "an augmentation that changes nothing",
+                expected="at least one of attributes, text and history",
+                remedy="write Augmentation(text=WordDrop()), or leave the augmentation out",
+            )
+        if not isinstance(self.variants, int) or self.variants < 1:
+            raise ConfigError(
+                f"variants={self.variants!r}", expected="a whole number of at least 1", remedy="correct it"
+            )
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"share={self.share!r}", expected="above 0 and up to 1", remedy="the default is 0.5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +64,9 @@ class TrainConfig:
         validation_share: Share of shoppers held out, on the latest window before the end of the log.
         patience: Evaluations without improvement after which training stops; four take place in each epoch, and in a
             training of less than one.
+        scene: Whether the decoder reads a word about the moment (weekday, part of the day, month; season and public
+            holidays where the data source names its country) and about the channel that the shopper mostly uses.
+        augmentation: Other ways to tell the decoder the same; none by default.
         precision: ``bf16`` or ``fp32`` arithmetic.
         seed: Of everything that is drawn.
         candidates: Products per source of the candidate generator.
@@ -52,6 +89,8 @@ class TrainConfig:
     negatives: int = 2048
     validation_share: float = 0.1
     patience: int = 3
+    scene: bool = False
+    augmentation: Augmentation | None = None
     precision: str = "bf16"
     seed: int = 0
     candidates: CandidateConfig = field(default_factory=CandidateConfig)

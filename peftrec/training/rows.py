@@ -1,6 +1,6 @@
 """Training rows: shoppers at moments of the past, the candidates they would have been offered, and what they then bought."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -8,13 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset as TorchDataset
 
-from peftrec.data.features import FEATURES, HistoryTokens, history_tokens, pairs_of
+from peftrec.data.features import FEATURES, pairs_of
 from peftrec.data.histories import DAY, PURCHASE, Histories, Ragged
 from peftrec.data.snapshot import Snapshot
+from peftrec.data.tokens import HistoryTokens, history_tokens
 from peftrec.errors import ConfigError, NotEnoughDataError
 from peftrec.model.candidates import Candidates, Nearest, generate
+from peftrec.model.extras import Shoppers
 from peftrec.model.platform import Platform, padded, shoppers
-from peftrec.model.purchase import Shoppers
+from peftrec.training.augmenting import told_otherwise
 from peftrec.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ class Rows:
 
     Attributes:
         users: (B,) user indices.
+        moment: Seconds since the epoch.
+        channel: (B,) int32 the channel each shopper mostly uses, -1 where unknown.
         tokens: The decoder's words.
         first: Products bought for the first time, at most ``FIRST_PURCHASES`` per row.
         candidates: With features in half precision, to halve the memory; filled in by :meth:`offered`.
@@ -85,19 +89,33 @@ class Rows:
     """
 
     users: NDArray[np.int32]
+    moment: float
+    channel: NDArray[np.int32]
     tokens: HistoryTokens
     first: Ragged
     candidates: Candidates
     labels: NDArray[np.bool_]
 
     @classmethod
-    def begin(cls, anchor: Anchor, n_items: int, config: TrainConfig, rng: np.random.Generator) -> "Rows":
-        """The shopper side only, which is all that retrieval is fitted on."""
-        tokens = history_tokens(anchor.histories, pairs_of(anchor.histories, n_items), n_items, limit=config.history)
+    def begin(
+        cls,
+        anchor: Anchor,
+        snapshot: Snapshot,
+        config: TrainConfig,
+        rng: np.random.Generator,
+        *,
+        augmented: NDArray[np.bool_] | None = None,
+    ) -> "Rows":
+        """The shopper side only, which is all that retrieval is fitted on; ``augmented`` (users,) may be told otherwise."""
+        told = anchor.histories
+        if augmented is not None:
+            told = told_otherwise(told, config.augmentation, rng, of=augmented[anchor.users])
+        tokens = history_tokens(told, pairs_of(told, snapshot.n_items), snapshot, limit=config.history)
         first = [rng.permutation(anchor.first[row])[:FIRST_PURCHASES] for row in range(len(anchor.users))]
         none = Ragged(np.zeros(len(anchor.users) + 1, np.int64), np.empty(0, np.int32))
         empty = Candidates(none, np.empty((0, len(FEATURES)), np.float16))
-        return cls(anchor.users, tokens, Ragged.join(first), empty, np.empty(0, bool))
+        channel = anchor.histories.channel
+        return cls(anchor.users, anchor.moment, channel, tokens, Ragged.join(first), empty, np.empty(0, bool))
 
     def offered(
         self,
@@ -159,10 +177,26 @@ class RowDataset(TorchDataset[tuple[int, int]]):
     """All rows of some anchors; an element is (anchor, row), and :meth:`collate` makes a batch of them."""
 
     def __init__(
-        self, platform: Platform, parts: list[Rows], config: TrainConfig, *, keep: NDArray[np.bool_], moment: float
+        self,
+        platform: Platform,
+        parts: list[Rows],
+        config: TrainConfig,
+        *,
+        keep: NDArray[np.bool_],
+        moment: float,
+        variants: NDArray[np.float32] | None = None,
     ) -> None:
-        """Keeps the rows of shoppers for whom ``keep`` (users,) is true; ``moment`` is whose popularity draws negatives."""
-        self.platform, self.parts, self.config = platform, parts, config
+        """Keeps the rows of shoppers for whom ``keep`` (users,) is true.
+
+        Args:
+            platform: Theirs.
+            parts: One for each anchor.
+            config: Of the training.
+            keep: (users,) bool.
+            moment: Whose popularity draws negatives.
+            variants: (V, texts, H) unit vectors of other texts, drawn in place of some products' own.
+        """
+        self.platform, self.parts, self.config, self.variants = platform, parts, config, variants
         self.index = [(part, row) for part, rows_ in enumerate(parts) for row in np.flatnonzero(keep[rows_.users])]
         buyers = platform.snapshot(moment).buyers
         self._popularity = torch.from_numpy(np.cumsum(buyers + 1e-3).astype(np.float64))
@@ -179,6 +213,7 @@ class RowDataset(TorchDataset[tuple[int, int]]):
         """Builds the tensors of some rows; ``labels`` is (B, M), 1 where bought."""
         tokens = _stacked([(self.parts[part].tokens, row) for part, row in chosen])
         profiles = np.stack([self._profile(part, row) for part, row in chosen])
+        scenes = np.concatenate([self._scene(part, row) for part, row in chosen])
         of = [(self.parts[part].candidates, row) for part, row in chosen]
         items, mask = padded([part.items[row] for part, row in of])
         features, _ = padded([part.features[_span(part.items, row)] for part, row in of])
@@ -188,8 +223,8 @@ class RowDataset(TorchDataset[tuple[int, int]]):
         first, first_mask = padded([self.parts[part].first[row] for part, row in chosen])
         return {
             "batch": Batch(
-                shoppers(tokens, self.platform.items(tokens.item), profiles),
-                torch.from_numpy(self.platform.items(items)),
+                shoppers(tokens, self._vectors(tokens.item), profiles, scenes),
+                torch.from_numpy(self._vectors(items)),
                 torch.from_numpy(features.astype(np.float32)),
                 torch.from_numpy(mask),
                 torch.from_numpy(self.platform.items(first)),
@@ -199,8 +234,24 @@ class RowDataset(TorchDataset[tuple[int, int]]):
             "labels": torch.from_numpy(labels.astype(np.float32)),
         }
 
+    def _vectors(self, items: NDArray[np.integer]) -> NDArray[np.float32]:
+        """(…, H) vectors of products, some of them of another text where there are others."""
+        vectors, augmentation = self.platform.items(items), self.config.augmentation
+        if self.variants is None or augmentation is None:
+            return vectors
+        at = (torch.rand(items.shape) < augmentation.share).numpy()
+        which = torch.randint(len(self.variants), (int(at.sum()),)).numpy()
+        vectors[at] = self.variants[which, self.platform.text_of[items[at]]]
+        return vectors
+
     def _profile(self, part: int, row: int) -> NDArray[np.float32]:
         return self.platform.profiles[self.platform.profile_of[self.parts[part].users[row]]]
+
+    def _scene(self, part: int, row: int) -> NDArray[np.float32]:
+        rows_ = self.parts[part]
+        if not self.config.scene:
+            return np.zeros((1, self.platform.vectors.shape[1]), np.float32)
+        return self.platform.scenes(rows_.channel[row : row + 1], rows_.moment)
 
     def _negatives(self) -> NDArray[np.int64]:
         draw = torch.rand(self.config.negatives, dtype=torch.float64) * self._popularity[-1]
@@ -233,7 +284,7 @@ def _stacked(rows_: list[tuple[HistoryTokens, int]]) -> HistoryTokens:
         parts = [getattr(tokens, name)[row, :width] for tokens, row in rows_]
         return padded(parts)[0] if len({len(part) for part in parts}) > 1 else np.stack(parts)
 
-    return HistoryTokens(*(stack(name) for name in ("item", "event", "features", "weight", "mask")))  # pyright: ignore
+    return HistoryTokens(**{field.name: stack(field.name) for field in fields(HistoryTokens)})  # pyright: ignore
 
 
 def check_enough(anchors: list[Anchor], *, shoppers_needed: int = 20) -> None:

@@ -36,7 +36,7 @@ class CandidateTable:
         features, labels, groups = [], [], []
         for moment in moments(float(log.time[-1]) + 1, float(log.time[0]), self.config):
             one = anchor(platform, moment, self.config)
-            rows = Rows.begin(one, len(past.catalog), self.config, rng)
+            rows = Rows.begin(one, platform.snapshot(moment), self.config, rng)
             rows = rows.offered(one, platform.snapshot(moment), self.config, nearest=None, rng=rng)
             features.append(rows.candidates.features.astype(np.float32))
             labels.append(rows.labels)

@@ -23,6 +23,7 @@ from peftrec.model.adapter import Adapter, first_layer, numbers_digest
 from peftrec.model.candidates import Nearest
 from peftrec.model.platform import Platform
 from peftrec.model.purchase import PurchaseModel
+from peftrec.training.augmenting import text_variants
 from peftrec.training.config import TrainConfig
 from peftrec.training.forest import fit_forest
 from peftrec.training.rows import Anchor, RowDataset, Rows, anchor, check_enough, check_rows, history_means, moments
@@ -90,8 +91,7 @@ def train_adapter(
         rng = np.random.default_rng(config.seed)
         held_out = rng.random(len(dataset.users)) < config.validation_share
         model = _model(backbone, tuner, config.seed)
-        n_items = len(platform.text_of)
-        parts = [Rows.begin(one, n_items, config, rng) for one in anchors]
+        parts = [Rows.begin(one, platform.snapshot(one.moment), config, rng, augmented=~held_out) for one in anchors]
         moment = anchors[0].moment
         rows = RowDataset(platform, parts, config, keep=~held_out, moment=moment)
         check_rows(rows, config)
@@ -110,12 +110,14 @@ def train_adapter(
                 )
                 for one, part in zip(anchors, parts, strict=True)
             ]
-        train = RowDataset(platform, offered, config, keep=~held_out, moment=moment)
+        variants = text_variants(platform, backbone, config.augmentation, rng, progress=progress)
+        train = RowDataset(platform, offered, config, keep=~held_out, moment=moment, variants=variants)
         validation = RowDataset(platform, offered[:1], config, keep=held_out, moment=moment)
         _train_feature_path(model, offered, config, rng, folder=place, progress=progress)
         curve = train_decoder(model, train, validation, config, folder=place, resume=resume, progress=progress)
     facts = {"data": _data_facts(dataset), "seed": config.seed, "versions": _versions()}
-    adapter = Adapter.of(model, backbone, tuner, candidates=config.candidates, history=config.history, facts=facts)
+    read = {"candidates": config.candidates, "history": config.history, "scene": config.scene}
+    adapter = Adapter.of(model, backbone, tuner, **read, facts=facts)
     kept = ("step", "loss", "eval_loss")
     return replace(adapter, learning_curve=tuple({k: v for k, v in point.items() if k in kept} for point in curve))
 

@@ -34,6 +34,7 @@ def test_every_row_is_accounted_for(shop: Dataset):
         "measured_quantity": 13_500,  # gasoline
         "empty_title": 528,
         "near_duplicate": 60_063,  # its texts tell a third of its products apart
+        "unknown_coupon": 16,
     }
     assert shop.report.rows_in == 1_469_307
     assert shop.report.rows_kept == len(shop.events) == 1_460_406 == 1_469_307 - 4_836 - 4_065

@@ -8,9 +8,10 @@ import polars as pl
 import pytest
 
 from peftrec.data import Catalog, Dataset, Events
-from peftrec.data.features import EVENT_FEATURES, FEATURES, PAIR_FEATURES, history_tokens, pair_features, pairs_of
+from peftrec.data.features import FEATURES, PAIR_FEATURES, pair_features, pairs_of
 from peftrec.data.histories import Histories, Ragged
 from peftrec.data.snapshot import ITEM_FEATURES, Snapshot, collaborative
+from peftrec.data.tokens import EVENT_FEATURES, history_tokens
 
 START = datetime(2024, 1, 1)
 MOMENT = pl.Series([START + timedelta(days=100)]).dt.epoch("s")[0] * 1.0
@@ -117,7 +118,7 @@ def test_empty_history_has_documented_values():
     shop = world(("u", "a", 50, "1"))
     histories = replace(Histories.of(shop, np.array([0]), moment=MOMENT - 60 * 86400))
     assert len(histories.item) == 0
-    tokens = history_tokens(histories, pairs_of(histories, 3), 3, limit=8)
+    tokens = history_tokens(histories, pairs_of(histories, 3), Snapshot.at(shop, MOMENT), limit=8)
     assert tokens.item.shape == (1, 1)
     assert not tokens.mask.any()
     assert tokens.weight.sum() == 0
@@ -126,7 +127,7 @@ def test_empty_history_has_documented_values():
 def test_history_keeps_what_weighs_most_and_orders_it_by_time():
     shop = world(("u", "a", 10, "1"), ("u", "b", 98, "2"), ("u", "c", 97, "3"), ("u", "c", 99, "4"))
     histories = Histories.of(shop, np.array([0]), moment=MOMENT)
-    tokens = history_tokens(histories, pairs_of(histories, 3), 3, limit=2)
+    tokens = history_tokens(histories, pairs_of(histories, 3), Snapshot.at(shop, MOMENT), limit=2)
     assert tokens.item[0].tolist() == [1, 2]
     assert tokens.weight.sum() == pytest.approx(1)
     times = tokens.features[0, :, EVENT_FEATURES.index("times_bought")]

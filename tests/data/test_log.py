@@ -8,7 +8,7 @@ import pytest
 
 from peftrec.data import EventLog, Events
 from peftrec.data.columns import EVENT_TYPES
-from peftrec.data.log import codes
+from peftrec.data.log import codes, kind_of
 
 USERS = pl.Series(["u", "v"])
 ITEMS = pl.Series(["b", "a"])
@@ -50,6 +50,8 @@ def test_types():
         "session": "int64",
         "dwell": "float32",
         "channel": "int32",
+        "page": "float32",
+        "entry": "int8",
     }
 
 
@@ -74,18 +76,38 @@ def groups(codes: np.ndarray) -> list[int]:
     return np.unique(codes, return_inverse=True)[1].tolist()
 
 
-def test_without_session_ids_a_visit_is_a_shoppers_day():
-    assert len(set(log().session.tolist())) == 3
-    assert log().session[1] == log().session[2]
+def test_without_session_ids_a_visit_ends_where_a_shopper_rests():
+    times = ["2020-01-01T10:00", "2020-01-01T10:10", "2020-01-01T10:30", "2020-01-01T10:40"]
+    visits = log(timestamp=times, user_id=["v", "u", "v", "u"]).session
+    assert groups(visits) == [1, 0, 1, 0]
+    rested = log(timestamp=[*times[:3], "2020-01-01T10:40:01"], user_id=["v", "u", "v", "u"]).session
+    assert rested[1] != rested[3]
+    assert groups(log(timestamp=["2020-01-01"] * 3 + ["2020-01-02"], user_id=["u"] * 4).session) == [0, 0, 0, 1]
 
 
-def test_sessions_belong_to_one_shopper_and_gaps_fall_back_to_the_day():
+def test_sessions_belong_to_one_shopper_and_missing_ones_are_cut_by_rest():
     per_shopper = log(session_id=["1", "1", "2", "1"]).session
     assert per_shopper[0] == per_shopper[3]
     assert len(set(per_shopper.tolist())) == 3
-    gaps = log(session_id=["1", None, None, None]).session
+    near = ["2020-01-01T10:00", "2020-01-01T10:10", "2020-01-01T10:20", "2020-01-01T10:30"]
+    gaps = log(session_id=["1", None, None, None], timestamp=near).session
     assert gaps[1] == gaps[2]
     assert len(set(gaps.tolist())) == 3
+
+
+def test_a_path_counts_the_events_of_a_visit_and_keeps_its_entry():
+    times = ["2020-01-01T10:00", "2020-01-01T10:10", "2020-01-01T10:20", "2020-01-01T10:30"]
+    view = log(timestamp=times, user_id=["u", "v", "u", "u"], channel=["mail", "web", None, "web"])
+    assert view.page.tolist() == [1, 1, 2, 3]
+    assert view.entry.tolist() == [kind_of("mail"), kind_of("web"), kind_of("mail"), kind_of("mail")]
+    assert log(timestamp=times, channel=[None, None, "web", "web"]).entry.tolist()[0] == -1
+    assert log(page=[3, None, 7, None]).page.tolist() == [3, 1, 7, 1]
+
+
+def test_events_by_user_are_in_time_order():
+    order, keys = log().by_user
+    assert order.tolist() == [1, 2, 0, 3]
+    assert (np.diff(keys) > 0).all()
 
 
 def test_arrays_cannot_be_written_to():

@@ -119,7 +119,7 @@ def test_missing_file_and_folder(tmp_path: Path):
         (None, "NoneType"),
         (pd.Series([1]), "not a DataFrame"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "more than one column named 'a'"),
-        (pd.DataFrame({"a": [1, "x"]}), "cannot be read"),
+        (pd.DataFrame({"a": [1, "x"]}), "row 1 .* is the str 'x', while row 0 is the int 1"),
         (pa.table([[1], [2]], names=["a", "a"]), "more than one column named 'a'"),
     ],
 )

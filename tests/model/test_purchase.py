@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from peftrec.backbone import Backbone
-from peftrec.data.features import EVENT_FEATURES, FEATURES
+from peftrec.data.features import FEATURES
+from peftrec.data.tokens import EVENT_FEATURES
 from peftrec.model import extras as ops
-from peftrec.model.purchase import NEVER, PurchaseModel, Shoppers
+from peftrec.model.extras import Shoppers
+from peftrec.model.purchase import NEVER, PurchaseModel
 
 ROWS, WORDS, CANDIDATES = 3, 5, 40
 
@@ -32,11 +34,12 @@ def inputs(tiny_backbone: Backbone) -> tuple[Shoppers, torch.Tensor, torch.Tenso
     shoppers = Shoppers(
         vectors=units(ROWS, WORDS),
         kind=torch.full((ROWS, WORDS), 4),
+        entry=torch.full((ROWS, WORDS), -1),
         features=torch.rand(ROWS, WORDS, len(EVENT_FEATURES), generator=random),
         weight=torch.full((ROWS, WORDS), 1 / WORDS),
         mask=torch.ones(ROWS, WORDS, dtype=torch.bool),
         profile=torch.zeros(ROWS, tiny_backbone.hidden),
-        has_profile=torch.zeros(ROWS, dtype=torch.bool),
+        scene=torch.zeros(ROWS, tiny_backbone.hidden),
     )
     features = torch.rand(ROWS, CANDIDATES, len(FEATURES), generator=random)
     features[..., NEVER] = (torch.rand(ROWS, CANDIDATES, generator=random) < 0.5).float()

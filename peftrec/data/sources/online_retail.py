@@ -13,10 +13,14 @@ from peftrec.data.tables import Table, read_table
 from peftrec.data.values import as_id, as_moment, as_number, as_text
 from peftrec.data.zones import by_clock
 
+CLOCK = "Europe/London"
+
 SOURCE = DataSource(
     name="Online Retail, UCI Machine Learning Repository",
     licence="CC BY 4.0",
     url="https://archive.ics.uci.edu/dataset/352/online+retail",
+    clock=CLOCK,
+    country="GB",
 )
 COLUMNS = {
     col.USER: "CustomerID",
@@ -31,8 +35,6 @@ COLUMNS = {
 SECOND_EDITION = COLUMNS | {col.USER: "Customer ID", col.SESSION: "Invoice", col.PRICE: "Price"}
 SERVICES = r"POST|DOT|M|C2|D|S|B|PADS|BANK CHARGES|AMAZONFEE|CRUK|TEST.*|ADJUST.*|GIFT_.*"
 """Postage, carriage, manual entries, discounts, samples, fees, vouchers and corrections."""
-
-CLOCK = "Europe/London"
 
 
 def load_online_retail(table: Table, rules: CleaningRules | None = None) -> Dataset:

@@ -1,0 +1,1 @@
+"""What ``peftrec data inspect`` finds out about a file: see :mod:`peftrec.data.inspect`."""

@@ -1,0 +1,93 @@
+"""A shopper's past as a sentence: one word per product dealt with, as the decoder reads it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftrec.data.columns import PROMOTION_KINDS
+from peftrec.data.features import PAIR_FEATURES, Pairs, coupon_days
+from peftrec.data.histories import Histories
+from peftrec.data.snapshot import ITEM_FEATURES, Snapshot
+
+WORD_FEATURES = tuple(name for name in PAIR_FEATURES if name not in ("never_bought", "no_gap"))
+ITEM_WORD_FEATURES = ("price_in_category", "discounted_4w", *(f"{kind}_next" for kind in PROMOTION_KINDS))
+EVENT_FEATURES = (*WORD_FEATURES, "discount", *ITEM_WORD_FEATURES, "coupon_days")
+"""Names of the columns of :func:`history_tokens`' features, in order: about the dealings with a product, then about the
+product as it is now."""
+
+_WORDS = np.array([PAIR_FEATURES.index(name) for name in WORD_FEATURES])
+_ITEM_WORDS = np.array([ITEM_FEATURES.index(name) for name in ITEM_WORD_FEATURES])
+
+
+@dataclass(frozen=True)
+class HistoryTokens:
+    """The decoder's words for B shoppers: one per product dealt with, least recent first.
+
+    Attributes:
+        item: (B, N) int32 product index, 0 where padded.
+        event: (B, N) int8 the strongest kind of event with that product, as index into ``EVENT_TYPES``.
+        entry: (B, N) int8 kind of the channel by which the latest visit with that product began, -1 where unknown.
+        features: (B, N, len(EVENT_FEATURES)) float32, log-compressed.
+        weight: (B, N) float32 share of the product in the decayed mean of the history, 0 where padded.
+        mask: (B, N) bool, True where there is a word.
+    """
+
+    item: NDArray[np.int32]
+    event: NDArray[np.int8]
+    entry: NDArray[np.int8]
+    features: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+
+def history_tokens(histories: Histories, pairs: Pairs, snapshot: Snapshot, *, limit: int) -> HistoryTokens:
+    """Chooses the ``limit`` products that matter most to each shopper and describes the dealings with each.
+
+    Args:
+        histories: B shoppers' pasts before the snapshot's moment.
+        pairs: :func:`pairs_of` them.
+        snapshot: The platform at that moment.
+        limit: Longest sentence.
+
+    Repeated purchases of one product are one word whose features say how often and how regularly, so that a year of
+    shopping fits a short sentence. Those with the largest decayed weight are kept, and ordered by their last event.
+    """
+    n_items = snapshot.n_items
+    keys, inverse = np.unique(histories.row * n_items + histories.item, return_inverse=True)
+    last, event, entry = np.full(len(keys), np.inf), np.zeros(len(keys), np.int8), np.full(len(keys), -1, np.int8)
+    np.minimum.at(last, inverse, histories.age)
+    np.maximum.at(event, inverse, histories.event)
+    entry[inverse] = histories.entry  # events are in time order: the latest one is written last
+    counts = np.maximum(np.bincount(inverse, minlength=len(keys)), 1)
+    discount = np.bincount(inverse, weights=histories.discount, minlength=len(keys)) / counts
+    interest = np.expm1(pairs.values[:, PAIR_FEATURES.index("interest")])
+    weight = pairs.decayed + interest + 1e-6  # a view says less than a purchase, and more than nothing
+    row = keys // n_items
+    ranked = np.lexsort((-weight, row))
+    starts = np.searchsorted(row[ranked], np.arange(len(histories)))
+    kept = ranked[np.arange(len(keys)) - starts[row[ranked]] < limit]
+    kept = kept[np.lexsort((keys[kept], -last[kept], row[kept]))]
+    starts = np.searchsorted(row[kept], np.arange(len(histories)))
+    where = (row[kept], np.arange(len(kept)) - starts[row[kept]])
+    width = max(1, int(np.bincount(row[kept], minlength=1).max()) if len(kept) else 1)
+    shape = (len(histories), width)
+    tokens = HistoryTokens(
+        item=np.zeros(shape, np.int32),
+        event=np.zeros(shape, np.int8),
+        entry=np.full(shape, -1, np.int8),
+        features=np.zeros((*shape, len(EVENT_FEATURES)), np.float32),
+        weight=np.zeros(shape, np.float32),
+        mask=np.zeros(shape, bool),
+    )
+    item = (keys[kept] % n_items).astype(np.int32)
+    tokens.item[where] = item
+    tokens.event[where] = event[kept]
+    tokens.entry[where] = entry[kept]
+    coupon = np.log1p(coupon_days(histories, row[kept], item))
+    now = snapshot.items[item[:, None], _ITEM_WORDS]
+    tokens.features[where] = np.column_stack([pairs.values[kept[:, None], _WORDS], discount[kept], now, coupon])
+    tokens.weight[where] = weight[kept]
+    tokens.mask[where] = True
+    tokens.weight[:] /= tokens.weight.sum(axis=1, keepdims=True) + 1e-9
+    return tokens
