@@ -17,6 +17,7 @@ from peftrec.data.values import as_attribute, as_id, as_number, as_text, check_i
 from peftrec.errors import InvalidValueError, SchemaError, UnknownItemError
 
 _TEXTS = (col.TITLE, col.DESCRIPTION, col.BRAND, col.CATEGORY, col.TAGS)
+_ROW = "__row"
 _COMPARED = 2_000  # ids looked at for a near miss: difflib takes seconds on a whole catalogue
 
 
@@ -112,11 +113,11 @@ class Catalog:
         return f" (closest: {', '.join(close)})" if close else ""
 
     def _refuse(self, broken: pl.Expr, column: str, problem: str, expected: str) -> None:
-        rows = self.frame.with_row_index("row").filter(broken)
+        rows = self.frame.with_row_index(_ROW).filter(broken)
         if len(rows):
             remedy = "Dataset.build(...) fills and counts empty titles" if column == col.TITLE else "or leave it empty"
             raise InvalidValueError(
-                f"{problem} in the catalogue, row {rows['row'][0]} (counting from 0), item '{rows[col.ITEM][0]}':"
+                f"{problem} in the catalogue, row {rows[_ROW][0]} (counting from 0), item '{rows[col.ITEM][0]}':"
                 f" {rows[column][0]!r}" + (f", and {len(rows) - 1:,} more rows" if len(rows) > 1 else ""),
                 expected=expected,
                 remedy=f"correct the value; {remedy}",

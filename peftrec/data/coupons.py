@@ -18,6 +18,7 @@ from peftrec.data.values import MOMENT, as_attribute, as_id, as_moment, is_blank
 from peftrec.errors import InvalidValueError, SchemaError
 
 DAY = 86_400.0
+_ROW = "__row"
 _PRODUCTS = {col.CAMPAIGN: pl.String, col.ITEM: pl.String}
 _RECIPIENTS = {col.CAMPAIGN: pl.String, col.USER: pl.String, col.START: MOMENT, col.END: MOMENT}
 
@@ -213,11 +214,11 @@ def _check_types(name: str, frame: pl.DataFrame, types: Mapping[str, pl.DataType
 
 
 def _refuse(frame: pl.DataFrame, broken: pl.Expr, column: str, name: str, expected: str) -> None:
-    rows = frame.with_row_index("row").filter(broken)
+    rows = frame.with_row_index(_ROW).filter(broken)
     if len(rows):
         value = "missing or unreadable" if rows[column][0] is None else repr(str(rows[column][0]))
         raise InvalidValueError(
-            f"row {rows['row'][0]} of the coupon {name} (counting from 0): {column} {value}"
+            f"row {rows[_ROW][0]} of the coupon {name} (counting from 0): {column} {value}"
             + (f", and {len(rows) - 1:,} more rows" if len(rows) > 1 else ""),
             expected=expected,
             remedy="correct the rows or leave them out",

@@ -179,8 +179,8 @@ def _path(
 
 
 def kind_of(channel: str) -> int:
-    """The kind of an entry channel, from its name."""
-    return zlib.crc32(channel.encode()) % ENTRIES
+    """The kind of an entry channel, from its name; a pool's platform before the name changes nothing."""
+    return zlib.crc32(channel.rpartition("/")[2].encode()) % ENTRIES
 
 
 def channel_names(events: pl.DataFrame) -> list[str]:

@@ -47,7 +47,7 @@ def _place(found: str, tables: Mapping[str, Given]) -> str:
     theirs = [theirs for ours, theirs in (columns or {}).items() if ours != theirs and re.search(rf"\b{ours}\b", found)]
     parts += [f"column '{theirs[0]}'"] if theirs else []
     row, separator = _ROW.search(found), SEPARATORS.get(path.suffix.lower())
-    if row is not None and separator is not None and "line" not in found:
+    if row is not None and separator is not None and not re.search(r"\bline \d", found):
         line = line_of(path, separator, int(row[1].replace(",", "")))
         parts += [f"line {line:,}"] if line is not None else []
     return ", ".join(parts)

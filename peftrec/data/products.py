@@ -39,12 +39,12 @@ def clean_products(
         The products; where some are merged, ``item_id`` and ``canonical_id`` of those that are gone; a count per rule.
     """
     catalog, counts = repair_texts(catalog, rules)
-    merged = None
+    merged, named = None, catalog.select(~is_blank(pl.col(col.TITLE)))[col.TITLE]
     if rules.empty_title:
         catalog, count = fill_titles(catalog, rules.title_from)
         counts.append(count)
     if rules.near_duplicate:
-        catalog, merged, count = join_duplicates(catalog, rules)
+        catalog, merged, count = join_duplicates(catalog, rules, named=named)
         counts.append(count)
     return catalog, merged, counts
 
@@ -75,17 +75,20 @@ def fill_titles(catalog: pl.DataFrame, sources: Sequence[str]) -> tuple[pl.DataF
     return filled, counted("empty_title", len(empty), len(catalog), shown, action="filled")
 
 
-def join_duplicates(catalog: pl.DataFrame, rules: CleaningRules) -> tuple[pl.DataFrame, pl.DataFrame | None, RuleCount]:
+def join_duplicates(
+    catalog: pl.DataFrame, rules: CleaningRules, *, named: pl.Series
+) -> tuple[pl.DataFrame, pl.DataFrame | None, RuleCount]:
     """Links or merges products that repeat an earlier one.
 
     Args:
         catalog: A typed product table.
         rules: ``near_duplicate`` says which.
+        named: Boolean, which products came with a title; the others repeat nothing.
 
     Returns:
         The table; where products are merged, ``item_id`` and ``canonical_id`` of those that are gone; the count.
     """
-    pairs, total = near_duplicates(catalog), len(catalog)
+    pairs, total = near_duplicates(catalog.filter(named)), len(catalog)
     shown = f"item_id {pairs[col.ITEM][0]!r} is {pairs[col.CANONICAL][0]!r}" if len(pairs) else ""
     if rules.near_duplicate == MERGE:
         count = counted("near_duplicate", len(pairs), total, shown, action="merged")

@@ -49,7 +49,7 @@ class ProductTemplate:
 
     first: tuple[str, ...] = (col.TITLE, col.CATEGORY, col.BRAND, "package_size")
     last: tuple[str, ...] = (col.TAGS, col.DESCRIPTION)
-    skip: tuple[str, ...] = (col.IMAGE,)
+    skip: tuple[str, ...] = (col.IMAGE, col.PLATFORM)
 
     def render(self, frame: pl.DataFrame) -> pl.Series:
         """One text per row of a catalogue's frame."""
@@ -80,7 +80,7 @@ class ProfileTemplate:
     becomes ``yes`` and false ``no``; a whole number loses its ``.0``.
     """
 
-    skip: tuple[str, ...] = ()
+    skip: tuple[str, ...] = (col.PLATFORM,)
     unknown: tuple[str, ...] = ("unknown", "none/unknown", "n/a", "nan")
 
     def render(self, frame: pl.DataFrame) -> pl.Series:

@@ -227,6 +227,13 @@ def test_chains_of_typing_errors_are_one_product():
 CATALOG = {"item_id": ["1", "2", "3"], "title": ["tea pot", "Tea Pot.", "kettle"]}
 
 
+def test_products_without_a_title_of_their_own_repeat_nothing():
+    catalog = {"item_id": ["1", "2", "3"], "title": ["", None, "tea"], "category": ["tea", "tea", "tea"]}
+    dataset = shop(events([START], item_id="1"), catalog=catalog)
+    assert dataset.catalog.frame["title"].to_list() == ["tea", "tea", "tea"]
+    assert count(dataset, "near_duplicate").rows == 0
+
+
 def test_linking_keeps_products_and_names_the_first():
     dataset = shop(events([START] * 3, item_id=["2", "3", "1"]), catalog=CATALOG)
     assert dataset.catalog.frame["canonical_id"].to_list() == ["1", "1", "3"]

@@ -67,7 +67,10 @@ def shop() -> Shop:
             "user_id": shoppers.set(pl.Series(rng.random(rows) < 0.03), None),
             "item_id": [f"p{number}" for number in (rng.random(rows) ** 2 * 42).astype(int)],
             "timestamp": moments,
-            "event": rng.choice(["purchase", "view", "cart", "oops"], rows, p=[0.6, 0.3, 0.09, 0.01]),
+            "event": pl.Series(rng.choice(["purchase", "view", "cart", "oops"], rows, p=[0.6, 0.3, 0.09, 0.01])).set(
+                shoppers.str.contains(r"^u\d$"),
+                "purchase",  # some only buy
+            ),
             "quantity": rng.choice([1, 2, -1, 0], rows, p=[0.8, 0.1, 0.07, 0.03]),
             "price": np.round(rng.random(rows) * 10, 2),
             "discount": rng.choice([0, 0.1, 2], rows, p=[0.8, 0.19, 0.01]),
@@ -78,7 +81,7 @@ def shop() -> Shop:
     )
     titles = [f"<b>tea</b> {number // 2} g of leaves" for number in range(39)]
     ids = [f"p{number}" for number in range(40)]
-    prices, categories = rng.random(40) * 9, [f"c{number % 5}" for number in range(40)]
+    prices, categories = rng.random(40) * 9, [f"c{number // 2 % 5}" for number in range(40)]
     return Shop(
         events=pl.concat([events, events.head(40)]),
         catalog=pl.DataFrame({"item_id": ids, "title": [*titles, ""], "category": categories, "price": prices}),
@@ -159,7 +162,7 @@ def equal(found: Snapshot, expected: Snapshot) -> None:
     np.testing.assert_allclose(found.panel.scale, expected.panel.scale, rtol=1e-5)
 
 
-@pytest.mark.parametrize("shards", [1, 3, 20])
+@pytest.mark.parametrize("shards", [1, 3, 60])
 def test_statistics_are_those_of_the_whole(shop: Shop, tmp_path: Path, shards: int, monkeypatch: pytest.MonkeyPatch):
     for module in ("snapshot", "sharded_snapshot"):
         monkeypatch.setattr(f"peftrec.data.{module}.PANEL_LIMIT", 30)  # below the number of shoppers

@@ -134,4 +134,4 @@ def test_fingerprints_are_known_and_follow_every_field():
     assert len(prints) == 5
 
 
-FINGERPRINT = "7f9819a9d4fdf2431f453ab6864788b71b80e2dcf9f484784f92d484c9b9c9ac"
+FINGERPRINT = "3b652ee5c20c04da5c74211466fc53fdf756f3828db54905ea53e6d59592a388"

@@ -12,7 +12,7 @@ import polars as pl
 from peftrec.data import columns as col
 from peftrec.data.dataset import Dataset
 from peftrec.data.json_lines import Fields, first_line, read_json_lines, read_object, unreadable
-from peftrec.data.order import FINAL, timestamps_from_order
+from peftrec.data.order import FINAL
 from peftrec.data.rules import CleaningRules
 from peftrec.data.source import DataSource
 from peftrec.data.sources.amazon_products import (
@@ -262,8 +262,7 @@ def _ratings_2023(path: Path) -> pl.DataFrame:
 
 def _order(path: Path) -> pl.DataFrame:
     table = read_table(path, what="events")
-    times = timestamps_from_order(table[col.USER], table["position"])
-    return table.select(col.USER, col.ITEM, times)
+    return table.select(col.USER, col.ITEM, "position")
 
 
 _READERS: dict[_Kind, Callable[[Path], pl.DataFrame]] = {

@@ -13,7 +13,8 @@ from peftrec.data import columns as col
 from peftrec.data.dataset import Dataset
 from peftrec.data.events import POSITION
 from peftrec.data.inspection.facts import facts_of
-from peftrec.data.inspection.guess import guess_columns
+from peftrec.data.inspection.guess import REQUIRED, guess_columns
+from peftrec.data.names import NAMES
 from peftrec.data.places import naming_files
 from peftrec.data.rules import CleaningRules
 from peftrec.data.table_files import SEPARATORS
@@ -34,12 +35,6 @@ STEMS = {
 }
 """Table -> what its file may be called, whatever the ending; ``columns.json`` takes any of these names as well."""
 
-REQUIRED = {
-    CATALOG: col.CATALOG_REQUIRED,
-    EVENTS: col.EVENTS_REQUIRED,
-    PROFILES: col.PROFILES_REQUIRED,
-    PROMOTIONS: col.PROMOTIONS_REQUIRED,
-}
 ENDINGS = (*SEPARATORS, ".parquet")
 
 TOLERATED = 0.01
@@ -205,12 +200,7 @@ def _refuse_missing(folder: Path, files: Mapping[str, _File]) -> None:
         kept = _kept(file, missing[name])
         mapping = kept | (_proposed(name, file, kept) if missing[name] else {})
         proposal |= {name: mapping} if mapping else {}
-    told = "; ".join(
-        f"{files[name].path.name} has no column {' and no '.join(map(repr, names))} (it has"
-        f" {', '.join(map(repr, files[name].frame.columns[:20]))})"
-        for name, names in missing.items()
-        if names
-    )
+    told = "; ".join(_told(files[name], names) for name, names in missing.items() if names)
     raise SchemaError(
         f"in {folder}, {told}",
         expected="peftrec's names for the columns that a table must have, or a mapping to them",
@@ -218,28 +208,42 @@ def _refuse_missing(folder: Path, files: Mapping[str, _File]) -> None:
     )
 
 
+def _absent(file: _File) -> dict[str, str]:
+    """What a mapping takes from columns that are not there."""
+    return {ours: theirs for ours, theirs in file.columns.items() if theirs not in file.frame.columns}
+
+
+def _told(file: _File, missing: list[str]) -> str:
+    absent = _absent(file)
+    none = [ours for ours in missing if ours not in absent]
+    parts = [f"{file.path.name} has no column {' and no '.join(map(repr, none))}"] if none else []
+    parts += [f"{COLUMNS} takes {ours!r} of {file.path.name} from {theirs!r}" for ours, theirs in absent.items()]
+    return f"{', and '.join(parts)}; the file has {', '.join(map(repr, file.frame.columns[:20]))}"
+
+
 def _missing(name: str, file: _File) -> list[str]:
     """Required columns that are not there, and those that the mapping takes from nowhere."""
     present = {*file.frame.columns}.difference(file.columns.values()) | {*file.columns}
-    absent = [ours for ours, theirs in file.columns.items() if theirs not in file.frame.columns]
-    required = [ours for ours in REQUIRED[name] if not (ours == col.TIME and POSITION in present)]
-    return [ours for ours in required if ours not in present] + [
-        f"{file.columns[ours]}' for '{ours}" for ours in absent
-    ]
+    required = [ours for ours in _required(name) if not (ours == col.TIME and POSITION in present)]
+    return list(dict.fromkeys([*(ours for ours in required if ours not in present), *_absent(file)]))
+
+
+def _required(name: str) -> tuple[str, ...]:
+    return REQUIRED[_SPOKEN.get(name, name)]
 
 
 def _kept(file: _File, missing: list[str]) -> dict[str, str]:
     """What can stay of a mapping; a misspelt name of ours is corrected."""
     kept = {ours: theirs for ours, theirs in file.columns.items() if theirs in file.frame.columns}
     meant = {ours: get_close_matches(ours, missing, n=1, cutoff=0.75) for ours in kept}
-    return {meant[ours][0] if meant[ours] else ours: theirs for ours, theirs in kept.items()}
+    return {(meant[ours] or [ours])[0] if ours not in NAMES else ours: theirs for ours, theirs in kept.items()}
 
 
 def _proposed(name: str, file: _File, kept: Mapping[str, str]) -> dict[str, str]:
     """A guess for what is missing, from names and values; for a message only."""
     free = file.frame.head(_SAMPLE).drop(kept.values())
     guess = guess_columns([facts_of(column) for column in free], _SPOKEN.get(name, name))
-    wanted = [*REQUIRED[name], *(ours for ours in file.columns if ours not in kept)]
+    wanted = [*_required(name), *_absent(file)]
     if POSITION in guess.matches and col.TIME not in kept:
         wanted = [POSITION if ours == col.TIME else ours for ours in wanted]
     wanted = [ours for ours in dict.fromkeys(wanted) if ours not in kept and ours not in free.columns]
@@ -257,7 +261,8 @@ def _refuse_other_times(events: _File) -> None:
     if sum(one.rows for one in readable) <= TOLERATED * sum(one.rows for one in written):
         return
     told = "; ".join(
-        f"{one.rows:,} rows {one.form}, the first is row {one.first}: {one.example!r:.40}" for one in written
+        f"{one.rows:,} rows {one.form}, the first is row {one.first} (counting from 0): {one.example!r:.40}"
+        for one in [*readable, *(one for one in written if one not in readable)]
     )
     doubts = [one.doubt for one in readable if one.doubt]
     error = SchemaError(
