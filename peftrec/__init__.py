@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from peftrec.backbone import Backbone
-    from peftrec.data import Catalog, Dataset, Events, Profiles, Promotions, load_dataset
+    from peftrec.data import Catalog, CleaningRules, Coupons, Dataset, Events, Profiles, Promotions, load_dataset
     from peftrec.evaluation import evaluate
     from peftrec.model import Adapter
     from peftrec.registry import Registry
@@ -23,6 +23,8 @@ __all__ = [
     "Adapter",
     "Backbone",
     "Catalog",
+    "CleaningRules",
+    "Coupons",
     "Dataset",
     "Engine",
     "Events",
@@ -41,6 +43,8 @@ _HOMES = {
     "Adapter": "peftrec.model",
     "Backbone": "peftrec.backbone",
     "Catalog": "peftrec.data",
+    "CleaningRules": "peftrec.data",
+    "Coupons": "peftrec.data",
     "Dataset": "peftrec.data",
     "Engine": "peftrec.serving",
     "Events": "peftrec.data",

@@ -12,6 +12,8 @@ NAMES = [
     "Adapter",
     "Backbone",
     "Catalog",
+    "CleaningRules",
+    "Coupons",
     "Dataset",
     "Engine",
     "Events",

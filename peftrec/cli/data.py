@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from peftrec.cli.audit import audit
+
 app = typer.Typer(
     help="Look at files of events, products, shoppers and promotions before they become a data set.",
     no_args_is_help=True,
@@ -52,3 +54,6 @@ def inspect(
         console.print_json(json.dumps(found.to_dict()))
         return
     console.print(str(found), markup=False, highlight=False, soft_wrap=True)
+
+
+app.command()(audit)

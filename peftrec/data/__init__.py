@@ -10,13 +10,17 @@ from peftrec.data.profiles import Profiles
 from peftrec.data.promotions import Promotions
 from peftrec.data.report import CleaningReport, RuleCount
 from peftrec.data.rules import CleaningRules
+from peftrec.data.sharded import ShardedDataset
+from peftrec.data.simulate import Browsing, simulate_browsing
 from peftrec.data.source import DataSource
-from peftrec.data.sources import load_dataset, register_dataset
+from peftrec.data.sources import load_dataset, register_dataset, write_recbole
+from peftrec.data.streaming import stream_events
 from peftrec.data.tables import Table
 
 __all__ = [
     "AuditCheck",
     "AuditReport",
+    "Browsing",
     "Catalog",
     "CleaningReport",
     "CleaningRules",
@@ -28,9 +32,13 @@ __all__ = [
     "Profiles",
     "Promotions",
     "RuleCount",
+    "ShardedDataset",
     "Table",
     "audit",
     "audit_tables",
     "load_dataset",
     "register_dataset",
+    "simulate_browsing",
+    "stream_events",
+    "write_recbole",
 ]

@@ -36,6 +36,13 @@ def event_files(events: str | Path | Sequence[str | Path]) -> list[Path]:
     Raises:
         SchemaError: There is no such file, or one cannot be a table of events.
     """
+    named: list[object] = [events] if isinstance(events, str | Path) else list(events)
+    if not all(isinstance(path, str | Path) for path in named):
+        raise SchemaError(
+            f"events of type {type(events).__name__} are no files",
+            expected="the path of a file, a folder or a pattern, or several paths",
+            remedy="what is in memory already needs no streaming: pass it to Dataset.build(...)",
+        )
     paths = _matching(events) if isinstance(events, str | Path) else [Path(path) for path in events]
     if not paths:
         raise SchemaError(

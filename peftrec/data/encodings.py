@@ -72,7 +72,7 @@ def wrong_encoding(path: Path, separator: str) -> SchemaError:
     seen = survey(path)
     if not seen.bad:
         with path.open("rb") as file:
-            return in_encoding(path, separator, "utf-16", f"it begins with the bytes {file.read(2).hex(' ')}")
+            return in_encoding(path, separator, seen.fits[0], f"it begins with the bytes {file.read(2).hex(' ')}")
     told = f"{_column_of(path, separator, seen)} holds the bytes {seen.found.hex(' ')}, which are no UTF-8;"
     told += f" {_readings(seen.line, seen.fits)}" + (
         f"; {seen.bad - 1:,} more lines are like it" if seen.bad > 1 else ""

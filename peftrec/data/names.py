@@ -2,8 +2,8 @@
 
 import re
 import unicodedata
-from difflib import SequenceMatcher
-from functools import cache
+from difflib import get_close_matches
+from functools import cache, lru_cache
 
 from peftrec.data import columns as col
 
@@ -111,6 +111,7 @@ def folded(name: str) -> str:
     return re.sub(r"[\W_]+", "", "".join(letter for letter in letters if not unicodedata.combining(letter)))
 
 
+@lru_cache(maxsize=10_000)
 def likeness(name: str, ours: str) -> tuple[float, str]:
     """How well a name fits to one of our columns, 0..1, and why.
 
@@ -127,8 +128,8 @@ def likeness(name: str, ours: str) -> tuple[float, str]:
         begins = whole.startswith(other) and whole[len(other) :] in _ENDINGS.get(ours, ())
         if len(other) >= 5 and other.isascii() and (whole.endswith(other) or begins):
             return INSIDE, f"its name contains '{other}', a common name for {ours}"
-    close = max((SequenceMatcher(None, whole, other).ratio() for other in known if len(other) >= 5), default=0)
-    return (ALIKE, f"its name resembles one for {ours}") if close >= 0.85 and len(whole) >= 5 else (0.0, "")
+    close = get_close_matches(whole, [other for other in known if len(other) >= 5], n=1, cutoff=0.85)
+    return (ALIKE, f"its name resembles one for {ours}") if close and len(whole) >= 5 else (0.0, "")
 
 
 @cache

@@ -94,6 +94,13 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     _write(folder / MANIFEST, text.encode())
 
 
+def move_whole(folder: Path, place: Path) -> None:
+    """Gives a finished folder its name in one step, and waits until that is on the disk."""
+    _sync(folder)
+    folder.rename(place)
+    _sync(place.parent)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Reads ``shards.json``, which must be as it was written.
 
@@ -210,6 +217,15 @@ def _write(path: Path, content: bytes | memoryview) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Waits until a folder's entries are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _damaged(path: Path, what: str) -> SchemaError:

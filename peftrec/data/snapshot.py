@@ -449,5 +449,5 @@ def collaborative(histories: Histories, snapshot: Snapshot) -> tuple[NDArray[np.
     long = _matrix(np.exp(age * (-np.log(2) / LONG)), row, item, shape)
     long.data = np.log1p(long.data)
     affinity = sparse.csr_matrix(long @ sparse.diags(panel.scale))
-    together = (affinity @ panel.affinity.T) @ panel.affinity
-    return np.asarray(neighbours.todense(), np.float32), np.asarray(together.todense(), np.float32)
+    shared = np.asarray((affinity @ panel.affinity.T).todense())  # nearly every two shoppers share a product
+    return np.asarray(neighbours.todense(), np.float32), np.ascontiguousarray(shared @ panel.affinity, np.float32)

@@ -27,7 +27,7 @@ from peftrec.data.profiles import Profiles
 from peftrec.data.promotions import Promotions
 from peftrec.data.report import CleaningReport, RuleCount
 from peftrec.data.rules import PRODUCT_RULES, TIME_TEXT, CleaningRules
-from peftrec.data.shard_files import Manifest, Shard, worded_write_errors, write_manifest, write_table
+from peftrec.data.shard_files import Manifest, Shard, move_whole, worded_write_errors, write_manifest, write_table
 from peftrec.data.sharded import ShardedDataset
 from peftrec.data.source import DataSource
 from peftrec.data.spool import Spool, shard_of
@@ -93,7 +93,7 @@ def stream_events(
         cleaned = _Cleaned(partial / "log", batches.repairs, batches.rows)
         cleaned.add_all(spool, tables, rules, progress=progress)
         write_manifest(cleaned.folder, cleaned.manifest(name or place.name, tables, rules, source))
-        cleaned.folder.rename(place)
+        move_whole(cleaned.folder, place)
     return ShardedDataset.open(place)
 
 
@@ -166,7 +166,7 @@ class _Cleaned:
     def __init__(self, folder: Path, repairs: Sequence[RuleCount], rows: int) -> None:
         self.folder, self.repairs, self.rows = folder, repairs, rows
         self.counts, self.off, self.kept = list[RuleCount](), list[str](), list[Shard]()
-        self.start, self.end, self.channels = list[datetime](), list[datetime](), set[str]()
+        self.moments, self.channels = list[datetime](), set[str]()
 
     def add_all(self, spool: Spool, tables: _Tables, rules: CleaningRules, *, progress: bool) -> None:
         """Cleans every shard, each with all events of its shoppers, and writes it in time order."""
@@ -180,7 +180,7 @@ class _Cleaned:
             parts.append(counts)
             self._write(number, in_time_order(frame))
         self.counts = summed(parts, self.rows)
-        if not self.start:
+        if not self.moments:
             raise nothing_left(self.counts, self.rows)
 
     def _write(self, number: int, frame: pl.DataFrame) -> None:
@@ -188,8 +188,7 @@ class _Cleaned:
         self.kept.append(Shard(file, len(frame), shoppers, write_table(self.folder / file, frame)))
         self.channels |= {*channel_names(frame)}
         if len(frame):
-            self.start.append(frame[col.TIME][0])
-            self.end.append(frame[col.TIME][-1])
+            self.moments += [frame[col.TIME][0], frame[col.TIME][-1]]
 
     def manifest(self, name: str, tables: _Tables, rules: CleaningRules, source: DataSource | None) -> Manifest:
         report = CleaningReport(
@@ -203,8 +202,8 @@ class _Cleaned:
         return Manifest(
             name=name,
             report=report,
-            start=min(self.start),
-            end=max(self.end),
+            start=min(self.moments),
+            end=max(self.moments),
             channels=tuple(sorted(self.channels)),
             shards=tuple(self.kept),
             tables=tables.write(self.folder, len(self.kept)),

@@ -27,7 +27,7 @@ def read_file(path: Path, *, what: str) -> pl.DataFrame:
         return pl.read_parquet(path) if separator is None else _read_text(path, separator)
     except FAULTS as error:
         raise (
-            _damaged_parquet(path, what, error) if separator is None else unreadable(f"the {what} file {path}", error)
+            damaged_parquet(path, what, error) if separator is None else unreadable(f"the {what} file {path}", error)
         ) from error
 
 
@@ -45,7 +45,7 @@ def _read_text(path: Path, separator: str) -> pl.DataFrame:
     return frame
 
 
-def _damaged_parquet(path: Path, what: str, error: BaseException) -> SchemaError:
+def damaged_parquet(path: Path, what: str, error: BaseException) -> SchemaError:
     """Says which column is damaged, where the others can be read."""
     bad = list[str]()
     try:

@@ -13,7 +13,7 @@ MARKS = ",;\t|"
 """Separators that are tried where a file is not separated as its name says."""
 
 _SAMPLE = 1 << 18  # bytes
-_LONGEST = 2**31 - 1  # a description may be longer than the 131,072 letters that csv takes
+_LONGEST = 2**31 - 1  # letters
 
 
 @contextmanager
@@ -28,10 +28,16 @@ def records(
         encoding: Of the file.
         keep: Gets every line as it is read.
     """
+    with _long_fields(), path.open(encoding=encoding, newline="") as file:
+        yield Records(file if keep is None else (keep.append(line) or line for line in file), separator)
+
+
+@contextmanager
+def _long_fields() -> Generator[None]:
+    """Lets fields be longer than csv takes by itself: descriptions are, and all that follows a stray quotation mark."""
     limit = csv.field_size_limit(_LONGEST)
     try:
-        with path.open(encoding=encoding, newline="") as file:
-            yield Records(file if keep is None else (keep.append(line) or line for line in file), separator)
+        yield
     finally:
         csv.field_size_limit(limit)
 
@@ -135,7 +141,8 @@ def separator_of(text: str, *, header: bool = True, cut: bool = False) -> str | 
     """See :func:`likely_separator`; ``cut`` says that the text ends in the middle of a line."""
     lines = text.splitlines(keepends=True)
     lines = lines[0 if header else 1 : -1 if cut and len(lines) > 2 else None]
-    widths = {mark: _width(lines, mark) for mark in MARKS}
+    with _long_fields():
+        widths = {mark: _width(lines, mark) for mark in MARKS}
     best = max(widths, key=lambda mark: widths[mark])
     return best if widths[best] > 1 else None
 

@@ -114,7 +114,7 @@ def moments(name: str, found: Sequence[Written]) -> Code:
 
 def number_moments(numbers: pl.Series) -> tuple[str, Code] | None:
     """What the numbers of a column count, in words, and the expression that reads them; None if no guess fits all."""
-    known, source = numbers.drop_nulls().cast(pl.Float64), column(numbers.name)
+    known, source = numbers.cast(pl.Float64).fill_nan(None).drop_nulls(), column(numbers.name)
     if not len(known):
         return None
     unit = unit_of(numbers)
@@ -122,7 +122,7 @@ def number_moments(numbers: pl.Series) -> tuple[str, Code] | None:
         whole = source.call("cast", pl.Int64, strict=False) if numbers.dtype.is_float() else source
         return f"{WORDS[unit]} since 1970", function("from_epoch", whole, time_unit=unit).call("alias", numbers.name)
     if known.is_between(19000101, 20991231).all():
-        text = source.call("cast", pl.Int64).call("cast", pl.String)
+        text = source.call("cast", pl.Int64, strict=False).call("cast", pl.String)
         return "dates without marks, year first", text.call("str.to_datetime", "%Y%m%d", time_unit="us")
     if known.is_between(20_000, 80_000).all():
         days = function("duration", days=source)
@@ -134,7 +134,7 @@ def number_moments(numbers: pl.Series) -> tuple[str, Code] | None:
 
 def unit_of(numbers: pl.Series) -> str | None:
     """The unit of numbers since 1970; None if there are none, or not all fit one unit."""
-    known = numbers.drop_nulls().cast(pl.Float64)
+    known = numbers.cast(pl.Float64).fill_nan(None).drop_nulls()
     units = (unit for unit, (least, end) in UNITS.items() if known.is_between(least, end, closed="left").all())
     return next(units, None) if len(known) else None
 

@@ -204,7 +204,8 @@ def _refuse_number_texts(column: pl.Series, what: str) -> None:
 
 def _no_moments(column: pl.Series, what: str) -> SchemaError:
     expected = "dates and times: datetimes, dates or ISO 8601 text"
-    row = column.is_not_null().arg_max()
+    column = column.fill_nan(None) if column.dtype.is_float() else column
+    row = _first(column.is_not_null())
     if not column.dtype.is_numeric() or row is None:
         return _wrong_type(column, what, expected)
     example, guess = f"row {row} (counting from 0) is {column[row]!r}", number_moments(column)

@@ -220,7 +220,7 @@ def _load(source: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         raise MissingExtraError(
             f"the tokenizer of {source} needs a package that is not installed: {_first_line(error)}",
             expected="the packages of its tokenizer, sentencepiece for Marian",
-            remedy="pip install sentencepiece",
+            remedy='pip install "peftrec[augment]"',
         ) from error
     except Exception as error:  # whatever a damaged file makes of safetensors, tokenizers and json
         raise ConfigError(

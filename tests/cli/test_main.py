@@ -32,7 +32,7 @@ def folder(trained: Adapter, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["demo"], ["train"], ["evaluate"], ["recommend"], ["registry"], ["registry", "verify"]]
+    "words", [[], ["demo"], ["train"], ["evaluate"], ["recommend"], ["data"], ["data", "inspect"], ["registry"]]
 )
 def test_help_teaches(words: list[str]):
     done = run(*words, "--help")
@@ -48,7 +48,7 @@ def test_every_command_and_every_option_is_explained():
         assert all(getattr(parameter, "help", None) for parameter in command.params), name
         waiting += [(f"{name} {word}", inner) for word, inner in getattr(command, "commands", {}).items()]
         seen += 1
-    assert seen == 9  # peftrec, its four commands, registry and its three
+    assert seen == 12  # peftrec, its four commands, data and its two, registry and its three
 
 
 def test_registry_commands(folder: Path):

@@ -34,7 +34,8 @@ from peftrec.data.histories import EVENT_ARRAYS, Histories
 from peftrec.errors import ConfigError, InvalidValueError, MissingExtraError, PeftrecError, SchemaError
 from peftrec.text import ProductTemplate
 
-LETTERS = st.text("abcXYZ äß 12 .,-/()'’&%$绿茶クリームกข\t", max_size=30) | st.text(max_size=12)
+_ASSIGNED = st.characters(exclude_categories=("Cn", "Cs"))  # polars knows letters that Python's tables do not have yet
+LETTERS = st.text("abcXYZ äß 12 .,-/()'’&%$绿茶クリームกข\t", max_size=30) | st.text(_ASSIGNED, max_size=12)
 TEXTS = st.lists(LETTERS, max_size=6)
 SHARES = st.sampled_from([0.0, 0.1, 0.5, 1.0])
 DICTIONARY = {"cola": ["pop", "soft drink"], "Tea": ["cha"], "绿茶": ["green tea"], "茶": ["tea"], "ä": ["ae"]}
@@ -231,7 +232,7 @@ def test_without_nltk_the_commands_are_named(monkeypatch: pytest.MonkeyPatch):
     with_nltk(monkeypatch, None)
     with pytest.raises(MissingExtraError, match="nltk is not installed") as caught:
         SynonymReplacement()
-    assert "pip install nltk" in caught.value.remedy
+    assert "peftrec[augment]" in caught.value.remedy
     assert "python -m nltk.downloader wordnet" in caught.value.remedy
 
 

@@ -1,10 +1,13 @@
 """Columns get our names; a mapping that cannot work is answered with one that would."""
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
-from peftrec.data.mapping import rename_columns
-from peftrec.errors import SchemaError
+from peftrec.data.mapping import read_rows, rename_columns
+from peftrec.data.names import NAMES, folded, likeness
+from peftrec.errors import NotEnoughDataError, SchemaError
 
 
 def rename(columns: list[str], mapping: dict[str, str] | None) -> list[str]:
@@ -66,3 +69,81 @@ def test_mappings_that_cannot_work(mapping: dict[str, str], found: str, remedy: 
         rename(["customer", "item_id", "timestamp", "sold"], mapping)
     assert found in caught.value.found
     assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("mapping", "found"),
+    [
+        ({"user_id": 5}, "holds 'user_id': 5"),
+        ({"user_id": ["customer"]}, "holds 'user_id': ['customer']"),
+        ({None: "customer"}, "holds None: 'customer'"),
+        ([("user_id", "customer")], "a list"),
+        ("customer", "a str"),
+    ],
+)
+def test_mappings_that_are_none(mapping: dict[str, str], found: str):
+    with pytest.raises(SchemaError) as caught:
+        rename(["customer", "item_id", "timestamp"], mapping)
+    assert found in caught.value.found
+
+
+def test_a_misspelt_name_of_ours_is_corrected():
+    columns = ["customer", "item_id", "timestamp"]
+    with pytest.raises(SchemaError, match="the mapping's 'usr_id' is none of our names") as caught:
+        rename(columns, {"usr_id": "customer"})
+    assert caught.value.remedy == "pass columns={'user_id': 'customer'}"
+
+
+def test_one_column_is_proposed_once():
+    with pytest.raises(SchemaError) as caught:
+        rename(["id", "date", "sku"], None)
+    proposed = caught.value.remedy
+    assert proposed == "pass columns={'user_id': '<your column>', 'item_id': 'sku', 'timestamp': 'date'}"
+
+
+def test_names_that_cleaning_uses_are_refused():
+    with pytest.raises(SchemaError, match="'__row', which peftrec uses for itself"):
+        rename(["user_id", "item_id", "timestamp", "__row"], None)
+
+
+def test_a_file_with_a_header_alone_is_named(tmp_path: Path):
+    path = tmp_path / "users.csv"
+    path.write_text("user_id,age\n", encoding="utf-8")
+    with pytest.raises(NotEnoughDataError, match=r"no rows, only a header: .*users\.csv"):
+        read_rows(
+            path, None, required=("user_id",), optional=(), what="profiles", rows="shopper", remedy="leave it out"
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("CustomerID", "user_id"),
+        ("customer id", "user_id"),
+        ("CUSTOMER_ID", "user_id"),
+        ("Kunden-Nr.", "user_id"),
+        ("id_client", "user_id"),
+        ("顧客ID", "user_id"),
+        ("items.item_id", "item_id"),
+        ("orderCustomerId", "user_id"),
+        ("Référence", "item_id"),
+        ("Lineitem sku", "item_id"),
+        ("t_dat", "timestamp"),
+        ("InvoiceDate", "timestamp"),
+        ("fecha_compra", "timestamp"),
+        ("Stückpreis", "price"),
+        ("quantité", "quantity"),
+        ("Bezeichnung", "title"),
+    ],
+)
+def test_names_are_known_in_any_spelling(name: str, ours: str):
+    best = max(NAMES, key=lambda column: likeness(name, column)[0])
+    assert best == ours
+    assert likeness(name, ours)[0] >= 0.5
+
+
+def test_our_own_name_is_surest_and_strange_ones_are_none():
+    assert likeness("item_id", "item_id")[0] == 1
+    assert likeness("xyz", "item_id") == (0, "")
+    assert likeness("VisitorType", "user_id") == (0, "")
+    assert folded("Größe (cm)") == "grossecm"

@@ -297,6 +297,9 @@ def test_files_must_have_the_same_columns(shop: Shop, tmp_path: Path):
         stream_events(paths, shop.catalog, folder=tmp_path / "log", rules=RULES, progress=False)
     with pytest.raises(SchemaError, match="no event files"):
         stream_events(str(tmp_path / "*.csv"), shop.catalog, folder=tmp_path / "log", progress=False)
+    with pytest.raises(SchemaError, match="DataFrame are no files") as caught:
+        stream_events(shop.events, shop.catalog, folder=tmp_path / "log", progress=False)  # pyright: ignore
+    assert "Dataset.build" in caught.value.remedy
 
 
 def test_an_unreadable_batch_leaves_nothing(shop: Shop, tmp_path: Path):

@@ -1,11 +1,12 @@
 """Known answers for ids, texts, numbers and moments."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import polars as pl
 import pytest
 
-from peftrec.data.values import as_attribute, as_id, as_moment, as_number, as_text, parse_moment
+from peftrec.data.values import as_attribute, as_id, as_moment, as_number, as_text, check_ids, parse_moment
 from peftrec.errors import InvalidValueError, SchemaError
 
 TEN = datetime(2017, 1, 1, 10, tzinfo=UTC)
@@ -102,10 +103,105 @@ def test_dates_are_midnight():
     assert as_moment(pl.Series("t", [date(2017, 1, 1)]), "events").to_list() == [datetime(2017, 1, 1, tzinfo=UTC)]
 
 
-@pytest.mark.parametrize("values", [[1_500_000_000], [1.5e9], [True]])
-def test_numbers_are_no_moments(values: list[object]):
+@pytest.mark.parametrize("values", [[True], [b"2017"], [timedelta(days=1)], [["2017-01-01"]]])
+def test_what_is_no_moment(values: list[object]):
     with pytest.raises(SchemaError, match="column 't' of the events holds"):
         as_moment(pl.Series("t", values), "events")
+
+
+SECONDS = 1_512_190_800
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([None, SECONDS], "row 1 .* is 1512190800, which looks like seconds since 1970"),
+        ([SECONDS * 1.0, float("nan")], "seconds since 1970"),
+        ([SECONDS * 1000], "milliseconds"),
+        ([SECONDS * 10**6], "microseconds"),
+        ([SECONDS * 10**9], "nanoseconds"),
+        ([None, str(SECONDS), " ", f"{SECONDS}.0"], r"holds String: row 1 .*'1512190800', .* seconds since 1970"),
+        ([str(SECONDS * 1000)], "milliseconds"),
+        ([20171202], "dates without marks"),
+        ([43071.208333333], "workbooks"),
+    ],
+)
+def test_numbers_are_answered_with_the_expression_that_reads_them(values: list[object], says: str):
+    column = pl.Series("t", values)
+    with pytest.raises(SchemaError, match=says) as caught:
+        as_moment(column, "events")
+    assert "it would be 2017-12-02" in caught.value.found
+    code = caught.value.remedy.partition("table.with_columns(")[2].removesuffix(")")
+    moments = as_moment(column.to_frame().with_columns(eval(code))["t"], "events")  # it is there to be pasted
+    assert {f"{moment:%Y-%m-%d}" for moment in moments if moment is not None} == {"2017-12-02"}
+    assert moments.null_count() == sum(value in (None, " ") or value != value for value in values)
+
+
+@pytest.mark.parametrize("values", [[5, 6], [SECONDS, SECONDS * 1000]])
+def test_numbers_that_are_no_one_unit_are_told_with_their_range(values: list[int]):
+    with pytest.raises(SchemaError, match=f"all are between {values[0]} and {values[1]}, which is no one unit"):
+        as_moment(pl.Series("t", values), "events")
+
+
+def test_single_numbers_among_texts_are_left_to_the_rule():
+    moments = as_moment(pl.Series("t", [str(SECONDS), "2017-01-01"]), "events")
+    assert moments.to_list() == [None, datetime(2017, 1, 1, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize("dtype", [pl.Date, pl.Datetime("ms"), pl.Datetime("us", "Asia/Tokyo"), pl.Datetime("ns")])
+@pytest.mark.parametrize("read", [as_moment, as_attribute])
+def test_moments_out_of_the_calendar(dtype: pl.DataType, read: Callable[[pl.Series, str], pl.Series]):
+    count = 2**31 - 1 if dtype == pl.Date else 2**62
+    column = pl.Series("t", [0, count]).cast(dtype)
+    if dtype == pl.Datetime("ns"):
+        assert len(read(column, "events")) == 2  # nanoseconds end in the year 2262
+        return
+    with pytest.raises(InvalidValueError, match=rf"row 1 .* out of the calendar: .* holds {count}"):
+        read(column, "events")
+
+
+@pytest.mark.parametrize("text", ["+20000-01-01", "0000-01-01", "-0001-01-01", "9999-12-31"])
+def test_texts_out_of_the_calendar_are_no_moments(text: str):
+    assert as_moment(pl.Series("t", [text]), "events").to_list() == [None]
+
+
+@pytest.mark.parametrize(
+    ("texts", "style", "numbers"),
+    [
+        (["1.234,50", "2,5", "3", "-1.234.567,8", ""], "a decimal comma", [1234.5, 2.5, 3, -1234567.8, None]),
+        (["1,234.50", "3"], "commas part thousands", [1234.5, 3]),
+        (["1 234,5", "7"], "blanks or apostrophes", [1234.5, 7]),
+        (["1'234'567.5"], "blanks or apostrophes", [1234567.5]),
+        (["15%", "20.5 %"], "percent", [0.15, 0.205]),
+        (["15,5%"], "percent", [0.155]),
+        (["£2.55", "3"], "a currency or a unit", [2.55, 3]),
+        (["1.234,50 €"], "a currency and a decimal comma", [1234.5]),
+        (["1,234", "2"], "either a decimal mark or parts thousands", [1234, 2]),
+    ],
+)
+def test_written_numbers_are_answered_with_the_expression_that_reads_them(
+    texts: list[str], style: str, numbers: list[float | None]
+):
+    column = pl.Series("quantity", texts)
+    with pytest.raises(SchemaError, match=style) as caught:
+        as_number(column, "events", single=False)
+    code = caught.value.remedy.partition("table.with_columns(")[2].partition(".alias('quantity'))")[0]
+    read = as_number(column.to_frame().with_columns(eval(code))["quantity"], "events", single=False)
+    assert read.to_list() == pytest.approx(numbers)
+
+
+def test_numbers_in_no_one_style_are_counted():
+    with pytest.raises(
+        SchemaError, match=r"row 1 \(counting from 0\) is '1,5', and 1 more rows are no numbers"
+    ) as caught:
+        as_number(pl.Series("quantity", ["1", "1,5", "x"]), "events", single=True)
+    assert "with_columns" not in caught.value.remedy
+
+
+def test_long_values_are_cut_in_messages():
+    with pytest.raises(SchemaError) as caught:
+        as_number(pl.Series("quantity", ["x" * 10_000]), "events", single=True)
+    assert len(caught.value.found) < 200
 
 
 @pytest.mark.parametrize(
@@ -127,3 +223,9 @@ def test_attributes_keep_plain_types_and_refuse_structures():
     assert as_attribute(pl.Series("x", [1.0, float("nan")]), "profiles").to_list() == [1.0, None]
     with pytest.raises(SchemaError, match="Struct"):
         as_attribute(pl.Series("s", [{"a": 1}]), "profiles")
+
+
+def test_doubled_ids_are_found_in_a_table_that_has_a_column_called_row():
+    frame = pl.DataFrame({"item_id": ["a", "b", "a"], "row": [1, 2, 3]})
+    with pytest.raises(InvalidValueError, match="'a' in rows 0, 2"):
+        check_ids(frame, "item_id", "catalogue")

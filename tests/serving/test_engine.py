@@ -8,6 +8,7 @@ import pytest
 
 from peftrec.backbone import Backbone
 from peftrec.data import Dataset
+from peftrec.data.log import kind_of
 from peftrec.errors import (
     AdapterNotFoundError,
     ConfigError,
@@ -21,7 +22,7 @@ from peftrec.evaluation import evaluate
 from peftrec.model import Adapter
 from peftrec.registry import Registry
 from peftrec.serving import Engine
-from peftrec.serving.requests import Request
+from peftrec.serving.requests import Request, history_of
 
 CUT = "2017-11-27T05:00"
 
@@ -94,6 +95,52 @@ def test_a_mixed_batch_equals_each_request_alone(engine: Engine, grocery: Datase
         assert [entry.item_id for entry in alone] == [entry.item_id for entry in answer]
         np.testing.assert_allclose([e.probability for e in alone], [e.probability for e in answer], atol=2e-3)
     assert together[0] != together[1]  # two adapters, two answers
+
+
+def test_an_adapter_that_reads_scenes_hears_them_in_a_mixed_batch(
+    backbone: Backbone, trained: Adapter, grocery: Dataset, tmp_path: Path
+):
+    registry = Registry(tmp_path)
+    loud = _loud(trained)
+    words = np.random.default_rng(1).normal(size=loud.extras["scene"].shape).astype(np.float16).astype(np.float32)
+    registry.publish("grocery", _loud(trained))
+    registry.publish("other", replace(loud, extras={**loud.extras, "scene": words}, scene=True))
+    engine = _engine(backbone, registry, grocery)
+    scenes = (None, "Saturday evening, December, mobile app", "Monday morning, July, email")
+    requests = [
+        Request(adapter=name, user=grocery.users[0], k=5, exclude_bought=True, scene=scene)
+        for name in ("grocery", "other")
+        for scene in scenes
+    ]
+    chances = [[entry.probability for entry in answer] for answer in engine.recommend_batch(requests)]
+    assert chances[0] == pytest.approx(chances[1], abs=1e-6)  # an adapter without scenes does not listen
+    assert chances[0] == pytest.approx(chances[2], abs=1e-6)
+    assert len({tuple(answer) for answer in chances[3:]}) == 3
+    for request, answer in zip(requests, chances, strict=True):
+        alone = engine.recommend_batch([request])[0]
+        assert [entry.probability for entry in alone] == pytest.approx(answer, abs=2e-3)
+
+
+def test_a_history_may_tell_how_products_were_met(engine: Engine, grocery: Dataset):
+    bought, met = grocery.catalog.ids[:2].to_list()
+    seen = {"item_id": met, "days_ago": 0.01, "event": "view", "dwell_seconds": 60, "channel": "email"}
+    plain = [{"item_id": bought, "days_ago": 3}]
+    told = engine.score("grocery", [met], history=[*plain, seen])
+    assert told != engine.score("grocery", [met], history=plain)
+    histories = history_of(
+        Request(adapter="grocery", history=[*plain, seen, {**seen, "days_ago": 0, "channel": "search"}]),
+        grocery,
+        [],
+        0.0,
+    )
+    assert histories.page.tolist() == [1, 1, 2]
+    assert histories.session.tolist() == [0, 1, 1]
+    assert histories.entry.tolist() == [-1, kind_of("email"), kind_of("email")]
+    assert histories.dwell.tolist()[1:] == [60, 60]
+    with pytest.raises(RequestError, match="channel=7"):
+        engine.recommend("grocery", history=[{"item_id": met, "channel": 7}])
+    with pytest.raises(RequestError, match="scene=3"):
+        engine.recommend("grocery", history=[met], scene=3)  # pyright: ignore[reportArgumentType]
 
 
 def test_fp32_engine_equals_the_trained_model(

@@ -311,4 +311,4 @@ def test_a_missing_package_is_named(
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", fail)
     with pytest.raises(MissingExtraError, match="requires the SentencePiece library") as caught:
         BackTranslation(folders[0], pairs[1])(["tea"], rng=rng())
-    assert caught.value.remedy == "pip install sentencepiece"
+    assert caught.value.remedy == 'pip install "peftrec[augment]"'

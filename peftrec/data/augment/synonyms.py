@@ -160,7 +160,7 @@ def _reader() -> Any:
         raise MissingExtraError(
             f"synonyms come from WordNet unless given, and {what} is not installed",
             expected="nltk with its WordNet data, or a dictionary of synonyms",
-            remedy="pip install nltk, then python -m nltk.downloader wordnet;"
+            remedy='pip install "peftrec[augment]", then python -m nltk.downloader wordnet;'
             " or SynonymReplacement(synonyms={word: [synonym, ...]})",
         ) from error
     return wordnet

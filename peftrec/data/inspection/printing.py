@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
+from peftrec.data.inspection.guess import REQUIRED
 from peftrec.data.report import RuleCount
 
 if TYPE_CHECKING:
@@ -60,10 +61,17 @@ def _head(found: "Inspection") -> str:
     total = f" of {found.total:,}" if found.total is not None and found.total != found.rows else ""
     first = "the first " if found.total is None or found.total != found.rows else ""
     lines = [
-        f"{found.path}: {first}{found.rows:,}{total} rows, {len(found.columns)} columns, {found.form} ({_bytes(found.size)})",
-        f"It looks like {_TABLES[found.table]}" + (f": {found.why}" if found.why else ", but little speaks for it"),
+        f"{first}{found.rows:,}{total} rows, {len(found.columns)} columns, {found.form} ({_bytes(found.size)})",
+        _verdict(found),
     ]
-    return "\n".join(line for text in lines for line in _wrapped(text, ""))
+    return "\n".join([*_wrapped(f"{found.path}:", ""), *(line for text in lines for line in _wrapped(text, ""))])
+
+
+def _verdict(found: "Inspection") -> str:
+    required = len(found.missing) + sum(column.becomes in REQUIRED[found.table] for column in found.columns)
+    if len(found.missing) == required:
+        return f"It looks like no table that peftrec knows; the code below takes it for {_TABLES[found.table]}"
+    return f"It looks like {_TABLES[found.table]}: {found.why}"
 
 
 def _bytes(size: int) -> str:

@@ -12,7 +12,7 @@ import polars as pl
 from peftrec.data.encodings import Survey, in_utf8, survey, wrong_encoding
 from peftrec.data.faults import FAULTS, unreadable
 from peftrec.data.memory import refuse_too_large
-from peftrec.data.table_files import SEPARATORS, check_file, lost_rows, no_header
+from peftrec.data.table_files import SEPARATORS, check_file, damaged_parquet, lost_rows, no_header
 from peftrec.data.text_files import count_records, likely_separator, separator_of, stray_quote
 from peftrec.errors import SchemaError
 
@@ -105,8 +105,11 @@ def _parquet(path: Path, rows: int | None) -> Source:
         check_file(path, what="inspected")
     if rows is None:
         refuse_too_large(path, None, what="inspected")
-    total = int(pl.scan_parquet(path).select(pl.len()).collect().item())
-    frame = pl.read_parquet(path, n_rows=rows)
+    try:
+        total = int(pl.scan_parquet(path).select(pl.len()).collect().item())
+        frame = pl.read_parquet(path, n_rows=rows)
+    except FAULTS as error:
+        raise damaged_parquet(path, "inspected", error) from error
     call = repr(str(path)) if path.suffix.lower() == ".parquet" else f"pl.read_parquet({str(path)!r})"
     return Source(path, frame, "Parquet", call, len(frame) == total, total)
 
@@ -167,11 +170,9 @@ def _text(path: Path, ending: str, rows: int | None, *, packed: bool) -> Source:
         refuse_too_large(path, options.separator, what="inspected")
     try:
         frame = options.read(path, rows)
-    except FAULTS:
-        problem = stray_quote(path, options.separator) if options.is_strict else None
-        if problem is None:
-            raise
-        problems.append(problem)
+    except FAULTS as error:
+        problem = stray_quote(path, options.separator) if options.is_strict and not problems else None
+        problems.append(problem or unreadable(str(path), error))
         options = replace(options, quotes=False, ragged=True)
         frame = options.read(path, rows)
     if rows is None and not problems and total not in (None, len(frame)):

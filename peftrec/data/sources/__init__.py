@@ -9,6 +9,7 @@ from peftrec.data.dataset import Dataset
 from peftrec.data.rules import CleaningRules
 from peftrec.data.sources.amazon import EDITION_2023, load_amazon
 from peftrec.data.sources.completejourney import load_completejourney
+from peftrec.data.sources.files import load_files
 from peftrec.data.sources.movielens import load_movielens
 from peftrec.data.sources.online_retail import SOURCE as ONLINE_RETAIL
 from peftrec.data.sources.online_retail import load_online_retail
@@ -49,6 +50,12 @@ _LOADERS: dict[str, Loader] = {
         f"download both files of a category from {EDITION_2023.url} and pass the folder as path=...",
     ),
     "completejourney": _packaged,
+    "files": _at_path(
+        "files",
+        load_files,
+        "a folder with catalog.csv, events.csv and perhaps profiles.csv",
+        "pass path=...; columns.json in the folder may rename columns",
+    ),
     "movielens": load_movielens,
     "online_retail": _at_path(
         "online_retail",
