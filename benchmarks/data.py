@@ -37,7 +37,7 @@ from peftrec.data.features import pair_features, pairs_of
 from peftrec.data.histories import Histories, Ragged
 from peftrec.data.snapshot import Snapshot, collaborative
 from peftrec.data.sources.completejourney import load_completejourney
-from peftrec.data.streaming import stream_events
+from peftrec.data.streaming.stream import stream_events
 from peftrec.data.tokens import history_tokens
 
 MOMENT = datetime(2017, 11, 27, 5, tzinfo=UTC).timestamp()

@@ -2,20 +2,20 @@
 
 from peftrec.data.audit import AuditCheck, AuditReport, audit, audit_tables
 from peftrec.data.catalog import Catalog
+from peftrec.data.cleaning.report import CleaningReport, RuleCount
+from peftrec.data.cleaning.rules import CleaningRules
 from peftrec.data.coupons import Coupons
 from peftrec.data.dataset import Dataset
 from peftrec.data.events import Events
 from peftrec.data.log import EventLog
 from peftrec.data.profiles import Profiles
 from peftrec.data.promotions import Promotions
-from peftrec.data.report import CleaningReport, RuleCount
-from peftrec.data.rules import CleaningRules
-from peftrec.data.sharded import ShardedDataset
+from peftrec.data.reading.tables import Table
 from peftrec.data.simulate import Browsing, simulate_browsing
 from peftrec.data.source import DataSource
 from peftrec.data.sources import load_dataset, register_dataset, write_recbole
-from peftrec.data.streaming import stream_events
-from peftrec.data.tables import Table
+from peftrec.data.streaming.sharded import ShardedDataset
+from peftrec.data.streaming.stream import stream_events
 
 __all__ = [
     "AuditCheck",

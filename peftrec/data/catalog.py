@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from peftrec.data import columns as col
 from peftrec.data.digest import frame_digest
-from peftrec.data.mapping import read_rows
-from peftrec.data.tables import Table
-from peftrec.data.values import as_attribute, as_id, as_number, as_text, check_ids, is_blank
+from peftrec.data.reading.mapping import read_rows
+from peftrec.data.reading.tables import Table
+from peftrec.data.reading.values import as_attribute, as_id, as_number, as_text, check_ids, is_blank
 from peftrec.errors import InvalidValueError, SchemaError, UnknownItemError
 
 _TEXTS = (col.TITLE, col.DESCRIPTION, col.BRAND, col.CATEGORY, col.TAGS)

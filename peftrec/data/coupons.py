@@ -12,9 +12,9 @@ from scipy import sparse
 
 from peftrec.data import columns as col
 from peftrec.data.log import codes
-from peftrec.data.mapping import read_rows
-from peftrec.data.tables import Table
-from peftrec.data.values import MOMENT, as_attribute, as_id, as_moment, is_blank
+from peftrec.data.reading.mapping import read_rows
+from peftrec.data.reading.tables import Table
+from peftrec.data.reading.values import MOMENT, as_attribute, as_id, as_moment, is_blank
 from peftrec.errors import InvalidValueError, SchemaError
 
 DAY = 86_400.0

@@ -8,24 +8,23 @@ from functools import cached_property
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.building import Given, built
 from peftrec.data.catalog import Catalog
-from peftrec.data.cleaning import canonical, clean_events, known_coupons, known_promotions, read_and_repair
+from peftrec.data.cleaning.report import CleaningReport
+from peftrec.data.cleaning.rules import CleaningRules
 from peftrec.data.coupons import CouponLog, Coupons
 from peftrec.data.digest import EVENT_KEYS, dataset_digest, event_digest
-from peftrec.data.events import MADE_UP, Events, in_time_order, no_events
+from peftrec.data.events import Events
 from peftrec.data.index import Index
 from peftrec.data.log import EventLog
 from peftrec.data.pool import is_pool, platforms, pool
-from peftrec.data.products import clean_products, read_products
 from peftrec.data.profiles import Profiles
 from peftrec.data.promotions import PromotionLog, Promotions
-from peftrec.data.report import CleaningReport, RuleCount
-from peftrec.data.rules import PRODUCT_RULES, CleaningRules
+from peftrec.data.reading.tables import Table
+from peftrec.data.reading.values import parse_moment
 from peftrec.data.segments import segment
 from peftrec.data.source import DataSource
 from peftrec.data.split import leave_last_out, rolling
-from peftrec.data.tables import Table
-from peftrec.data.values import parse_moment
 from peftrec.errors import InvalidValueError, NotEnoughDataError, UnknownUserError
 
 
@@ -127,41 +126,14 @@ class Dataset:
             InvalidValueError: An id of the catalogue or the profiles is missing or appears twice.
             NotEnoughDataError: A table is empty, or cleaning leaves no event.
         """
-        rules = rules or CleaningRules()
-        others, merged, came = list[RuleCount](), None, 0
-        if not isinstance(catalog, Catalog):
-            products, others = read_products(catalog, catalog_columns, rules)
-            came = len(products)
-            products, merged, counts = clean_products(products, rules)
-            catalog, others = Catalog(products), [*others, *counts]
-        if profiles is not None and not isinstance(profiles, Profiles):
-            profiles = Profiles.from_table(profiles, columns=profile_columns)
-        if promotions is not None:
-            if not isinstance(promotions, Promotions):
-                promotions = Promotions.from_table(promotions, columns=promotion_columns)
-            promotions = replace(promotions, frame=canonical(promotions.frame, merged))
-            promotions, count = known_promotions(promotions, catalog.ids)
-            others.append(count)
-        if coupons is not None:
-            coupons, count = known_coupons(replace(coupons, products=canonical(coupons.products, merged)), catalog.ids)
-            others.append(count)
-        raw, repairs = read_and_repair(events.frame if isinstance(events, Events) else events, event_columns, rules)
-        if raw.is_empty():
-            raise no_events()
-        kept, counts, off = clean_events(canonical(raw, merged), catalog.ids, rules)
-        report = CleaningReport(
-            name=name,
-            rows_in=len(raw),
-            rows_kept=len(kept),
-            products=came or len(catalog),
-            counts=(*repairs, *counts, *others),
-            switched_off=(*off, *(rule for rule in PRODUCT_RULES if not rules.applies(rule))),
+        given = Given(
+            catalog=(catalog, catalog_columns),
+            events=(events, event_columns),
+            profiles=(profiles, profile_columns),
+            promotions=(promotions, promotion_columns),
+            coupons=coupons,
         )
-        events = Events(in_time_order(kept))
-        ordered = MADE_UP in raw.columns
-        return cls(
-            name, catalog, events, profiles, source, report, promotions=promotions, coupons=coupons, ordered=ordered
-        )
+        return cls(name=name, source=source, **built(given, rules or CleaningRules(), name=name))
 
     @classmethod
     def pool(

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 
 from peftrec.data import columns as col
-from peftrec.data.values import EXACT_FLOAT
+from peftrec.data.reading.values import EXACT_FLOAT
 
 if TYPE_CHECKING:
     from peftrec.data.dataset import Dataset
-    from peftrec.data.sharded import ShardedDataset
+    from peftrec.data.streaming.sharded import ShardedDataset
 
 EVENT_KEYS = [col.TIME, col.USER, col.ITEM]
 """What puts most events in order."""

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import polars as pl
 
 from peftrec.data import columns as col
-from peftrec.data.mapping import rename_columns
+from peftrec.data.cleaning.rules import ROW, TIME_TEXT, check, event_rules
 from peftrec.data.order import timestamps_from_order
-from peftrec.data.rules import ROW, TIME_TEXT, check, event_rules
-from peftrec.data.tables import Table, read_table
-from peftrec.data.values import MOMENT, as_attribute, as_id, as_moment, as_number, as_text
+from peftrec.data.reading.mapping import rename_columns
+from peftrec.data.reading.tables import Table, read_table
+from peftrec.data.reading.values import MOMENT, as_attribute, as_id, as_moment, as_number, as_text
 from peftrec.errors import NotEnoughDataError, SchemaError
 
 _TYPES: dict[str, pl.DataType | type[pl.DataType]] = {

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from peftrec.data.cleaning.report import CleaningReport, RuleCount
 from peftrec.data.inspection.facts import Facts
 from peftrec.data.inspection.guess import CATALOGUE, EVENTS, OPTIONAL, REQUIRED
 from peftrec.data.inspection.prepared import TABLE_ARGUMENTS, Prepared, prepare
 from peftrec.data.inspection.preview import COMPARED, preview, unmatched
 from peftrec.data.inspection.printing import shown
-from peftrec.data.report import CleaningReport, RuleCount
 from peftrec.errors import SchemaError
 
 LOOKED_AT = 1_000_000
@@ -168,7 +168,7 @@ def call(found: Prepared, products: Prepared | None = None) -> str:
     lines = ["from peftrec.data import Dataset"]
     code = "\n".join(before)
     lines = ["import polars as pl", *lines] if "pl." in code else lines
-    lines += ["from peftrec.data.encodings import in_utf8"] if "in_utf8(" in code else []
+    lines += ["from peftrec.data.reading.encodings import in_utf8"] if "in_utf8(" in code else []
     build = [f"    {name}={value}," for name, value in arguments.items()]
     return "\n".join([*lines, "", *before, "shop = Dataset.build(", *build, ")"])
 

@@ -5,7 +5,7 @@ from datetime import date
 import polars as pl
 
 from peftrec.data import columns as col
-from peftrec.data.values import MOMENT, as_id, as_number
+from peftrec.data.reading.values import MOMENT, as_id, as_number
 from peftrec.errors import InvalidValueError
 
 FINAL = date(2000, 1, 31)

@@ -15,8 +15,8 @@ from peftrec.data.events import Events
 from peftrec.data.pool_report import joined_report, joined_source
 from peftrec.data.profiles import Profiles
 from peftrec.data.promotions import Promotions
+from peftrec.data.reading.values import as_text
 from peftrec.data.segments import segment
-from peftrec.data.values import as_text
 from peftrec.errors import InvalidValueError, NotEnoughDataError, SchemaError
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from peftrec.data.report import CleaningReport, RuleCount, counted
-from peftrec.data.rules import PRODUCT_RULES
+from peftrec.data.cleaning.report import CleaningReport, RuleCount, counted
+from peftrec.data.cleaning.rules import PRODUCT_RULES
 from peftrec.data.source import DataSource
 
 if TYPE_CHECKING:

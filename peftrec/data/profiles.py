@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from peftrec.data import columns as col
-from peftrec.data.mapping import read_rows
-from peftrec.data.tables import Table
-from peftrec.data.values import as_attribute, as_id, check_ids
+from peftrec.data.reading.mapping import read_rows
+from peftrec.data.reading.tables import Table
+from peftrec.data.reading.values import as_attribute, as_id, check_ids
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,7 +16,7 @@ from peftrec.data.index import Index
 from peftrec.data.log import codes
 from peftrec.data.profiles import Profiles
 from peftrec.data.promotions import Promotions
-from peftrec.data.values import as_text, is_blank
+from peftrec.data.reading.values import as_text, is_blank
 from peftrec.errors import InvalidValueError, SchemaError
 
 if TYPE_CHECKING:

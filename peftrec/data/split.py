@@ -8,7 +8,7 @@ import polars as pl
 
 from peftrec.data import columns as col
 from peftrec.data.events import Events
-from peftrec.data.values import parse_moment
+from peftrec.data.reading.values import parse_moment
 from peftrec.errors import InvalidValueError, NotEnoughDataError
 
 if TYPE_CHECKING:

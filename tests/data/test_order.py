@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from peftrec.data import CleaningRules, Dataset
 from peftrec.data.order import FINAL, timestamps_from_order
-from peftrec.data.values import MOMENT
+from peftrec.data.reading.values import MOMENT
 from peftrec.errors import InvalidValueError, SchemaError
 
 Rows = list[tuple[str | None, float | None]]

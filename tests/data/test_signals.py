@@ -166,7 +166,10 @@ def test_rows_of_histories_keep_their_coupons():
 
 
 def test_coupons_follow_a_data_set_through_its_parts():
-    rows = [{"user_id": user, "item_id": item, "day": day} for day, (user, item) in enumerate(zip("uvu", "abc", strict=True))]
+    rows = [
+        {"user_id": user, "item_id": item, "day": day}
+        for day, (user, item) in enumerate(zip("uvu", "abc", strict=True))
+    ]
     shop = world(rows, given(("u", 0, 5), products="ab"))
     assert replace(shop, coupons=None).digest != shop.digest
     past, future = shop.split(at=START + timedelta(days=1))

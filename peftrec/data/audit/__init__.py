@@ -8,7 +8,7 @@ from peftrec.data.audit.report import AuditCheck, AuditReport
 from peftrec.data.audit.tables import as_parts
 from peftrec.data.audit.timing import Sides, copied_events, early_future, late_past, shared_visits
 from peftrec.data.dataset import Dataset
-from peftrec.data.tables import Table
+from peftrec.data.reading.tables import Table
 from peftrec.errors import NotEnoughDataError
 
 _CODED_APART = "not looked at, as an index does not mean the same in both parts"

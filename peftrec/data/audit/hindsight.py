@@ -11,7 +11,7 @@ from peftrec.data import columns as col
 from peftrec.data.audit.report import AuditCheck, Severity
 from peftrec.data.audit.sales import Measure, Sales, within
 from peftrec.data.dataset import Dataset
-from peftrec.data.values import as_moment, is_blank
+from peftrec.data.reading.values import as_moment, is_blank
 
 NEW_ENOUGH, NEW_LEAK = 40, 0.7
 """Rank correlation with sales after the cut, among at least so many products that first come up then, that is a leak.

@@ -6,15 +6,15 @@ import polars as pl
 
 from peftrec.data import columns as col
 from peftrec.data.audit.report import AuditCheck
+from peftrec.data.cleaning.report import CleaningReport
+from peftrec.data.cleaning.rules import CleaningRules
 from peftrec.data.dataset import Dataset
 from peftrec.data.events import MADE_UP, named_events
 from peftrec.data.index import Index
 from peftrec.data.log import EventLog
 from peftrec.data.profiles import Profiles
-from peftrec.data.report import CleaningReport
-from peftrec.data.rules import CleaningRules
-from peftrec.data.tables import Table
-from peftrec.data.values import as_id, is_blank
+from peftrec.data.reading.tables import Table
+from peftrec.data.reading.values import as_id, is_blank
 from peftrec.errors import InvalidValueError
 
 AS_THEY_ARE = CleaningRules(

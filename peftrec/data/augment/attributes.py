@@ -7,7 +7,7 @@ import polars as pl
 
 from peftrec.data import columns as col
 from peftrec.data.augment.shares import check_share
-from peftrec.data.values import is_blank
+from peftrec.data.reading.values import is_blank
 
 
 @dataclass(frozen=True)

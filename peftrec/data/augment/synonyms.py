@@ -10,8 +10,8 @@ from typing import Any, Protocol, TypeAlias, cast
 import polars as pl
 
 from peftrec.data.augment.words import is_unspaced, is_word
-from peftrec.data.mapping import rename_columns
-from peftrec.data.tables import read_table
+from peftrec.data.reading.mapping import rename_columns
+from peftrec.data.reading.tables import read_table
 from peftrec.errors import InvalidValueError, MissingExtraError, SchemaError
 
 KEY, SYNONYMS = "key", "synonyms"

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from peftrec.data import columns as col
-from peftrec.data.code import Code, column
-from peftrec.data.currency import amounts
+from peftrec.data.cleaning.currency import amounts
 from peftrec.data.inspection.facts import NESTED, Facts, event_of
 from peftrec.data.inspection.guess import CATALOGUE, EVENTS, OPTIONAL, REQUIRED
-from peftrec.data.number_formats import as_numbers, style_of, unread_numbers
-from peftrec.data.time_formats import ISO, UNKNOWN, moments, number_moments, written_moments
+from peftrec.data.reading.code import Code, column
+from peftrec.data.reading.number_formats import as_numbers, style_of, unread_numbers
+from peftrec.data.reading.time_formats import ISO, UNKNOWN, moments, number_moments, written_moments
 
 _TIMES = (col.TIME, col.START, col.END, col.ANNOUNCED)
 _NUMBERS = (col.QUANTITY, col.PRICE, col.DISCOUNT, col.DWELL, col.PAGE, col.REACH, "position")

@@ -5,11 +5,11 @@ from typing import Any
 
 import polars as pl
 
+from peftrec.data.cleaning.currency import amounts
 from peftrec.data.columns import EVENT_TYPES
-from peftrec.data.currency import amounts
-from peftrec.data.faults import FAULTS
-from peftrec.data.number_formats import unread_numbers
-from peftrec.data.time_formats import UNKNOWN, number_moments, written_moments
+from peftrec.data.reading.faults import FAULTS
+from peftrec.data.reading.number_formats import unread_numbers
+from peftrec.data.reading.time_formats import UNKNOWN, number_moments, written_moments
 
 TEXT, WHOLE, NUMBER, MOMENT, YES_NO, NESTED = "text", "whole", "number", "moment", "yes/no", "nested"
 """Kinds of columns, as they are in the file."""

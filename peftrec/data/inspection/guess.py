@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from peftrec.data import columns as col
 from peftrec.data.events import POSITION
 from peftrec.data.inspection.facts import MOMENT, NESTED, NUMBER, TEXT, YES_NO, Facts
-from peftrec.data.names import EXACT, POSITIONS, folded, likeness
+from peftrec.data.reading.names import EXACT, POSITIONS, folded, likeness
 
 EVENTS, CATALOGUE, PROFILES, PROMOTIONS = "events", "catalogue", "profiles", "promotions"
 """The tables, as messages call them."""

@@ -7,12 +7,12 @@ from pathlib import Path
 import polars as pl
 
 from peftrec.data import columns as col
-from peftrec.data.faults import FAULTS, reason
 from peftrec.data.inspection.conversions import Conversion, conversions
 from peftrec.data.inspection.facts import Facts, facts_of
 from peftrec.data.inspection.guess import Guess, guess_columns, guess_table
 from peftrec.data.inspection.reading import Source, read_any
-from peftrec.data.values import as_id
+from peftrec.data.reading.faults import FAULTS, reason
+from peftrec.data.reading.values import as_id
 from peftrec.errors import DataError, SchemaError
 
 TABLE_ARGUMENTS = {

@@ -7,13 +7,13 @@ import polars as pl
 
 from peftrec.data import columns as col
 from peftrec.data.catalog import Catalog
+from peftrec.data.cleaning.report import CleaningReport, RuleCount
+from peftrec.data.cleaning.rules import LINK, PRODUCT_RULES, CleaningRules
 from peftrec.data.dataset import Dataset
 from peftrec.data.inspection.guess import CATALOGUE, EVENTS, PROFILES
 from peftrec.data.inspection.prepared import Prepared
 from peftrec.data.profiles import Profiles
 from peftrec.data.promotions import Promotions
-from peftrec.data.report import CleaningReport, RuleCount
-from peftrec.data.rules import LINK, PRODUCT_RULES, CleaningRules
 from peftrec.errors import DataError
 
 COMPARED = 20_000

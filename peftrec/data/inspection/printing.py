@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
+from peftrec.data.cleaning.report import RuleCount
 from peftrec.data.inspection.guess import REQUIRED
-from peftrec.data.report import RuleCount
 
 if TYPE_CHECKING:
     from peftrec.data.inspect import ColumnLook, Inspection

@@ -9,11 +9,11 @@ from typing import IO, cast
 
 import polars as pl
 
-from peftrec.data.encodings import Survey, in_utf8, survey, wrong_encoding
-from peftrec.data.faults import FAULTS, unreadable
-from peftrec.data.memory import refuse_too_large
-from peftrec.data.table_files import SEPARATORS, check_file, damaged_parquet, lost_rows, no_header
-from peftrec.data.text_files import count_records, likely_separator, separator_of, stray_quote
+from peftrec.data.reading.encodings import Survey, in_utf8, survey, wrong_encoding
+from peftrec.data.reading.faults import FAULTS, unreadable
+from peftrec.data.reading.memory import refuse_too_large
+from peftrec.data.reading.table_files import SEPARATORS, check_file, damaged_parquet, lost_rows, no_header
+from peftrec.data.reading.text_files import count_records, likely_separator, separator_of, stray_quote
 from peftrec.errors import SchemaError
 
 PARQUET, LINES, JSON = ("parquet", "pq"), ("jsonl", "ndjson"), "json"

@@ -5,8 +5,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeAlias
 
+from peftrec.data.cleaning.rules import CleaningRules
 from peftrec.data.dataset import Dataset
-from peftrec.data.rules import CleaningRules
 from peftrec.data.sources.amazon import EDITION_2023, load_amazon
 from peftrec.data.sources.completejourney import load_completejourney
 from peftrec.data.sources.files import load_files

@@ -10,10 +10,12 @@ from typing import Any
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.cleaning.rules import CleaningRules
 from peftrec.data.dataset import Dataset
-from peftrec.data.json_lines import Fields, first_line, read_json_lines, read_object, unreadable
 from peftrec.data.order import FINAL
-from peftrec.data.rules import CleaningRules
+from peftrec.data.reading.json_lines import Fields, first_line, read_json_lines, read_object, unreadable
+from peftrec.data.reading.tables import read_table
+from peftrec.data.reading.values import MOMENT, as_number
 from peftrec.data.source import DataSource
 from peftrec.data.sources.amazon_products import (
     products_2014,
@@ -22,8 +24,6 @@ from peftrec.data.sources.amazon_products import (
     products_minionerec,
     tidy,
 )
-from peftrec.data.tables import read_table
-from peftrec.data.values import MOMENT, as_number
 from peftrec.errors import SchemaError
 
 _REVIEWED = "a review counts as a purchase; products are described as on the day of the export"

@@ -7,11 +7,11 @@ from typing import cast
 import polars as pl
 
 from peftrec.data import columns as col
-from peftrec.data.json_lines import Fields, read_json_lines, read_literal
-from peftrec.data.report import RuleCount, counted
-from peftrec.data.rules import ROW
-from peftrec.data.tables import read_table
-from peftrec.data.values import as_text, is_blank
+from peftrec.data.cleaning.report import RuleCount, counted
+from peftrec.data.cleaning.rules import ROW
+from peftrec.data.reading.json_lines import Fields, read_json_lines, read_literal
+from peftrec.data.reading.tables import read_table
+from peftrec.data.reading.values import as_text, is_blank
 
 _TEXT, _TEXTS = pl.String(), pl.List(pl.String())
 _FIELDS_2014: Fields = {

@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from peftrec.data import columns as col
-from peftrec.data.json_lines import BLOCK
-from peftrec.data.values import EXACT_FLOAT, as_text
+from peftrec.data.reading.json_lines import BLOCK
+from peftrec.data.reading.values import EXACT_FLOAT, as_text
 from peftrec.errors import InvalidValueError, SchemaError
 
 TYPES = ("token", "token_seq", "float", "float_seq")

@@ -8,9 +8,9 @@ from importlib.resources.abc import Traversable
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.cleaning.rules import CleaningRules
 from peftrec.data.coupons import Coupons
 from peftrec.data.dataset import Dataset
-from peftrec.data.rules import CleaningRules
 from peftrec.data.source import DataSource
 from peftrec.errors import MissingExtraError, SchemaError
 

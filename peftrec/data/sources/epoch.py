@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from peftrec.data.values import MOMENT
+from peftrec.data.reading.values import MOMENT
 
 SECONDS, MILLISECONDS, MICROSECONDS, END = 1e8, 1e11, 1e14, 1e17
 """Where numbers begin to be read as seconds, as milliseconds and as microseconds, and where they end to be times.

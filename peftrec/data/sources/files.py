@@ -10,16 +10,16 @@ from typing import cast
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.cleaning.rules import CleaningRules
 from peftrec.data.dataset import Dataset
 from peftrec.data.events import POSITION
 from peftrec.data.inspection.facts import facts_of
 from peftrec.data.inspection.guess import REQUIRED, guess_columns
-from peftrec.data.names import NAMES
-from peftrec.data.places import naming_files
-from peftrec.data.rules import CleaningRules
-from peftrec.data.table_files import SEPARATORS
-from peftrec.data.tables import read_table
-from peftrec.data.time_formats import ISO, UNKNOWN, moments, written_moments
+from peftrec.data.reading.names import NAMES
+from peftrec.data.reading.places import naming_files
+from peftrec.data.reading.table_files import SEPARATORS
+from peftrec.data.reading.tables import read_table
+from peftrec.data.reading.time_formats import ISO, UNKNOWN, moments, written_moments
 from peftrec.errors import DataError, SchemaError
 
 COLUMNS = "columns.json"

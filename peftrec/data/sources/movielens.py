@@ -11,12 +11,12 @@ from pathlib import Path
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.cleaning.report import RuleCount, counted
+from peftrec.data.cleaning.rules import ROW, CleaningRules
 from peftrec.data.dataset import Dataset
-from peftrec.data.report import RuleCount, counted
-from peftrec.data.rules import ROW, CleaningRules
+from peftrec.data.reading.values import as_number, as_text
 from peftrec.data.source import DataSource
 from peftrec.data.sources.recbole import read_atomic_files
-from peftrec.data.values import as_number, as_text
 from peftrec.errors import MissingExtraError, SchemaError
 
 SOURCE = DataSource(

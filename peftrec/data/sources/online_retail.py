@@ -5,13 +5,13 @@ from dataclasses import replace
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.cleaning.rules import CleaningRules
+from peftrec.data.cleaning.zones import by_clock
 from peftrec.data.dataset import Dataset
-from peftrec.data.mapping import rename_columns
-from peftrec.data.rules import CleaningRules
+from peftrec.data.reading.mapping import rename_columns
+from peftrec.data.reading.tables import Table, read_table
+from peftrec.data.reading.values import as_id, as_moment, as_number, as_text
 from peftrec.data.source import DataSource
-from peftrec.data.tables import Table, read_table
-from peftrec.data.values import as_id, as_moment, as_number, as_text
-from peftrec.data.zones import by_clock
 
 CLOCK = "Europe/London"
 

@@ -3,10 +3,10 @@
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.cleaning.rules import CleaningRules
 from peftrec.data.dataset import Dataset
-from peftrec.data.rules import CleaningRules
+from peftrec.data.reading.values import as_id, as_number, as_text
 from peftrec.data.source import DataSource
-from peftrec.data.values import as_id, as_number, as_text
 from peftrec.errors import InvalidValueError, SchemaError
 
 YEAR = 2017

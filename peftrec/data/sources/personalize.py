@@ -6,12 +6,12 @@ from pathlib import Path
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.cleaning.rules import CleaningRules
 from peftrec.data.dataset import Dataset
-from peftrec.data.rules import LINK, CleaningRules
+from peftrec.data.reading.tables import read_table
+from peftrec.data.reading.values import as_number, as_text, is_blank
 from peftrec.data.source import DataSource
 from peftrec.data.sources.epoch import unix_times
-from peftrec.data.tables import read_table
-from peftrec.data.values import as_number, as_text, is_blank
 from peftrec.errors import SchemaError
 
 SOURCE = DataSource(
@@ -64,8 +64,7 @@ def load_personalize(path: Path, rules: CleaningRules | None = None) -> Dataset:
 
     Args:
         path: The folder.
-        rules: Which rows to drop. If not given: all rules, titles filled from the deepest category, and where the items
-            have no title at all, nothing is taken for a near duplicate, since products of one category then look alike.
+        rules: Which rows to drop. If not given: all rules, and titles filled from the deepest category.
 
     Raises:
         SchemaError: A file is missing, doubled or unreadable, or lacks a column.
@@ -74,13 +73,12 @@ def load_personalize(path: Path, rules: CleaningRules | None = None) -> Dataset:
     """
     files = _files(path)
     interactions, products = _read(files["interactions"], "interactions"), _products(_read(files["items"], "items"))
-    untitled = bool(products.select(is_blank(pl.col(col.TITLE)).all()).item())
     return Dataset.build(
         name="personalize",
         catalog=products,
         events=_events(interactions),
         profiles=_listed(_read(files["users"], "users"), keep=(col.USER,)) if "users" in files else None,
-        rules=rules or CleaningRules(title_from=_specific(products), near_duplicate=False if untitled else LINK),
+        rules=rules or CleaningRules(title_from=_specific(products)),
         source=SOURCE if "event_type" in interactions.columns else replace(SOURCE, note=UNTYPED),
     )
 

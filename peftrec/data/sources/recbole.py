@@ -9,15 +9,15 @@ from pathlib import Path
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.cleaning.rules import CleaningRules
 from peftrec.data.dataset import Dataset
 from peftrec.data.events import POSITION, no_events
-from peftrec.data.mapping import rename_columns
 from peftrec.data.order import FINAL, timestamps_from_order
-from peftrec.data.rules import LINK, CleaningRules
+from peftrec.data.reading.mapping import rename_columns
+from peftrec.data.reading.values import MOMENT, as_id, as_text, is_blank
 from peftrec.data.source import DataSource
 from peftrec.data.sources.atomic import read_atomic, write_atomic
 from peftrec.data.sources.epoch import MICROSECONDS, MILLISECONDS
-from peftrec.data.values import MOMENT, as_id, as_text, is_blank
 from peftrec.errors import ConfigError, DataError, InvalidValueError, NotEnoughDataError, SchemaError
 
 SOURCE = DataSource(
@@ -61,7 +61,7 @@ def load_recbole(
 
     Args:
         path: The folder that holds the files of one data set, or the ``.inter`` file.
-        rules: Which rows to drop. If not given: all rules; without any titles, nothing is taken for a near duplicate.
+        rules: Which rows to drop; all rules if not given.
         columns: Our name -> the field's name, for fields that are called differently, whatever file they are in.
 
     Raises:
@@ -71,8 +71,6 @@ def load_recbole(
         NotEnoughDataError: A file has no lines, or cleaning leaves no event.
     """
     tables = read_atomic_files(Path(path), columns=columns)
-    titled = not tables.catalog.select(is_blank(pl.col(col.TITLE).cast(pl.String)).all()).item()
-    rules = rules or CleaningRules(near_duplicate=LINK if titled else False)
     source = replace(SOURCE, name=f"{tables.name}, {SOURCE.name}", note="; ".join(tables.notes))
     return tables.build(name=tables.name, rules=rules, source=source)
 

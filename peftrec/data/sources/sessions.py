@@ -6,15 +6,15 @@ from pathlib import Path
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.cleaning.rules import CleaningRules
 from peftrec.data.dataset import Dataset
-from peftrec.data.mapping import rename_columns
-from peftrec.data.rules import LINK, CleaningRules
+from peftrec.data.reading.mapping import rename_columns
+from peftrec.data.reading.tables import read_table
+from peftrec.data.reading.values import as_id, as_moment, as_number, as_text, is_blank
 from peftrec.data.source import DataSource
 from peftrec.data.sources.channels import REFERRER, URL, entry_channels
 from peftrec.data.sources.epoch import unix_times
 from peftrec.data.sources.online_shoppers import SIGNS, online_shoppers
-from peftrec.data.tables import read_table
-from peftrec.data.values import as_id, as_moment, as_number, as_text, is_blank
 from peftrec.errors import ConfigError, NotEnoughDataError, SchemaError
 
 SOURCE = DataSource(
@@ -147,7 +147,7 @@ def _page_views(rows: pl.DataFrame, rules: CleaningRules | None, columns: Mappin
         name="sessions",
         catalog=products,
         events=pages.drop(_ROW, _VISIT, _MOMENT).drop(_PRODUCT, strict=False),
-        rules=rules or CleaningRules(near_duplicate=LINK if titled else False),
+        rules=rules,
         source=SOURCE,
     )
 

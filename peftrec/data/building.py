@@ -1,0 +1,106 @@
+"""From the tables of a shop, as they came, to the parts of a data set that fit each other."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypedDict
+
+from peftrec.data.catalog import Catalog
+from peftrec.data.cleaning.clean import canonical, clean_events, known_coupons, known_promotions, read_and_repair
+from peftrec.data.cleaning.products import clean_products, read_products
+from peftrec.data.cleaning.report import CleaningReport, RuleCount
+from peftrec.data.cleaning.rules import PRODUCT_RULES, CleaningRules
+from peftrec.data.coupons import Coupons
+from peftrec.data.events import MADE_UP, Events, in_time_order, no_events
+from peftrec.data.profiles import Profiles
+from peftrec.data.promotions import Promotions
+from peftrec.data.reading.places import naming_files
+from peftrec.data.reading.tables import Table
+
+Columns = Mapping[str, str] | None
+"""Our name -> their name."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Tables as a caller passes them, each with its mapping."""
+
+    catalog: tuple[Table | Catalog, Columns]
+    events: tuple[Table | Events, Columns]
+    profiles: tuple[Table | Profiles | None, Columns]
+    promotions: tuple[Table | Promotions | None, Columns]
+    coupons: Coupons | None
+
+
+class Built(TypedDict):
+    """Arguments of a data set."""
+
+    catalog: Catalog
+    events: Events
+    profiles: Profiles | None
+    promotions: Promotions | None
+    coupons: Coupons | None
+    report: CleaningReport
+    ordered: bool
+
+
+def built(given: Given, rules: CleaningRules, *, name: str) -> Built:
+    """Reads, cleans and joins; see ``Dataset.build`` for the errors, which name the files that values stand in."""
+    places = {"catalogue": given.catalog, "events": given.events}
+    with naming_files(**places, profiles=given.profiles, promotions=given.promotions):
+        return _built(given, rules, name)
+
+
+def _built(given: Given, rules: CleaningRules, name: str) -> Built:
+    counts, merged, came = list[RuleCount](), None, 0
+    catalog, columns = given.catalog
+    if not isinstance(catalog, Catalog):
+        products, counts = read_products(catalog, columns, rules)
+        came = len(products)
+        products, merged, more = clean_products(products, rules)
+        catalog, counts = Catalog(products), [*counts, *more]
+    promotions, coupons = _promotions(given), given.coupons
+    if promotions is not None:
+        promotions, count = known_promotions(
+            replace(promotions, frame=canonical(promotions.frame, merged)), catalog.ids
+        )
+        counts.append(count)
+    if coupons is not None:
+        coupons, count = known_coupons(replace(coupons, products=canonical(coupons.products, merged)), catalog.ids)
+        counts.append(count)
+    profiles = _profiles(given)
+    events, columns = given.events
+    raw, repairs = read_and_repair(events.frame if isinstance(events, Events) else events, columns, rules)
+    if raw.is_empty():
+        raise no_events()
+    kept, dropped, off = clean_events(canonical(raw, merged), catalog.ids, rules)
+    report = CleaningReport(
+        name=name,
+        rows_in=len(raw),
+        rows_kept=len(kept),
+        products=came or len(catalog),
+        counts=(*repairs, *dropped, *counts),
+        switched_off=(*off, *(rule for rule in PRODUCT_RULES if not rules.applies(rule))),
+    )
+    return Built(
+        catalog=catalog,
+        events=Events(in_time_order(kept)),
+        profiles=profiles,
+        promotions=promotions,
+        coupons=coupons,
+        report=report,
+        ordered=MADE_UP in raw.columns,
+    )
+
+
+def _profiles(given: Given) -> Profiles | None:
+    table, columns = given.profiles
+    if table is None or isinstance(table, Profiles):
+        return table
+    return Profiles.from_table(table, columns=columns)
+
+
+def _promotions(given: Given) -> Promotions | None:
+    table, columns = given.promotions
+    if table is None or isinstance(table, Promotions):
+        return table
+    return Promotions.from_table(table, columns=columns)

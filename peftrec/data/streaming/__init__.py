@@ -1,0 +1,1 @@
+"""Logs that are longer than memory."""
