@@ -44,20 +44,23 @@ class Usual:
         """
         present = events.collect_schema().names()
         bought = events.filter(pl.col(col.EVENT) == "purchase", pl.col(col.ITEM).is_not_null())
-        products = bought.group_by(col.ITEM).agg(
-            _median(col.PRICE).alias("usual_price")
-            if col.PRICE in present
-            else pl.lit(None, pl.Float32).alias("usual_price"),
-            _median(col.QUANTITY).alias("usual_quantity"),
-        )
+        products = _medians(bought, col.QUANTITY, "usual_quantity")
+        nothing = pl.DataFrame(schema={col.ITEM: pl.String, "usual_price": pl.Float32})
+        prices = _medians(bought, col.PRICE, "usual_price") if col.PRICE in present else nothing
+        products = products.join(prices, on=col.ITEM, how="left").select(col.ITEM, "usual_price", "usual_quantity")
         shoppers = events.filter(pl.col(col.USER).is_not_null()).group_by(col.USER).len().select(pl.col("len").log())
         counts = shoppers.collect(engine="streaming")["len"]
         low, high = counts.quantile(0.25, "linear") or 0.0, counts.quantile(0.75, "linear") or 0.0
         limit = pl.Series([high + FAR_OUT * (high - low)]).exp()[0]
         most = max(LEAST, float(limit)) if len(counts) >= CROWD else math.inf
-        return cls(products.collect(engine="streaming").sort(col.ITEM), most)
+        return cls(products.sort(col.ITEM), most)
 
 
-def _median(column: str) -> pl.Expr:
-    above = pl.col(column).filter(pl.col(column) > 0)
-    return pl.when(above.len() >= ENOUGH).then(above.median()).cast(pl.Float32)
+def _medians(bought: pl.LazyFrame, column: str, name: str) -> pl.DataFrame:
+    """The median above zero of each product, of how often it has each value: a product has far fewer values than rows."""
+    counts = bought.group_by(col.ITEM, column).agg(pl.len().alias("rows")).collect(engine="streaming")
+    value, rows, above = pl.col(column), pl.col("rows"), pl.col(column) > 0
+    reached, total = rows.filter(above).cum_sum(), rows.filter(above).sum()
+    low, high = (value.filter(above).filter(reached > at).first() for at in ((total - 1) // 2, total // 2))
+    median = pl.when(total >= ENOUGH).then((low.cast(pl.Float64) + high) / 2).cast(pl.Float32)
+    return counts.sort(column).group_by(col.ITEM).agg(median.alias(name))
