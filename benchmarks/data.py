@@ -10,7 +10,8 @@ Every measured part runs in a process of its own, so that its peak of memory is 
 - ``synthetic_100m``: made-up logs (see ``synthetic.py``) of 1, 10 and 100 million events, streamed from files into shards;
   then the statistics of all shards, and words and numbers of every shopper for the own products and the 20 most popular.
   Collaborative scores are left out: their cost grows with shoppers times panel, and serving asks for one shopper at a time.
-- ``batches``: how much faster batches of training rows are built than the decoder's stage learns from them.
+- ``batches``: how much faster batches of training rows are built than the decoder's stage learns from them; and the same
+  with a batch's part of the time in which statistics, candidates and their numbers are computed, once per training.
 """
 
 import argparse
@@ -185,7 +186,14 @@ def _batches(_: argparse.Namespace) -> list[Row]:
     return [
         _row("batches", "build_seconds", [found["build_seconds"]], "s"),
         _row("batches", "consume_seconds", [found["consume_seconds"]], "s"),
+        _row("batches", "rows_seconds", [found["rows_seconds"]], "s"),
         _row("batches", "build_over_consume", [found["consume_seconds"] / found["build_seconds"]], "ratio"),
+        _row(
+            "batches",
+            "build_and_rows_over_consume",
+            [found["consume_seconds"] / (found["build_seconds"] + found["rows_seconds"])],
+            "ratio",
+        ),
     ]
 
 
@@ -204,8 +212,10 @@ def batches() -> Figures:
     config, backbone = TrainConfig(anchors=1), Backbone.load("minilm-l6")
     platform = Platform.of(load_completejourney(promotions=False), backbone, progress=False)
     one, rng = anchor(platform, MOMENT, config), np.random.default_rng(config.seed)
+    start_of_rows = time.perf_counter()
     snapshot = platform.snapshot(MOMENT)
     rows = Rows.begin(one, snapshot, config, rng).offered(one, snapshot, config, nearest=None, rng=rng)
+    rows_seconds = (time.perf_counter() - start_of_rows) / len(one.users) * config.batch_size
     dataset = RowDataset(platform, [rows], config, keep=np.ones(len(platform.dataset.users), bool), moment=MOMENT)
     decoder = backbone.decoder()
     lora.attach(decoder, LoRAConfig(), seed=config.seed)
@@ -234,7 +244,11 @@ def batches() -> Figures:
         )
     builds = [end - start for start, end in spans]
     steps = [later - end for (_, end), (later, _) in pairwise(spans)]
-    return {"build_seconds": statistics.median(builds), "consume_seconds": statistics.median(steps)}
+    return {
+        "build_seconds": statistics.median(builds),
+        "consume_seconds": statistics.median(steps),
+        "rows_seconds": rows_seconds,
+    }
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Figures]] = {

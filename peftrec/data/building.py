@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import TypedDict, cast
+
+import polars as pl
 
 from peftrec.data.catalog import Catalog
 from peftrec.data.cleaning.clean import canonical, clean_events, known_coupons, known_promotions, read_and_repair
@@ -15,6 +17,7 @@ from peftrec.data.profiles import Profiles
 from peftrec.data.promotions import Promotions
 from peftrec.data.reading.places import naming_files
 from peftrec.data.reading.tables import Table
+from peftrec.errors import SchemaError
 
 Columns = Mapping[str, str] | None
 """Our name -> their name."""
@@ -51,6 +54,56 @@ def built(given: Given, rules: CleaningRules, *, name: str) -> Built:
 
 
 def _built(given: Given, rules: CleaningRules, name: str) -> Built:
+    parts = read_parts(given, rules)
+    events, columns = given.events
+    raw, repairs = read_and_repair(events.frame if isinstance(events, Events) else events, columns, rules)
+    if raw.is_empty():
+        raise no_events()
+    kept, dropped, off = clean_events(canonical(raw, parts.merged), parts.catalog.ids, rules)
+    report = CleaningReport(
+        name=name,
+        rows_in=len(raw),
+        rows_kept=len(kept),
+        products=parts.came,
+        counts=(*repairs, *dropped, *parts.counts),
+        switched_off=(*off, *(rule for rule in PRODUCT_RULES if not rules.applies(rule))),
+    )
+    return Built(
+        catalog=parts.catalog,
+        events=Events(in_time_order(kept)),
+        profiles=parts.profiles,
+        promotions=parts.promotions,
+        coupons=parts.coupons,
+        report=report,
+        ordered=MADE_UP in raw.columns,
+    )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything but the events, read and cleaned.
+
+    Attributes:
+        catalog: Products.
+        profiles: Shoppers' attributes, if there are any.
+        promotions: Those of the products, if there are any.
+        coupons: Likewise.
+        merged: ``item_id`` and ``canonical_id`` of products that are gone; None where none are.
+        came: Products that came in.
+        counts: What rules did to these tables.
+    """
+
+    catalog: Catalog
+    profiles: Profiles | None
+    promotions: Promotions | None
+    coupons: Coupons | None
+    merged: pl.DataFrame | None
+    came: int
+    counts: tuple[RuleCount, ...]
+
+
+def read_parts(given: Given, rules: CleaningRules) -> Parts:
+    """Reads, cleans and joins all tables but the events."""
     counts, merged, came = list[RuleCount](), None, 0
     catalog, columns = given.catalog
     if not isinstance(catalog, Catalog):
@@ -59,37 +112,20 @@ def _built(given: Given, rules: CleaningRules, name: str) -> Built:
         products, merged, more = clean_products(products, rules)
         catalog, counts = Catalog(products), [*counts, *more]
     promotions, coupons = _promotions(given), given.coupons
-    if promotions is not None:
-        promotions, count = known_promotions(
-            replace(promotions, frame=canonical(promotions.frame, merged)), catalog.ids
+    if not isinstance(cast(object, coupons), Coupons | None):
+        raise SchemaError(
+            f"coupons is a {type(coupons).__name__}",
+            expected="Coupons, since they come in two tables",
+            remedy="pass coupons=Coupons.from_tables(products, recipients)",
         )
+    if promotions is not None:
+        promotions = replace(promotions, frame=canonical(promotions.frame, merged))
+        promotions, count = known_promotions(promotions, catalog.ids)
         counts.append(count)
     if coupons is not None:
         coupons, count = known_coupons(replace(coupons, products=canonical(coupons.products, merged)), catalog.ids)
         counts.append(count)
-    profiles = _profiles(given)
-    events, columns = given.events
-    raw, repairs = read_and_repair(events.frame if isinstance(events, Events) else events, columns, rules)
-    if raw.is_empty():
-        raise no_events()
-    kept, dropped, off = clean_events(canonical(raw, merged), catalog.ids, rules)
-    report = CleaningReport(
-        name=name,
-        rows_in=len(raw),
-        rows_kept=len(kept),
-        products=came or len(catalog),
-        counts=(*repairs, *dropped, *counts),
-        switched_off=(*off, *(rule for rule in PRODUCT_RULES if not rules.applies(rule))),
-    )
-    return Built(
-        catalog=catalog,
-        events=Events(in_time_order(kept)),
-        profiles=profiles,
-        promotions=promotions,
-        coupons=coupons,
-        report=report,
-        ordered=MADE_UP in raw.columns,
-    )
+    return Parts(catalog, _profiles(given), promotions, coupons, merged, came or len(catalog), tuple(counts))
 
 
 def _profiles(given: Given) -> Profiles | None:

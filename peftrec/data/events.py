@@ -9,7 +9,7 @@ import polars as pl
 from peftrec.data import columns as col
 from peftrec.data.cleaning.rules import ROW, TIME_TEXT, check, event_rules
 from peftrec.data.order import timestamps_from_order
-from peftrec.data.reading.mapping import rename_columns
+from peftrec.data.reading.mapping import as_mapping, rename_columns
 from peftrec.data.reading.tables import Table, read_table
 from peftrec.data.reading.values import MOMENT, as_attribute, as_id, as_moment, as_number, as_text
 from peftrec.errors import NotEnoughDataError, SchemaError
@@ -91,7 +91,7 @@ def read_events(table: Table, columns: Mapping[str, str] | None) -> pl.DataFrame
 
 def named_events(table: Table, columns: Mapping[str, str] | None) -> pl.DataFrame:
     """A table with our names, values untouched; moments are made up where it has only a ``position``."""
-    frame, mapping = read_table(table, what="events"), dict(columns or {})
+    frame, mapping = read_table(table, what="events"), as_mapping(columns, "events")
     names = {*frame.columns}.difference(mapping.values()) | {*mapping}
     ordered = POSITION in names and col.TIME not in names
     frame = rename_columns(

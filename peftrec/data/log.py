@@ -174,13 +174,22 @@ def _path(
     page[order] = np.arange(len(order)) - np.repeat(start, lengths) + 1
     first[order] = np.repeat(channel[order][start], lengths)
     told = _numbers(events, col.PAGE, np.nan)
-    kinds = np.array([*(kind_of(name) for name in channel_names(events)), -1], np.int8)  # -1 also reads the last one
+    kinds = [kind_of(name) for name in _without_platform(channel_names(events), events)]
+    kinds = np.array([*kinds, -1], np.int8)  # -1 also reads the last one
     return np.where(np.isnan(told), page, told), kinds[first]
 
 
+def _without_platform(names: list[str], events: pl.DataFrame) -> list[str]:
+    """The channels of a pool as their platforms call them, so that "shop/email" is of the kind of "email"."""
+    if col.PLATFORM not in events.columns:
+        return names
+    platforms = [f"{name}/" for name in events[col.PLATFORM].drop_nulls().unique()]
+    return [name.removeprefix(next(filter(name.startswith, platforms), "")) for name in names]
+
+
 def kind_of(channel: str) -> int:
-    """The kind of an entry channel, from its name; a pool's platform before the name changes nothing."""
-    return zlib.crc32(channel.rpartition("/")[2].encode()) % ENTRIES
+    """The kind of an entry channel, from its name."""
+    return zlib.crc32(channel.encode()) % ENTRIES
 
 
 def channel_names(events: pl.DataFrame) -> list[str]:

@@ -58,10 +58,16 @@ def _summed(datasets: "Sequence[Dataset]", reports: Sequence[CleaningReport], ru
     return counted(rule, rows, total, shown, action=action)
 
 
+OF_PRODUCTS = ("catalogue_currency", "doubled_product", "unreadable_price", "unknown_year")
+"""Further counts of products, which reading and some sources make."""
+
+
 def _rows_seen(dataset: "Dataset", report: CleaningReport, rule: str) -> int:
     if rule == "unknown_promotion":
         return 0 if dataset.promotions is None else len(dataset.promotions)
-    return report.products if rule in (*PRODUCT_RULES, "catalogue_currency") else report.rows_in
+    if rule == "unknown_coupon":
+        return 0 if dataset.coupons is None else len(dataset.coupons.products)
+    return report.products if rule in (*PRODUCT_RULES, *OF_PRODUCTS) else report.rows_in
 
 
 def _where_off(datasets: "Sequence[Dataset]", reports: Sequence[CleaningReport], rule: str) -> str:

@@ -43,7 +43,7 @@ def present(dataset: Dataset) -> tuple[str, ...]:
     some = {
         "events": bool((log.event != PURCHASE).any()),
         "dwell": bool(np.isfinite(log.dwell).any()),
-        "path": col.CHANNEL in frame.columns or col.PAGE in frame.columns,
+        "path": col.CHANNEL in frame.columns or bool((log.page != 1).any()),
         "visits": col.SESSION in frame.columns,
         "prices": col.PRICE in frame.columns or col.PRICE in dataset.catalog.frame.columns,
         "discounts": col.DISCOUNT in frame.columns,
@@ -60,6 +60,12 @@ def _columns(*names: str) -> Callable[[Dataset], Dataset]:
         return replace(dataset, events=Events(dataset.events.frame.drop(*names, strict=False)))
 
     return hide
+
+
+def _path(dataset: Dataset) -> Dataset:
+    """Every event on the first page: left out, pages would be counted within the visit."""
+    frame = dataset.events.frame.drop(col.CHANNEL, strict=False).with_columns(pl.lit(1, pl.Float32).alias(col.PAGE))
+    return replace(dataset, events=Events(frame))
 
 
 def _prices(dataset: Dataset) -> Dataset:
@@ -79,7 +85,7 @@ def _purchases(dataset: Dataset) -> Dataset:
 SIGNALS: dict[str, Callable[[Dataset], Dataset]] = {
     "events": _purchases,
     "dwell": _columns(col.DWELL),
-    "path": _columns(col.CHANNEL, col.PAGE),
+    "path": _path,
     "visits": _columns(col.SESSION),
     "prices": _prices,
     "discounts": _columns(col.DISCOUNT),

@@ -18,7 +18,7 @@ from peftrec.data.histories import DAY, PURCHASE
 from peftrec.data.source import DataSource
 from peftrec.errors import ConfigError
 
-CHANNELS = ("direct", "email", "search", "social", "advertisement")
+CHANNELS = ("app", "email", "search", "referral", "advertisement")
 BUYING = (0.35, 0.3, 0.2, 0.05, 0.1)
 """How often a visit that ends in a purchase begins with each channel."""
 
@@ -77,7 +77,8 @@ class _Looks:
 def simulate_browsing(dataset: Dataset, browsing: Browsing | None = None, *, seed: int = 0) -> Dataset:
     """Adds views, clicks, favourites and carts, seconds spent, pages and entry channels to a log of purchases.
 
-    Every purchase stays as it is. Before some of them the shopper looks at the product, in the same visit or in an
+    Every purchase stays: who bought what, when, how many and at what price. Its visit, entry channel, page and dwell time are
+    simulated, whatever the log said of them. Before some purchases the shopper looks at the product, in the same visit or in an
     earlier one, where the product may become a favourite or go into the cart. Shoppers also look at products of the same
     category that they do not buy, in the same visit and in visits of their own. Purchases give their visits shorter
     paths and other entry channels (``BUYING``, ``LOOKING``). An earlier visit that would lie before the first purchase of
@@ -95,9 +96,10 @@ def simulate_browsing(dataset: Dataset, browsing: Browsing | None = None, *, see
         ConfigError: The log holds other events than purchases already, or ``dataset`` is a part with a past.
     """
     log, browsing = dataset.log, browsing or Browsing()
-    if dataset.past is not None or (log.event != PURCHASE).any():
+    if not len(log) or dataset.past is not None or (log.event != PURCHASE).any():
+        found = "is a part" if dataset.past is not None else "holds other events than purchases"
         raise ConfigError(
-            f"'{dataset.name}' " + ("is a part" if dataset.past is not None else "holds other events than purchases"),
+            f"'{dataset.name}' {found if len(log) else 'holds no events'}",
             expected="a whole log of purchases",
             remedy="simulate before splitting, on the purchases alone",
         )

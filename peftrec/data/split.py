@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import polars as pl
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _TICK = timedelta(microseconds=1)
 _LEFT = "__left"
+
+
+_LONGEST, _MOST = timedelta(days=36_500), 10_000
 
 
 def rolling(
@@ -37,7 +40,7 @@ def rolling(
         raise NotEnoughDataError(
             f"{windows:,} windows of {_told(length)}, {_told(stride)} apart, up to {last:%Y-%m-%d %H:%M} UTC begin at"
             f" {starts[0]:%Y-%m-%d %H:%M} UTC, where '{dataset.name}' has nothing before",
-            expected=f"windows after the first event, {_first(dataset):%Y-%m-%d %H:%M} UTC; {fit:,} of them are",
+            expected=f"windows after {_first(dataset):%Y-%m-%d %H:%M} UTC; {fit:,} of them are",
             remedy="ask for fewer or shorter windows, or for a shorter step",
         )
     return tuple(_window(dataset, start, start + length) for start in starts)
@@ -91,13 +94,17 @@ def _window(dataset: "Dataset", start: datetime, end: datetime) -> "tuple[Datase
 
 
 def _first(dataset: "Dataset") -> datetime:
+    """What windows come after: the first event, or all of the past of a part, whose events its windows do not hold."""
     past = dataset.past
-    return past.start if past is not None and len(past.events) else dataset.start
+    return past.end if past is not None and len(past.events) else dataset.start
 
 
 def _span(value: timedelta | int, name: str) -> timedelta:
-    span = value if isinstance(value, timedelta) else timedelta(days=value)
-    if span <= timedelta(0):
+    try:
+        span = value if isinstance(value, timedelta) else timedelta(days=value)
+    except (TypeError, OverflowError):
+        span = timedelta(0)
+    if not timedelta(0) < span <= _LONGEST:
         raise InvalidValueError(
             f"{name}={value!r}",
             expected="a time above 0: whole days or a timedelta",
@@ -107,8 +114,10 @@ def _span(value: timedelta | int, name: str) -> timedelta:
 
 
 def _refuse_below_one(value: int, name: str) -> None:
-    if value < 1:
-        raise InvalidValueError(f"{name}={value!r}", expected="1 or more", remedy=f"pass {name}=1 or more")
+    if not isinstance(cast(object, value), int) or not 1 <= value <= _MOST:
+        raise InvalidValueError(
+            f"{name}={value!r}", expected=f"a whole number from 1 to {_MOST:,}", remedy=f"pass {name}=1 or more"
+        )
 
 
 def _told(span: timedelta) -> str:

@@ -224,7 +224,7 @@ def _settings(content: bytes) -> _Settings:
             config=LoRAConfig(**tuner),
             candidates=CandidateConfig(**settings["candidates"]),
             history=int(settings["history"]),
-            scene=bool(settings["scene"]),
+            scene=bool(settings.get("scene", False)),
             learning_curve=tuple(map(dict, settings["learning_curve"])),
         )
     except (ValueError, KeyError, TypeError) as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from peftrec.data.features import Pairs, pair_features, pairs_of
+from peftrec.data.features import PAIR_FEATURES, Pairs, pair_features, pairs_of
 from peftrec.data.histories import Histories, Ragged
 from peftrec.data.snapshot import Snapshot, collaborative
 
@@ -31,7 +31,7 @@ class CandidateConfig:
     """How many products each source may name for one shopper.
 
     Attributes:
-        history: Products of the shopper's own past, the most purchased lately first.
+        history: Products of the shopper's own past, the most purchased and looked at lately first.
         popular: Products with most buyers in the last four weeks.
         neighbours: Products that similar shoppers bought lately.
         together: Products bought together with those of the history.
@@ -165,7 +165,8 @@ def _generate(
 
 def _own(pairs: Pairs, shoppers: int, n_items: int, limit: int) -> list[NDArray[np.int32]]:
     row = pairs.key // n_items
-    order = np.lexsort((-pairs.decayed, row))
+    interest = np.expm1(pairs.values[:, PAIR_FEATURES.index("interest")])  # of what was looked at and not bought
+    order = np.lexsort((-(pairs.decayed + interest), row))
     bounds = np.searchsorted(row[order], np.arange(shoppers + 1))
     item = (pairs.key[order] % n_items).astype(np.int32)
     return [item[start : min(end, start + limit)] for start, end in pairwise(bounds)]

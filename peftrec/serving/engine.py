@@ -254,7 +254,7 @@ class Engine:
         if fresh:
             platform, snapshot = platform.with_new(self._encode(fresh)), snapshot.with_new(len(fresh))
         new = [base + index for index in range(sum(map(described, request.history or ())))]
-        history = history_of(request, platform.dataset, new, moment)
+        history = history_of(request, platform.dataset, new, moment, channels=platform.channels)
         scene = self._scene(request, loaded.adapter, platform, history)
         return _Row(request, loaded, platform, snapshot, history, self._profile(request, platform), scene, len(fresh))
 

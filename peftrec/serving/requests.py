@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import cast
 
 import numpy as np
@@ -69,6 +70,7 @@ class Request:
             )
         for product in self.history or ():
             check_product(product)
+            _refuse_unknown_fields(product)
         if profile is not None and not _has_names(profile):
             raise RequestError(
                 f"profile={profile!r}", expected="attributes by name", remedy='write profile={"age": "45-54"}'
@@ -106,6 +108,24 @@ def check_product(product: object) -> None:
         )
 
 
+FIELDS = ("days_ago", "event", "quantity", "price", "discount", "dwell_seconds", "channel", "session_id")
+"""What an entry of a history may say beside the product."""
+
+
+def _refuse_unknown_fields(product: Product) -> None:
+    """A description may have any field; where the product is named by its id, others are mistakes."""
+    if isinstance(product, str) or "item_id" not in product:
+        return
+    unknown = [name for name in product if name not in ("item_id", *FIELDS)]
+    if unknown:
+        close = get_close_matches(unknown[0], FIELDS, n=1)
+        raise RequestError(
+            f"a field {unknown[0]!r} in the history",
+            expected=f"item_id and any of {', '.join(FIELDS)}",
+            remedy=f"write {close[0]!r}" if close else "leave it out",
+        )
+
+
 def _has_names(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(name, str) for name in cast(Mapping[object, object], value))
 
@@ -115,7 +135,9 @@ def described(product: Product) -> bool:
     return not isinstance(product, str) and "item_id" not in product
 
 
-def history_of(request: Request, dataset: Dataset, new: Sequence[int], moment: float) -> Histories:
+def history_of(
+    request: Request, dataset: Dataset, new: Sequence[int], moment: float, *, channels: Sequence[str] = ()
+) -> Histories:
     """The past of a request's shopper.
 
     Args:
@@ -123,6 +145,7 @@ def history_of(request: Request, dataset: Dataset, new: Sequence[int], moment: f
         dataset: The platform's.
         new: Indices of the described products of the history, in order.
         moment: Seconds since the epoch.
+        channels: Names of the platform's channels, by code.
 
     Raises:
         UnknownUserError: The platform has no such shopper.
@@ -140,8 +163,8 @@ def history_of(request: Request, dataset: Dataset, new: Sequence[int], moment: f
     history, age = [history[int(at)] for at in order], age[order]
     session, page, entry = _visits(history, age)
 
-    def numbers(field: str, otherwise: float) -> NDArray[np.float32]:
-        return np.array([_number(entry, field, otherwise) for entry in history], np.float32)
+    def numbers(field: str, otherwise: float, highest: float = np.inf) -> NDArray[np.float32]:
+        return np.array([_number(entry, field, otherwise, highest) for entry in history], np.float32)
 
     return Histories(
         offsets=np.array([0, len(history)], np.int64),
@@ -150,13 +173,20 @@ def history_of(request: Request, dataset: Dataset, new: Sequence[int], moment: f
         event=np.array([_event(entry) for entry in history], np.int8),
         quantity=numbers("quantity", 1),
         price=numbers("price", np.nan),
-        discount=numbers("discount", 0),
+        discount=numbers("discount", 0, highest=1),
         session=session,
         dwell=numbers("dwell_seconds", np.nan),
         page=page,
         entry=entry,
-        channel=np.array([-1], np.int32),
+        channel=np.array([_main_channel(history, channels)], np.int32),
     )
+
+
+def _main_channel(history: Sequence[Product], channels: Sequence[str]) -> int:
+    """Code of the platform's channel that most events name, the first of equals; -1 where none does."""
+    named = [entry.get("channel") for entry in history if not isinstance(entry, str)]
+    known = [channels.index(name) for name in named if isinstance(name, str) and name in channels]
+    return max(sorted(set(known)), key=known.count, default=-1)
 
 
 def _visits(
@@ -205,14 +235,19 @@ def _user(dataset: Dataset, user: str) -> "np.ndarray[tuple[int], np.dtype[np.in
     return np.array([at], np.int32)
 
 
-def _number(entry: Product, field: str, otherwise: float) -> float:
+def _number(entry: Product, field: str, otherwise: float, highest: float = np.inf) -> float:
     value = otherwise if isinstance(entry, str) else entry.get(field, otherwise)
     if value is otherwise:
         return otherwise
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not np.isfinite(value)
+        or not 0 <= value <= highest
+    ):
         raise RequestError(
             f"{field}={value!r} in the history",
-            expected="a finite number, 0 or more",
+            expected="a finite number, 0 or more" if highest == np.inf else f"a number from 0 to {highest:g}",
             remedy=f"correct or leave out {field}",
         )
     return float(value)

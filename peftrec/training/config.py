@@ -64,7 +64,8 @@ class TrainConfig:
         validation_share: Share of shoppers held out, on the latest window before the end of the log.
         patience: Evaluations without improvement after which training stops; four take place in each epoch, and in a
             training of less than one.
-        scene: Whether the decoder reads a word about the moment (weekday, part of the day, month; season and public
+        scene: Whether the decoder reads a word about the moment, with anchors 29 hours further apart so that weekdays and
+            parts of the day differ (weekday, part of the day, month; season and public
             holidays where the data source names its country) and about the channel that the shopper mostly uses.
         augmentation: Other ways to tell the decoder the same; none by default.
         precision: ``bf16`` or ``fp32`` arithmetic.

@@ -22,6 +22,7 @@ from peftrec.training.config import TrainConfig
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+HOUR = 3600.0
 FIRST_PURCHASES = 8
 """Products bought for the first time that one row gives to the retrieval loss."""
 
@@ -48,7 +49,9 @@ class Anchor:
 def moments(end: float, start: float, config: TrainConfig) -> list[float]:
     """Anchors, latest first, each at least one horizon after the first event and one before the end of the log."""
     last = end - config.horizon_days * DAY
-    wanted = [last - step * config.stride_days * DAY for step in range(config.anchors)]
+    # A scene names weekday and part of the day: each anchor lies on others, or they would say nothing.
+    stride = config.stride_days * DAY + (DAY + 5 * HOUR if config.scene else 0)
+    wanted = [last - step * stride for step in range(config.anchors)]
     early = start + config.horizon_days * DAY
     return [moment for moment in wanted if moment >= early] or ([last] if last > start else [])
 

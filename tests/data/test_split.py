@@ -4,6 +4,7 @@ import dataclasses
 import pickle
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -60,11 +61,25 @@ def test_windows_of_a_part_have_its_past_before_them():
     assert days(part.rolling(windows=1, horizon=5)[0][0]) == [1, 2, 3, 4, 5]
 
 
+def test_windows_of_a_part_never_reach_into_its_past():
+    part = at_days(*range(1, 31)).split(at="2020-01-21")[1]
+    with pytest.raises(NotEnoughDataError, match="1 windows of 20 days"):
+        part.rolling(windows=1, horizon=20)
+    past, future = part.rolling(windows=1, horizon=10)[0]
+    assert (days(past)[-1], len(days(future))) == (20, 10)
+
+
+@pytest.mark.parametrize("wrong", [{"windows": 1.5}, {"windows": 10**7}, {"horizon": "1"}, {"horizon": 10**10}])
+def test_windows_of_another_kind_are_refused(wrong: dict[str, Any]):
+    with pytest.raises(InvalidValueError):
+        at_days(*range(1, 31)).rolling(**{"windows": 1, "horizon": 1, **wrong})
+
+
 def test_windows_that_do_not_fit():
     shop = at_days(1, 2, 3, 4, 9)
     with pytest.raises(NotEnoughDataError, match="3 windows of 4 days, 4 days apart") as caught:
         shop.rolling(windows=3, horizon=4)
-    assert "after the first event, 2020-01-01 12:00 UTC; 2 of them are" in caught.value.expected
+    assert "windows after 2020-01-01 12:00 UTC; 2 of them are" in caught.value.expected
     with pytest.raises(NotEnoughDataError, match="no event of 'shop' is in the window"):
         shop.rolling(windows=2, horizon=2)
 

@@ -9,13 +9,14 @@ import polars as pl
 from peftrec.data import columns as col
 from peftrec.data.cleaning.currency import in_one_currency
 from peftrec.data.cleaning.report import RuleCount, counted
-from peftrec.data.cleaning.rules import ROW, CleaningRules, Rule, check, event_rules, example
+from peftrec.data.cleaning.rules import ROW, TIME_TEXT, CleaningRules, Rule, check, event_rules, example
 from peftrec.data.cleaning.units import measured_quantity, price_unit
 from peftrec.data.cleaning.usual import Usual
 from peftrec.data.cleaning.zones import in_utc
 from peftrec.data.coupons import Coupons
 from peftrec.data.events import named_events, typed_events
 from peftrec.data.promotions import Promotions
+from peftrec.data.reading.other_times import refuse_other_times
 from peftrec.data.reading.tables import Table
 from peftrec.data.reading.values import parse_moment
 from peftrec.errors import NotEnoughDataError
@@ -93,6 +94,8 @@ def read_and_repair(
         named, rows, shown = in_one_currency(named, "events", rules.rates)
         counts.append(counted("currency", len(rows), total, shown, action="repaired"))
     typed = typed_events(named)
+    if TIME_TEXT in typed.columns:
+        refuse_other_times(named[col.TIME], name=col.TIME)
     if rules.timezone is not None:
         typed, rows, shown = in_utc(typed, named[col.TIME], rules.timezone)
         counts.append(counted("timezone", len(rows), total, shown, action="repaired"))

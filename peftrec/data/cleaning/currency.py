@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from peftrec.data import columns as col
+from peftrec.data.reading.number_formats import NO_NUMBER
 from peftrec.errors import ConfigError, InvalidValueError, SchemaError
 
 SYMBOLS = {
@@ -21,8 +22,17 @@ SYMBOLS = {
 }
 """Signs and the currencies that they are taken for; a three-letter code beside the number goes before."""
 
-_NO_NUMBER = ("", "na", "n/a", "nan", "null", "none", "—", "-")
-_AMOUNT = r"(\p{N}[\p{N}.,'’\s\u00a0\u202f]*)"
+_CODES = (
+    "AED ARS AUD BGN BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP HKD HUF IDR ILS INR ISK JPY KES KRW KWD MAD MXN MYR NGN"
+    " NOK NZD PEN PHP PKR PLN QAR RON RSD RUB SAR SEK SGD THB TRY TWD UAH USD VND ZAR"
+)
+CODES = tuple(_CODES.split())
+"""Codes that are read; other words of three capitals, such as XXL, are none."""
+
+_NOTHING = (*NO_NUMBER, "—", "-")
+_AMOUNT = r"([.,]?\p{N}[\p{N}.,'’\s\u00a0\u202f]*)"
+_BLANKS = r"[\s'’\u00a0\u202f]"
+_NEGATIVE = r"^\P{N}*-\P{N}*\p{N}|^\s*\(.*\)\s*$|\p{N}\s*-\s*$"
 
 
 def check_rates(rates: Mapping[str, float]) -> None:
@@ -43,32 +53,49 @@ def check_rates(rates: Mapping[str, float]) -> None:
 def amounts(column: pl.Series) -> pl.DataFrame:
     """Reads price texts.
 
-    The last point or comma is the decimal mark if one or two digits follow it, or if the other mark comes before it;
-    otherwise it parts thousands. A range of two prices has no amount.
+    Of two different marks the last one is the decimal mark, as is one that is followed by other than three digits or that
+    follows a single zero. Where a single mark is followed by three digits, it is what that mark is in the other texts of
+    the column, or else parts thousands. A range of two prices has no amount.
 
-    >>> amounts(pl.Series(["£2.55", "1.234,50 €", "USD 1,200"])).rows()
-    [(2.55, 'GBP'), (1234.5, 'EUR'), (1200.0, 'USD')]
+    >>> amounts(pl.Series(["£2.55", "1.234,50 €", "USD 1,200", "(3,00)", "-.99"])).rows()
+    [(2.55, 'GBP'), (1234.5, 'EUR'), (1200.0, 'USD'), (-3.0, None), (-0.99, None)]
 
     Returns:
         ``amount`` (Float64, null where unreadable) and ``currency`` (three letters, null where none is named).
     """
     text = pl.col("text").str.strip_chars()
-    numbers = text.str.count_matches(_AMOUNT)
-    digits = text.str.extract(_AMOUNT).str.replace_all(r"[\s'’\u00a0\u202f]", "").str.strip_chars_end(".,")
-    decimal_comma = digits.str.contains(r"\.\d{3}.*,\d+$|^\d+,\d{1,2}$")
-    plain = pl.when(decimal_comma).then(
-        digits.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
-    )
-    plain = plain.otherwise(digits.str.replace_all(",", "", literal=True))
-    code = text.str.extract(r"(?:^|[\d\s])([A-Z]{3})(?:[\d\s-]|$)")
-    named = pl.coalesce(
+    code = text.str.extract_all(r"\b[A-Z]{3}\b|[A-Z]{3}").list.eval(pl.element().filter(pl.element().is_in(CODES)))
+    sign = pl.coalesce(
         pl.when(text.str.contains(mark, literal=True)).then(pl.lit(name)) for mark, name in SYMBOLS.items()
     )
-    sign = pl.when(text.str.contains(r"^\P{N}*-\P{N}*\p{N}")).then(-1.0).otherwise(1.0)
-    return pl.DataFrame({"text": column}).select(
-        pl.when(numbers == 1).then(plain.cast(pl.Float64, strict=False) * sign).alias("amount"),
-        pl.coalesce(code, named).alias("currency"),
+    frame = pl.DataFrame({"text": column}, schema={"text": pl.String}).select(
+        pl.when(text.str.count_matches(_AMOUNT) == 1)
+        .then(text.str.extract(_AMOUNT).str.replace_all(_BLANKS, "").str.strip_chars_end(".,"))
+        .alias("digits"),
+        pl.when(text.str.contains(_NEGATIVE)).then(-1.0).otherwise(1.0).alias("sign"),
+        pl.coalesce(code.list.first(), sign).alias("currency"),
     )
+    digits = pl.col("digits")
+    point, comma = _is_decimal(digits, "."), _is_decimal(digits, ",")
+    open_ = digits.str.contains(r"^[1-9]\p{N}{0,2}[.,]\p{N}{3}$")
+    usual_point, usual_comma = (frame.select((sure & ~open_).sum()).item() for sure in (point, comma))
+    mark = digits.str.extract(r"([.,])")
+    is_point = pl.when(open_).then((mark == ".") & (usual_point > usual_comma)).otherwise(point)
+    is_comma = pl.when(open_).then((mark == ",") & (usual_comma > usual_point)).otherwise(comma)
+    whole = digits.str.replace_all(r"[.,]", "")
+    with_point = digits.str.replace_all(",", "", literal=True)
+    with_comma = digits.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+    number = pl.when(is_point).then(with_point).when(is_comma).then(with_comma).otherwise(whole)
+    number = pl.concat_str(pl.lit("0"), number).cast(pl.Float64, strict=False)
+    return frame.select((number * pl.col("sign")).alias("amount"), "currency")
+
+
+def _is_decimal(digits: pl.Expr, mark: str) -> pl.Expr:
+    """Whether a mark parts whole from fraction; where three digits follow a single one, that is open."""
+    other = "," if mark == "." else "."
+    last = digits.str.contains(rf"\{mark}\p{{N}}*$") & (digits.str.count_matches(mark, literal=True) == 1)
+    both, after_zero = digits.str.contains(other, literal=True), digits.str.contains(rf"^0?\{mark}")
+    return last & (both | after_zero | ~digits.str.contains(rf"\{mark}\p{{N}}{{3}}$"))
 
 
 def in_one_currency(
@@ -91,7 +118,7 @@ def in_one_currency(
     if frame.schema.get(col.PRICE) != pl.String:
         return frame, [], ""
     column = frame[col.PRICE]
-    told = column.str.strip_chars().str.to_lowercase().is_in(_NO_NUMBER).not_() & column.is_not_null()
+    told = column.str.strip_chars().str.to_lowercase().is_in(_NOTHING).not_() & column.is_not_null()
     written = (column.str.strip_chars().cast(pl.Float64, strict=False).is_null() & told).arg_true()
     if not len(written):
         return frame, [], ""

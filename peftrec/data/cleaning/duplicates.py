@@ -18,9 +18,11 @@ def near_duplicates(catalog: pl.DataFrame) -> pl.DataFrame:
     """Pairs of a product and the first product of the catalogue that it repeats.
 
     Two products are one if all their columns but ids, prices, images, tags and descriptions say the same, but for
-    capitals, punctuation, the order of words, blanks between a number and its unit ("12OZ", "12 oz."), and at most one
-    typing error in the title: one letter too many, missing, swapped or wrong in a word of five letters or more, not in
-    its first letter. Numbers must be equal, so a size never meets another one.
+    capitals, punctuation other than plus, minus and #, the order of words, blanks between a number and its unit ("12OZ",
+    "12 oz."), and at most one typing error in the title: one letter too many, missing, swapped or wrong in a word of five
+    letters or more that no other title has, not in its first letter. Numbers must be equal, so a size never meets another
+    one. Two rare words that differ by a letter ("grade", "grape") are taken for one all the same: look at the pairs before
+    merging.
 
     Args:
         catalog: A typed product table.
@@ -41,7 +43,8 @@ def near_duplicates(catalog: pl.DataFrame) -> pl.DataFrame:
 
 
 def _ordered_words(name: str) -> pl.Expr:
-    text = pl.col(name).str.normalize("NFKC").str.to_lowercase().str.replace_all(r"[^\p{L}\p{M}\p{N}.]+", " ")
+    text = pl.col(name).str.normalize("NFKC").str.to_lowercase().str.replace_all(r"(^|[^\p{L}\p{N}])-(\p{N})", "$1−$2")
+    text = text.str.replace_all(r"[^\p{L}\p{M}\p{N}.+#−]+", " ")
     text = text.str.replace_all(r"\.(\D|$)", " $1")  # a full stop stays only where it is a decimal point
     text = text.str.replace_all(r"(\p{N})(\p{L})", "$1 $2").str.replace_all(r"(\p{L})(\p{N})", "$1 $2")
     words = text.str.split(" ").list.eval(pl.element().filter(pl.element() != "")).list.sort()
@@ -58,15 +61,16 @@ def _typing_errors(distinct: pl.DataFrame, others: list[str]) -> pl.DataFrame:
         .with_columns(pl.col(_WORD).hash(seed=0).alias("__hash"))
         # Sums wrap around: a text without one of its words is named by the sum of the other words' hashes.
         .with_columns((pl.col("__hash").sum().over(_ROW) - pl.col("__hash")).alias(_REST))
+        .with_columns(pl.col(_ROW).n_unique().over(_WORD).alias("__titles"))
         .filter(pl.col(_WORD).str.contains(rf"^\p{{L}}{{{LETTERS},}}$"))
         .filter(pl.col(_ROW).n_unique().over(_TEXT, "__words", _REST) > 1)
-        .select(_ROW, _WORD, _TEXT, "__words", _REST)
+        .select(_ROW, _WORD, _TEXT, "__words", _REST, "__titles")
         .collect()
     )
     shortened = _shortened(words[_WORD].unique().sort())
     words = words.join(shortened, on=_WORD)
     pairs = words.join(words, on=[_TEXT, "__words", _REST, _SHORT], suffix="_right").filter(
-        pl.col(_ROW) < pl.col(f"{_ROW}_right")
+        pl.col(_ROW) < pl.col(f"{_ROW}_right"), pl.min_horizontal("__titles", "__titles_right") == 1
     )
     return pairs.select(pl.col(_ROW).alias("left"), pl.col(f"{_ROW}_right").alias("right")).unique()
 

@@ -12,9 +12,15 @@ from peftrec.data import columns as col
 TEXTS = (col.TITLE, col.DESCRIPTION, col.BRAND, col.CATEGORY, col.TAGS)
 
 _ENTITY = r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
-_HTML = rf"</?[A-Za-z][^<>]*>|<!--|/>|{_ENTITY}"
+_NAMES = (
+    "a|abbr|b|big|blockquote|body|br|center|code|dd|div|dl|dt|em|embed|font|form|h[1-6]|head|hr|html|i|iframe|img|input|ins|label"
+    "|li|link|meta|noscript|object|ol|option|p|param|pre|q|s|samp|script|select|small|span|strike|strong|style|sub|sup|table|tbody"
+    "|td|tfoot|th|thead|title|tr|tt|u|ul|video|wbr"
+)
+_ELEMENT = rf"(?i:</?(?:{_NAMES})(?:\s[^<>]*|/)?>)"
+_HTML = rf"{_ELEMENT}|<!--|/>|{_ENTITY}"
 _HIDDEN = re.compile(r"<!--.*?(?:-->|$)|<(script|style)\b.*?(?:</\1\s*>|$)", re.DOTALL | re.IGNORECASE)
-_TAG = re.compile(r"</?[A-Za-z][^<>]*>|\"?\s*/>")
+_TAG = re.compile(rf"{_ELEMENT}|\"?\s*/>")
 _SPACE = re.compile(r"\s+")
 
 
@@ -24,11 +30,12 @@ def without_html(text: str) -> str:
     >>> without_html("Pens &ndash; <b>Pack</b> of 10")
     'Pens – Pack of 10'
     """
-    text = _TAG.sub(" ", _HIDDEN.sub(" ", text))
-    # Twice, as exports of exports hold &amp;quot;; only what ends in a semicolon: "A&P" and "R&D" are names.
-    for _ in range(2):
+    # Again for what entities hid, as exports of exports hold &amp;lt;b&amp;gt;; only what ends in a semicolon: "A&P" and "R&D"
+    # are names, and so is <M> in "Size <M>".
+    for _ in range(3):
+        text = _TAG.sub(" ", _HIDDEN.sub(" ", text))
         text = re.sub(_ENTITY, lambda found: html.unescape(found.group()), text)
-    return _SPACE.sub(" ", text).strip()
+    return _SPACE.sub(" ", _TAG.sub(" ", text)).strip()
 
 
 def in_right_encoding(text: str) -> str:

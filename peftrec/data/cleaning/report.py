@@ -14,7 +14,8 @@ class RuleCount:
     """What one rule did.
 
     Args:
-        rule: Its name, as in ``CleaningRules``, or "catalogue_currency", "unknown_promotion" or "unknown_coupon".
+        rule: Its name, as in ``CleaningRules``, or what sources and joins count besides, such as "unknown_promotion",
+            "unknown_coupon", "catalogue_currency", "doubled_product", "unreadable_price" and "unknown_year".
         action: "dropped" (events), "repaired" (events or products), "filled", "linked" or "merged" (products) or "left out"
             (promotions, coupons).
         rows: Rows concerned.

@@ -99,7 +99,7 @@ def read_literal(text: str) -> object:
             raise ValueError("it is no JSON") from None
 
 
-def unreadable(path: Path, error: Exception) -> SchemaError:
+def unreadable(path: Path, error: BaseException) -> SchemaError:
     """The error of a file that is damaged or gone."""
     return SchemaError(
         f"{path} cannot be read: {' '.join(str(error).split())[:200] or type(error).__name__}",

@@ -66,7 +66,7 @@ def rename_columns(
         SchemaError: The mapping names a column that is not there, two columns would get one name, one column is asked
             for twice, or a required column is missing.
     """
-    mapping = _as_mapping(columns, what)
+    mapping = as_mapping(columns, what)
     _check_mapping(mapping, frame.columns, (*required, *optional), what)
     frame = frame.rename({theirs: ours for ours, theirs in mapping.items()})
     _refuse_reserved(frame.columns, what)
@@ -78,7 +78,7 @@ def rename_columns(
 
 _RESERVED = (
     *("__row", "__timestamp_text", "__made_up", "__shard", "__left", "__size", "__step", "__depth", "__level"),
-    *("__text", "__rest", "__word", "__short", "__words", "__hash"),
+    *("__text", "__rest", "__word", "__short", "__words", "__hash", "__titles"),
 )
 """Columns that cleaning adds for its own use."""
 
@@ -108,7 +108,12 @@ def closest_columns(name: str, ours: str, present: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*known, *alike]))[:3]
 
 
-def _as_mapping(columns: Mapping[str, str] | None, what: str) -> dict[str, str]:
+def as_mapping(columns: Mapping[str, str] | None, what: str) -> dict[str, str]:
+    """The mapping as a dict, empty where none is given.
+
+    Raises:
+        SchemaError: It maps nothing to nothing.
+    """
     if columns is None:
         return {}
     given = cast(object, columns)

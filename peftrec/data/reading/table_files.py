@@ -24,14 +24,19 @@ def read_file(path: Path, *, what: str) -> pl.DataFrame:
     separator = SEPARATORS.get(path.suffix.lower())
     refuse_too_large(path, separator, what=what)
     try:
-        return pl.read_parquet(path) if separator is None else _read_text(path, separator)
+        return pl.read_parquet(path) if separator is None else read_text(path, separator)
     except FAULTS as error:
         raise (
             damaged_parquet(path, what, error) if separator is None else unreadable(f"the {what} file {path}", error)
         ) from error
 
 
-def _read_text(path: Path, separator: str) -> pl.DataFrame:
+def read_text(path: Path, separator: str) -> pl.DataFrame:
+    """Reads a text table whose columns arrive as text.
+
+    Raises:
+        SchemaError: A row has more or fewer fields than the header, a quotation mark is out of place, or it is not UTF-8.
+    """
     try:
         records = count_records(path, separator)  # polars fills short rows with nulls: they are refused before
     except UnicodeDecodeError as error:

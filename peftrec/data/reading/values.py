@@ -1,6 +1,7 @@
 """Turning a column into one of our types: text, number or moment. Nothing is guessed, nothing is trimmed."""
 
 from datetime import UTC, date, datetime
+from typing import cast
 
 import polars as pl
 
@@ -20,6 +21,7 @@ _TIME_FORMATS = (
     ("%Y-%m-%d", False),
     ("%Y-%m-%dT%H:%M", False),
     ("%Y-%m-%dT%H:%M:%S%.f%#z", True),
+    ("%Y-%m-%dT%H:%M%#z", True),
 )
 
 
@@ -142,6 +144,12 @@ def parse_moment(moment: str | date | datetime, *, name: str) -> datetime:
                 expected="ISO 8601 text such as '2017-12-02' or '2017-12-02T05:00', a date or a datetime",
                 remedy="write the moment that way; without a time zone it is taken as UTC",
             ) from None
+    elif not isinstance(cast(object, moment), date):
+        raise InvalidValueError(
+            f"{name}={moment!r}, a {type(moment).__name__}, is not a date or time",
+            expected="ISO 8601 text such as '2017-12-02' or '2017-12-02T05:00', a date or a datetime",
+            remedy="write the moment that way; without a time zone it is taken as UTC",
+        )
     elif not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

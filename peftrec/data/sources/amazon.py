@@ -1,6 +1,5 @@
 """Amazon's reviews and products as McAuley's group publishes them, in the editions of 2014, 2018 and 2023."""
 
-import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from peftrec.data import columns as col
 from peftrec.data.cleaning.rules import CleaningRules
 from peftrec.data.dataset import Dataset
 from peftrec.data.order import FINAL
+from peftrec.data.reading.faults import FAULTS
 from peftrec.data.reading.json_lines import Fields, first_line, read_json_lines, read_object, unreadable
 from peftrec.data.reading.tables import read_table
 from peftrec.data.reading.values import MOMENT, as_number
@@ -201,7 +201,7 @@ def _keys(line: bytes) -> set[str]:
 
 
 def _header(line: bytes) -> tuple[str, set[str]]:
-    values = next(csv.reader([line.decode("utf-8-sig", "replace")]), list[str]())
+    values = line.decode("utf-8-sig", "replace").strip().split(",")
     bare = len(values) == len(_RATINGS.fields) and all(re.fullmatch(r"[0-9.]+\s*", value) for value in values[2:])
     return (_BARE, {*_RATINGS.fields}) if bare else (_CSV, {value.strip() for value in values})
 
@@ -287,8 +287,18 @@ def _read_logs(logs: Mapping[Path, _Kind], items: pl.Series) -> pl.DataFrame:
 
 def _read_csv(path: Path, **options: Any) -> pl.DataFrame:
     try:
-        return pl.read_csv(path, infer_schema=False, **options)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        with path.open("rb") as file:
+            width = file.readline().count(b",") + 1
+            for number, line in enumerate(file, start=2):
+                if line.strip() and line.count(b",") + 1 != width:
+                    raise SchemaError(
+                        f"line {number} of {path} has {line.count(b',') + 1} of {width} fields: {line[:60]!r}",
+                        expected="the same number of fields in every line",
+                        remedy="fetch the file as it was published",
+                    )
+        # Ids hold neither commas nor quotation marks, so a mark is a letter like others.
+        return pl.read_csv(path, infer_schema=False, quote_char=None, **options)
+    except (*FAULTS, UnicodeDecodeError) as error:
         raise unreadable(path, error) from error
 
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from peftrec.data import columns as col
 from peftrec.data.reading.json_lines import BLOCK
+from peftrec.data.reading.number_formats import NO_NUMBER
 from peftrec.data.reading.values import EXACT_FLOAT, as_text
 from peftrec.errors import InvalidValueError, SchemaError
 
@@ -18,7 +19,6 @@ TYPES = ("token", "token_seq", "float", "float_seq")
 
 _SENTENCES = (col.TITLE, col.DESCRIPTION, col.TAGS, col.QUERY)
 _IDS = (col.USER, col.ITEM, col.SESSION, col.CANONICAL)
-_NO_NUMBER = ("", "nan", "na", "n/a", "null", "none")
 _LINE, _TEXT = "\tline", "\ttext"  # no field can be called so
 _ROWS = 1_000_000
 _QUOTED = r'^"(?:[^"]|"")*"$'
@@ -104,7 +104,7 @@ def _numbers(lines: pl.DataFrame, name: str, kind: str, file: Traversable) -> pl
         values = values.with_columns(pl.col(name).str.split(" ")).explode(name)
     text = values[name].str.strip_chars()
     number = text.cast(pl.Float64, strict=False)
-    unread = values.filter(number.is_null() & ~text.str.to_lowercase().is_in(_NO_NUMBER).fill_null(True))
+    unread = values.filter(number.is_null() & ~text.str.to_lowercase().is_in(NO_NUMBER).fill_null(True))
     if len(unread):
         raise SchemaError(
             f"line {unread[_LINE][0]:,} of {file} (counting from 1): '{name}' is {unread[name][0]!r:.60}",

@@ -16,11 +16,11 @@ from peftrec.data.events import POSITION
 from peftrec.data.inspection.facts import facts_of
 from peftrec.data.inspection.guess import REQUIRED, guess_columns
 from peftrec.data.reading.names import NAMES
+from peftrec.data.reading.other_times import refuse_other_times
 from peftrec.data.reading.places import naming_files
 from peftrec.data.reading.table_files import SEPARATORS
 from peftrec.data.reading.tables import read_table
-from peftrec.data.reading.time_formats import ISO, UNKNOWN, moments, written_moments
-from peftrec.errors import DataError, SchemaError
+from peftrec.errors import SchemaError
 
 COLUMNS = "columns.json"
 """File with the mappings: ``{"events": {"user_id": "customer"}}``, our name -> the column's name in the file."""
@@ -36,9 +36,6 @@ STEMS = {
 """Table -> what its file may be called, whatever the ending; ``columns.json`` takes any of these names as well."""
 
 ENDINGS = (*SEPARATORS, ".parquet")
-
-TOLERATED = 0.01
-"""Share of timestamps in another form than ISO 8601 that are left to the rule ``unparsable_timestamp``."""
 
 _SPOKEN = {CATALOG: "catalogue"}
 _SAMPLE = 20_000
@@ -251,28 +248,8 @@ def _proposed(name: str, file: _File, kept: Mapping[str, str]) -> dict[str, str]
 
 
 def _refuse_other_times(events: _File) -> None:
-    """Raises if many timestamps can be read, but only by another form than the rules ask for."""
     name = events.columns.get(col.TIME, col.TIME)
     values = events.frame.get_column(name, default=None)
-    if values is None or values.dtype != pl.String:
-        return
-    written = written_moments(values)
-    readable = [one for one in written if one.form not in (ISO, UNKNOWN)]
-    if sum(one.rows for one in readable) <= TOLERATED * sum(one.rows for one in written):
-        return
-    told = "; ".join(
-        f"{one.rows:,} rows {one.form}, the first is row {one.first} (counting from 0): {one.example!r:.40}"
-        for one in [*readable, *(one for one in written if one not in readable)]
-    )
-    doubts = [one.doubt for one in readable if one.doubt]
-    error = SchemaError(
-        f"column '{name}' of the events is written in {len(written)} forms: {told}",
-        expected=f"ISO 8601, such as 2017-12-02T05:00:00Z, in all but {TOLERATED:.0%} of the rows",
-        remedy=f"convert the column and write the file again: frame.with_columns({moments(name, written).text})"
-        + (f"; but {doubts[0]}" if doubts else ""),
-    )
-    try:
+    if values is not None:
         with naming_files(events=(events.path, events.columns)):
-            raise error
-    except DataError as placed:
-        raise placed from None
+            refuse_other_times(values, name=name)

@@ -19,6 +19,7 @@ SOURCE = DataSource(
     name="Online Retail, UCI Machine Learning Repository",
     licence="CC BY 4.0",
     url="https://archive.ics.uci.edu/dataset/352/online+retail",
+    note="titles and catalogue prices are made of all invoices, those after a cut included",
     clock=CLOCK,
     country="GB",
 )

@@ -71,6 +71,7 @@ def load_recbole(
         NotEnoughDataError: A file has no lines, or cleaning leaves no event.
     """
     tables = read_atomic_files(Path(path), columns=columns)
+    rules = rules or CleaningRules()
     source = replace(SOURCE, name=f"{tables.name}, {SOURCE.name}", note="; ".join(tables.notes))
     return tables.build(name=tables.name, rules=rules, source=source)
 

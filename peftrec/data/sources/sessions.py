@@ -9,6 +9,7 @@ from peftrec.data import columns as col
 from peftrec.data.cleaning.rules import CleaningRules
 from peftrec.data.dataset import Dataset
 from peftrec.data.reading.mapping import rename_columns
+from peftrec.data.reading.table_files import read_text
 from peftrec.data.reading.tables import read_table
 from peftrec.data.reading.values import as_id, as_moment, as_number, as_text, is_blank
 from peftrec.data.source import DataSource
@@ -122,14 +123,7 @@ def _read(path: Path) -> pl.DataFrame:
             expected="column names that differ",
             remedy="rename or drop one of them",
         )
-    try:
-        return pl.read_csv(path, separator=";", infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise SchemaError(
-            f"the {_WHAT} file {path} cannot be read: {' '.join(str(error).split())[:200]}",
-            expected="a complete table in UTF-8 text, separated by ; or ,",
-            remedy="check that it is complete; then write it again",
-        ) from error
+    return read_text(path, ";")
 
 
 def _page_views(rows: pl.DataFrame, rules: CleaningRules | None, columns: Mapping[str, str] | None) -> Dataset:

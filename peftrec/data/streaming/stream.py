@@ -7,7 +7,7 @@ are in one shard, so the same rows are kept, repaired and counted as by ``Datase
 import shutil
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from peftrec.data import columns as col
+from peftrec.data.building import Given, Parts, read_parts
 from peftrec.data.catalog import Catalog
-from peftrec.data.cleaning.clean import apply_rules, canonical, known_coupons, known_promotions, nothing_left, usual_for
-from peftrec.data.cleaning.products import clean_products, read_products
+from peftrec.data.cleaning.clean import apply_rules, canonical, nothing_left, usual_for
 from peftrec.data.cleaning.report import CleaningReport, RuleCount
 from peftrec.data.cleaning.rules import PRODUCT_RULES, TIME_TEXT, CleaningRules
 from peftrec.data.coupons import Coupons
@@ -26,6 +26,7 @@ from peftrec.data.events import in_time_order, no_events
 from peftrec.data.log import channel_names
 from peftrec.data.profiles import Profiles
 from peftrec.data.promotions import Promotions
+from peftrec.data.reading.places import naming_files
 from peftrec.data.reading.tables import Table
 from peftrec.data.source import DataSource
 from peftrec.data.streaming.batches import Batches, event_files, summed
@@ -51,6 +52,9 @@ def stream_events(
     *,
     folder: str | Path,
     columns: Mapping[str, str] | None = None,
+    catalog_columns: Mapping[str, str] | None = None,
+    profile_columns: Mapping[str, str] | None = None,
+    promotion_columns: Mapping[str, str] | None = None,
     rules: CleaningRules | None = None,
     shards: int | None = None,
     name: str | None = None,
@@ -68,9 +72,12 @@ def stream_events(
     Args:
         events: A .csv, .tsv or .parquet file; several, in order; a folder or a pattern of them, in the order of their
             names. Rows count from 0 over all of them.
-        catalog: Products: any table with our names, or a ready catalogue.
+        catalog: Products: any table, or a ready catalogue.
         folder: Where the shards go; must not exist yet.
         columns: Our name -> your name, for columns of the events.
+        catalog_columns: The same for the products.
+        profile_columns: The same for the profiles.
+        promotion_columns: The same for the promotions.
         rules: Which rows to drop, see ``Dataset.build``.
         shards: How many; one for every million events if not given.
         name: What to call the data set; the name of the folder if not given.
@@ -91,68 +98,37 @@ def stream_events(
     _refuse_taken(place)
     rules = rules or CleaningRules()
     rules = replace(rules, exported_at=rules.exported_at or datetime.now(UTC))  # one moment for all shards
-    tables = _Tables.read(catalog, profiles, promotions, coupons, rules)
+    given = Given(
+        catalog=(catalog, catalog_columns),
+        events=({}, None),
+        profiles=(profiles, profile_columns),
+        promotions=(promotions, promotion_columns),
+        coupons=coupons,
+    )
+    with naming_files(catalogue=given.catalog, profiles=given.profiles, promotions=given.promotions):
+        parts = read_parts(given, rules)
     batches = Batches(files, columns, rules)
     count = max(1, -(-batches.total // SHARD_ROWS)) if shards is None else _checked(shards)
     with _partial(place) as partial:
         spool = Spool(partial / "spool", count)
-        _spool(spool, batches, tables.merged, progress=progress)
+        _spool(spool, batches, parts.merged, progress=progress)
         cleaned = _Cleaned(partial / "log", batches.repairs, batches.rows)
-        cleaned.add_all(spool, tables, rules, progress=progress)
-        write_manifest(cleaned.folder, cleaned.manifest(name or place.name, tables, rules, source))
+        cleaned.add_all(spool, parts, rules, progress=progress)
+        write_manifest(cleaned.folder, cleaned.manifest(name or place.name, parts, rules, source))
         move_whole(cleaned.folder, place)
     return ShardedDataset.open(place)
 
 
-@dataclass(frozen=True)
-class _Tables:
-    """Everything but the events, cleaned; ``merged`` are products that are gone, ``came`` says how many there were."""
-
-    catalog: Catalog
-    profiles: Profiles | None
-    promotions: Promotions | None
-    coupons: Coupons | None
-    merged: pl.DataFrame | None
-    came: int
-    counts: tuple[RuleCount, ...]
-
-    @classmethod
-    def read(
-        cls,
-        catalog: Table | Catalog,
-        profiles: Table | Profiles | None,
-        promotions: Table | Promotions | None,
-        coupons: Coupons | None,
-        rules: CleaningRules,
-    ) -> "_Tables":
-        counts, merged, came = list[RuleCount](), None, 0
-        if not isinstance(catalog, Catalog):
-            products, counts = read_products(catalog, None, rules)
-            came = len(products)
-            products, merged, more = clean_products(products, rules)
-            catalog, counts = Catalog(products), [*counts, *more]
-        if profiles is not None and not isinstance(profiles, Profiles):
-            profiles = Profiles.from_table(profiles)
-        if promotions is not None:
-            known = promotions if isinstance(promotions, Promotions) else Promotions.from_table(promotions)
-            known = replace(known, frame=canonical(known.frame, merged))
-            promotions, count = known_promotions(known, catalog.ids)
-            counts.append(count)
-        if coupons is not None:
-            coupons, count = known_coupons(replace(coupons, products=canonical(coupons.products, merged)), catalog.ids)
-            counts.append(count)
-        return cls(catalog, profiles, promotions, coupons, merged, came or len(catalog), tuple(counts))
-
-    def write(self, folder: Path, shards: int) -> dict[str, str]:
-        """Writes what there is; returns the digest of each table."""
-        frames = {"catalog": self.catalog.frame}
-        if self.profiles is not None:
-            frames["profiles"] = self.profiles.frame.with_columns(shard_of(shards))
-        if self.promotions is not None:
-            frames["promotions"] = self.promotions.frame
-        if self.coupons is not None:
-            frames |= {"coupon_products": self.coupons.products, "coupon_recipients": self.coupons.recipients}
-        return {name: write_table(folder / f"{name}.parquet", frame) for name, frame in frames.items()}
+def _written(parts: Parts, folder: Path, shards: int) -> dict[str, str]:
+    """Writes what there is beside the events; returns the digest of each table."""
+    frames = {"catalog": parts.catalog.frame}
+    if parts.profiles is not None:
+        frames["profiles"] = parts.profiles.frame.with_columns(shard_of(shards))
+    if parts.promotions is not None:
+        frames["promotions"] = parts.promotions.frame
+    if parts.coupons is not None:
+        frames |= {"coupon_products": parts.coupons.products, "coupon_recipients": parts.coupons.recipients}
+    return {name: write_table(folder / f"{name}.parquet", frame) for name, frame in frames.items()}
 
 
 def _spool(spool: Spool, batches: Batches, merged: pl.DataFrame | None, *, progress: bool) -> None:
@@ -175,18 +151,18 @@ class _Cleaned:
         self.counts, self.off, self.kept = list[RuleCount](), list[str](), list[Shard]()
         self.moments, self.channels = list[datetime](), set[str]()
 
-    def add_all(self, spool: Spool, tables: _Tables, rules: CleaningRules, *, progress: bool) -> None:
+    def add_all(self, spool: Spool, parts: Parts, rules: CleaningRules, *, progress: bool) -> None:
         """Cleans every shard, each with all events of its shoppers, and writes it in time order."""
-        usual, parts = usual_for(rules, spool.scan()), list[list[RuleCount]]()
+        usual, counted = usual_for(rules, spool.scan()), list[list[RuleCount]]()
         numbers = range(spool.shards)
         for number in tqdm(numbers, desc="cleaning events", unit="shard", disable=not progress, leave=False):
             frame = spool.shard(number)
             if frame[TIME_TEXT].null_count() == len(frame):
                 frame = frame.drop(TIME_TEXT)
-            frame, counts, self.off = apply_rules(frame, tables.catalog.ids, rules, usual)
-            parts.append(counts)
+            frame, counts, self.off = apply_rules(frame, parts.catalog.ids, rules, usual)
+            counted.append(counts)
             self._write(number, in_time_order(frame))
-        self.counts = summed(parts, self.rows)
+        self.counts = summed(counted, self.rows)
         if not self.moments:
             raise nothing_left(self.counts, self.rows)
 
@@ -197,13 +173,13 @@ class _Cleaned:
         if len(frame):
             self.moments += [frame[col.TIME][0], frame[col.TIME][-1]]
 
-    def manifest(self, name: str, tables: _Tables, rules: CleaningRules, source: DataSource | None) -> Manifest:
+    def manifest(self, name: str, parts: Parts, rules: CleaningRules, source: DataSource | None) -> Manifest:
         report = CleaningReport(
             name=name,
             rows_in=self.rows,
             rows_kept=sum(shard.events for shard in self.kept),
-            products=tables.came,
-            counts=(*self.repairs, *self.counts, *tables.counts),
+            products=parts.came,
+            counts=(*self.repairs, *self.counts, *parts.counts),
             switched_off=(*self.off, *(rule for rule in PRODUCT_RULES if not rules.applies(rule))),
         )
         return Manifest(
@@ -213,7 +189,7 @@ class _Cleaned:
             end=max(self.moments),
             channels=tuple(sorted(self.channels)),
             shards=tuple(self.kept),
-            tables=tables.write(self.folder, len(self.kept)),
+            tables=_written(parts, self.folder, len(self.kept)),
             source=source,
         )
 

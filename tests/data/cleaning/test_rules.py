@@ -104,6 +104,14 @@ def test_what_is_sold_by_weight_is_counted_in_usual_quantities():
         ("AUD 12", 12.0, "AUD"),
         ("1,200", 1200.0, None),
         ("-$3", -3.0, "USD"),
+        ("$.99", 0.99, "USD"),
+        ("5.00-", -5.0, None),
+        ("(5,00 €)", -5.0, "EUR"),
+        ("0,125 €", 0.125, "EUR"),
+        ("1.234 €", 1234.0, "EUR"),
+        ("1.234.567", 1234567.0, None),
+        ("12 XXL", 12.0, None),
+        ("2.5550", 2.555, None),
         ("¥1,200", 1200.0, "JPY"),
         ("$5.00 - $9.99", None, "USD"),
         ("ask us", None, None),
@@ -113,6 +121,12 @@ def test_price_texts(text: str, amount: float | None, currency: str | None):
     found = amounts(pl.Series([text])).row(0)
     assert found[1] == currency
     assert found[0] == (pytest.approx(amount) if amount is not None else None)
+
+
+def test_a_mark_means_in_one_text_what_it_means_in_the_others():
+    assert amounts(pl.Series(["€ 1,234", "€ 2,50"]))["amount"].to_list() == [1.234, 2.5]
+    assert amounts(pl.Series(["€ 1,234", "€ 2.50"]))["amount"].to_list() == [1234.0, 2.5]
+    assert amounts(pl.Series(["1.234", "0,5"]))["amount"].to_list() == [1234.0, 0.5]
 
 
 def test_a_currency_sign_is_read_and_counted():

@@ -1,6 +1,6 @@
 """Whatever a table or a file holds, the outcome is a data set that accounts for every row, or an error made for people.
 
-``PEFTREC_FUZZ=2000 pytest tests/data/test_fuzz.py`` tries that many cases for each test.
+``PEFTREC_FUZZ=2000 pytest tests/data/reading/test_fuzz.py`` tries that many cases for each test.
 """
 
 import csv
