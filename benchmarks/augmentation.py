@@ -27,7 +27,7 @@ from peftrec.evaluation import Evaluation
 from peftrec.text.translate import BackTranslation
 from peftrec.training import Augmentation
 
-CONFIG = TrainConfig(horizon_days=1, stride_days=1, anchors=4, epochs=2)
+CONFIG = TrainConfig(horizon_days=1, stride_days=1, anchors=2, epochs=0.5)
 """Days are made up from the order of events, one a day: the next event lies within one."""
 
 OFFICE = {

@@ -39,6 +39,13 @@ def test_one_signal_is_gone_and_indices_stay(parts: tuple[Dataset, Dataset], sig
         assert np.array_equal(new.log.time, old.log.time[kept])
 
 
+def test_a_hidden_path_leaves_no_pages_and_no_entries(parts: tuple[Dataset, Dataset]):
+    log = without(parts[0], "path").log
+    assert (log.page == 1).all()
+    assert (log.entry == -1).all()
+    assert (log.channel == -1).all()
+
+
 def test_an_unknown_signal_is_refused(grocery: Dataset):
     with pytest.raises(ConfigError, match="'weather'"):
         without(grocery, "weather")

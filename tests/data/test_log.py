@@ -104,6 +104,13 @@ def test_a_path_counts_the_events_of_a_visit_and_keeps_its_entry():
     assert log(page=[3, None, 7, None]).page.tolist() == [3, 1, 7, 1]
 
 
+def test_a_pool_keeps_the_kinds_of_its_platforms_channels():
+    names, days = ["a/mail", "b/mail", "a/google/cpc", "b/web"], [f"2020-01-0{day}" for day in range(1, 5)]
+    pooled = log(channel=names, platform=["a", "b", "a", "b"], timestamp=days).entry.tolist()
+    assert pooled == [kind_of("mail"), kind_of("mail"), kind_of("google/cpc"), kind_of("web")]
+    assert log(channel=names, timestamp=days).entry.tolist() == [kind_of(name) for name in names]
+
+
 def test_events_by_user_are_in_time_order():
     order, keys = log().by_user
     assert order.tolist() == [1, 2, 0, 3]

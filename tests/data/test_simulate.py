@@ -7,6 +7,7 @@ import pytest
 from peftrec.data import Dataset
 from peftrec.data.columns import EVENT_TYPES
 from peftrec.data.histories import DAY, PURCHASE
+from peftrec.data.log import kind_of
 from peftrec.data.simulate import BUYING, CHANNELS, LOOKING, Browsing, simulate_browsing
 from peftrec.errors import ConfigError
 
@@ -63,6 +64,10 @@ def test_what_is_announced_is_looked_at_before(grocery: Dataset):
 def test_without_idle_looks_nothing_else_is_added(grocery: Dataset):
     still = Browsing(seen=0, compared=0, announced=0)
     assert len(simulate_browsing(grocery, still).events) == len(grocery.events)
+
+
+def test_every_simulated_channel_is_of_a_kind_of_its_own():
+    assert len({kind_of(channel) for channel in CHANNELS}) == len(CHANNELS)
 
 
 def test_entry_channels_tell_buyers_from_others(browsed: Dataset):

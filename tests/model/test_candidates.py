@@ -1,8 +1,11 @@
 """The one candidate generator."""
 
-import numpy as np
+from datetime import datetime, timedelta
 
-from peftrec.data import Dataset
+import numpy as np
+import polars as pl
+
+from peftrec.data import Dataset, Events
 from peftrec.data.features import FEATURES
 from peftrec.data.histories import Histories
 from peftrec.data.snapshot import Snapshot
@@ -51,3 +54,16 @@ def test_sampling_keeps_the_natural_share(grocery: Dataset):
     assert abs(whole.features[:, never].mean() - sample.features[:, never].mean()) < 0.15
     for row in range(len(sample.items)):
         assert np.isin(sample.items[row], whole.items[row]).all()
+
+
+def test_what_was_looked_at_lately_is_named_before_what_nobody_touched(grocery: Dataset):
+    ids, day = grocery.catalog.ids, datetime(2024, 1, 1)
+    seen = [(str(ids[at]), day + timedelta(days=10), "view") for at in range(30)]
+    carted = (str(ids[len(ids) - 1]), day + timedelta(days=99), "cart")
+    frame = pl.DataFrame([*seen, carted], schema=["item_id", "timestamp", "event"], orient="row")
+    shop = Dataset("browsed", grocery.catalog, Events.from_table(frame.with_columns(pl.lit("u").alias("user_id"))))
+    moment = float(shop.log.time[-1]) + 1
+    histories = Histories.of(shop, np.array([0]), moment=moment)
+    found = generate(histories, Snapshot.at(shop, moment), CandidateConfig(history=5))
+    assert len(ids) - 1 in found.items[0]
+    assert len(found.items[0]) == 5

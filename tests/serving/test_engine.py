@@ -137,6 +137,11 @@ def test_a_history_may_tell_how_products_were_met(engine: Engine, grocery: Datas
     assert histories.session.tolist() == [0, 1, 1]
     assert histories.entry.tolist() == [-1, kind_of("email"), kind_of("email")]
     assert histories.dwell.tolist()[1:] == [60, 60]
+    known = history_of(Request(adapter="grocery", history=[seen]), grocery, [], 0.0, channels=["app", "email"])
+    assert known.channel.tolist() == [1]
+    for wrong, said in (({"dwel_seconds": 3}, "dwel_seconds"), ({"discount": 50}, "discount=50")):
+        with pytest.raises(RequestError, match=said):
+            engine.recommend("grocery", history=[{"item_id": met, **wrong}])
     with pytest.raises(RequestError, match="channel=7"):
         engine.recommend("grocery", history=[{"item_id": met, "channel": 7}])
     with pytest.raises(RequestError, match="scene=3"):

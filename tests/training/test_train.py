@@ -2,6 +2,7 @@
 
 import tracemalloc
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -25,6 +26,17 @@ CUT = "2017-11-27T05:00"
 def test_settings_that_cannot_work(settings: dict):
     with pytest.raises(ConfigError, match="the default is"):
         TrainConfig(**settings)
+
+
+def test_anchors_of_scenes_fall_on_different_weekdays_and_hours():
+    def clocks(config: TrainConfig) -> set[tuple[int, int]]:
+        found = moments(400 * 86_400.0, 0.0, config)
+        assert len(found) == config.anchors
+        assert all(later - earlier >= config.horizon_days * 86_400 for later, earlier in pairwise(found))
+        return {(int(one // 86_400) % 7, int(one // 3_600) % 24) for one in found}
+
+    assert len(clocks(TrainConfig())) == 1
+    assert len(clocks(TrainConfig(scene=True))) == 5
 
 
 def test_labels_are_what_was_bought_after_the_anchor(grocery: Dataset, backbone: Backbone, quick: TrainConfig):

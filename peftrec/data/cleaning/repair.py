@@ -13,11 +13,12 @@ TEXTS = (col.TITLE, col.DESCRIPTION, col.BRAND, col.CATEGORY, col.TAGS)
 
 _ENTITY = r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
 _NAMES = (
-    "a|abbr|b|big|blockquote|body|br|center|code|dd|div|dl|dt|em|embed|font|form|h[1-6]|head|hr|html|i|iframe|img|input|ins|label"
-    "|li|link|meta|noscript|object|ol|option|p|param|pre|q|s|samp|script|select|small|span|strike|strong|style|sub|sup|table|tbody"
-    "|td|tfoot|th|thead|title|tr|tt|u|ul|video|wbr"
+    "abbr|big|blockquote|body|br|center|code|dd|div|dl|dt|em|embed|font|form|h[1-6]|head|hr|html|iframe|img|input|ins|label|li"
+    "|link|meta|noscript|object|ol|option|param|pre|samp|script|select|small|span|strike|strong|style|sub|sup|table|tbody|td"
+    "|tfoot|th|thead|title|tr|tt|ul|video|wbr"
 )
-_ELEMENT = rf"(?i:</?(?:{_NAMES})(?:\s[^<>]*|/)?>)"
+# Of a single letter, words must follow as attributes: "a<b and c>d" holds no markup.
+_ELEMENT = rf"(?i:</?(?:{_NAMES})(?:\s[^<>]*|/)?>|</?[abipqsu](?:\s[^<>]*=[^<>]*|\s*/)?>)"
 _HTML = rf"{_ELEMENT}|<!--|/>|{_ENTITY}"
 _HIDDEN = re.compile(r"<!--.*?(?:-->|$)|<(script|style)\b.*?(?:</\1\s*>|$)", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(rf"{_ELEMENT}|\"?\s*/>")

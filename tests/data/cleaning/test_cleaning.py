@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from peftrec.data import CleaningReport, CleaningRules, Dataset, Events, RuleCount
 from peftrec.data.cleaning.cancellations import ROW, cancelled
-from peftrec.data.cleaning.repair import repaired
+from peftrec.data.cleaning.repair import repaired, without_html
 from peftrec.errors import ConfigError, InvalidValueError, NotEnoughDataError, UnknownItemError
 
 CATALOG = {
@@ -282,3 +282,18 @@ def test_plain_text_stays_as_it_is(text: str):
     plain = text.replace("<", "").replace("&", "").replace("/>", "")
     frame = pl.DataFrame({"item_id": ["a"], "title": [plain]})
     assert repaired(frame, "html")[0].equals(frame)
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("&lt;b&gt;bold&lt;/b&gt; pens", "bold pens"),
+        ("&amp;lt;br/&amp;gt;pens", "pens"),
+        ("Size <M> shirt", "Size <M> shirt"),
+        ("if a<b and c>d", "if a<b and c>d"),
+        ('<a href="x">link</a><BR>next', "link next"),
+        ("<h2 class='x'>Title</h2>", "Title"),
+    ],
+)
+def test_markup_goes_and_what_only_looks_like_it_stays(text: str, plain: str):
+    assert without_html(text) == plain

@@ -220,10 +220,18 @@ def test_one_product_written_twice(left: str, right: str):
         ("light holder", "night holder"),  # another first letter
         ("candle holder", "candle holder set"),
         ("blue bowls", "blues bowl"),  # two errors
+        ("c++ book", "c# book"),
+        ("c book", "c++ book"),
+        ("-5 diopters", "+5 diopters"),
     ],
 )
 def test_two_products(left: str, right: str):
     assert twins([left, right]) == {}
+
+
+def test_two_words_that_other_titles_have_are_no_typing_error():
+    assert twins(["white wine", "while wine", "while bread", "white bread"]) == {}
+    assert twins(["white wine", "while wine", "white bread"]) == {"1": "0"}
 
 
 def test_other_columns_must_agree_but_prose_and_prices_may_differ():

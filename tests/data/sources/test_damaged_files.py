@@ -49,7 +49,7 @@ AMAZON_2023: Files = {
     ),
     "meta_Office.jsonl": as_json(
         [
-            {"parent_asin": item, "title": title, "store": "Best", "categories": ["Office", kind], "price": 3.2}
+            {"parent_asin": item, "title": title, "main_category": "Office", "categories": [kind], "price": 3.2}
             for item, title, kind in ITEMS
         ]
     ),

@@ -197,9 +197,12 @@ def test_doubled_ids_and_empty_tables_are_errors(folder: Path):
         load_personalize(folder)
 
 
-def test_times_that_are_no_times_since_1970_are_counted_not_guessed(folder: Path):
-    write(folder, INTERACTIONS="USER_ID,ITEM_ID,TIMESTAMP\nu,007,20171202\nu,007,-5\nu,007,1586731606\n")
-    assert counts(load_personalize(folder))["unparsable_timestamp"] == 2
+def test_times_that_are_no_times_since_1970_are_not_guessed(folder: Path):
+    write(folder, INTERACTIONS="USER_ID,ITEM_ID,TIMESTAMP\nu,007,-5\nu,007,1586731606\n")
+    assert counts(load_personalize(folder))["unparsable_timestamp"] == 1
+    write(folder, INTERACTIONS="USER_ID,ITEM_ID,TIMESTAMP\nu,007,20171202\nu,007,1586731606\n")
+    with pytest.raises(SchemaError, match="year, month and day without marks"):
+        load_personalize(folder)
 
 
 def test_seconds_milliseconds_and_microseconds_are_told_apart_by_size():

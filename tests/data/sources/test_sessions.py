@@ -341,9 +341,8 @@ def test_a_value_that_is_not_uci_s_is_named(tmp_path: Path, old: str, new: str):
 
 
 def test_a_file_of_visits_that_was_cut_off_is_an_error(tmp_path: Path):
-    with pytest.raises(InvalidValueError, match="of the visits, row 2") as caught:
+    with pytest.raises(SchemaError, match=r"row 2 .* has 15 of 18 fields"):
         load_sessions(write(tmp_path, VISITS.removesuffix("2;Other;FALSE;FALSE\n")))
-    assert "cut off" in caught.value.remedy
 
 
 def test_visits_take_no_mapping_and_need_all_columns(tmp_path: Path):
