@@ -192,6 +192,22 @@ def kind_of(channel: str) -> int:
     return zlib.crc32(channel.encode()) % ENTRIES
 
 
+def channels_by_code(events: pl.DataFrame, log: "EventLog") -> list[str]:
+    """Names of a log's channels, each at the place of its code; empty where a part does not hold it.
+
+    Args:
+        events: The frame of ``Events``.
+        log: Of these events; a part keeps the codes of the whole.
+    """
+    if col.CHANNEL not in events.columns:
+        return []
+    table = pl.DataFrame({"code": log.channel, "name": events[col.CHANNEL]}).filter(pl.col("code") >= 0).unique("code")
+    names = [""] * (int(log.channel.max(initial=-1)) + 1)
+    for code, name in table.iter_rows():
+        names[code] = name
+    return names
+
+
 def channel_names(events: pl.DataFrame) -> list[str]:
     """Distinct channels of an event frame, sorted; a channel's code is its place here."""
     return events[col.CHANNEL].drop_nulls().unique().sort().to_list() if col.CHANNEL in events.columns else []

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from peftrec.backbone import Backbone
 from peftrec.data.dataset import Dataset
-from peftrec.data.log import channel_names
+from peftrec.data.log import channels_by_code
 from peftrec.data.snapshot import Snapshot
 from peftrec.data.source import DataSource
 from peftrec.data.tokens import HistoryTokens
@@ -39,7 +39,7 @@ class Platform:
         text_of: (n_items,) int32 row of each product in ``vectors``.
         profiles: (profile texts + 1, H) float32 of unit length; the last row is zero, for shoppers without a profile.
         profile_of: (users,) int32 row of each shopper in ``profiles``.
-        channels: Names of the log's channels, by code.
+        channels: Names of the log's channels, by code; empty for those that the dataset, as a part, does not hold.
     """
 
     dataset: Dataset
@@ -73,7 +73,7 @@ class Platform:
             text_of,
             profiles,
             profile_of,
-            channel_names(dataset.events.frame),
+            channels_by_code(dataset.events.frame, dataset.log),
             backbone,
         )
 

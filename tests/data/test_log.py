@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from peftrec.data import EventLog, Events
+from peftrec.data import Dataset, EventLog, Events
 from peftrec.data.columns import EVENT_TYPES
-from peftrec.data.log import codes, kind_of
+from peftrec.data.log import channels_by_code, codes, kind_of
 
 USERS = pl.Series(["u", "v"])
 ITEMS = pl.Series(["b", "a"])
@@ -109,6 +109,21 @@ def test_a_pool_keeps_the_kinds_of_its_platforms_channels():
     pooled = log(channel=names, platform=["a", "b", "a", "b"], timestamp=days).entry.tolist()
     assert pooled == [kind_of("mail"), kind_of("mail"), kind_of("google/cpc"), kind_of("web")]
     assert log(channel=names, timestamp=days).entry.tolist() == [kind_of(name) for name in names]
+
+
+def test_channels_of_a_part_keep_their_codes():
+    table = {
+        "user_id": ["u"] * 3,
+        "item_id": ["a"] * 3,
+        "timestamp": ["2020-01-01", "2020-01-02", "2020-01-03"],
+        "channel": ["web", None, "app"],
+    }
+    whole = Dataset.build(name="shop", catalog={"item_id": ["a"], "title": ["tea"]}, events=table)
+    past, future = whole.split(at="2020-01-03")
+    assert channels_by_code(whole.events.frame, whole.log) == ["app", "web"]
+    assert channels_by_code(past.events.frame, past.log) == ["", "web"]
+    assert channels_by_code(future.events.frame, future.log) == ["app"]
+    assert channels_by_code(whole.events.frame.drop("channel"), whole.log) == []
 
 
 def test_events_by_user_are_in_time_order():
