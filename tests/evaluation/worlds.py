@@ -11,7 +11,7 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def shop(events: list[tuple[str, str, float]], items: str | list[str], *, event: str = "purchase") -> Dataset:
-    """A shop from (shopper, product, day) triples; every day of a shopper is a visit."""
+    """A shop from (shopper, product, day) triples; events of a shopper within half an hour are one visit."""
     rows = [(user, item, START + timedelta(days=day), event) for user, item, day in events]
     user, item, time, kind = zip(*rows, strict=True)
     table = {"user_id": list(user), "item_id": list(item), "timestamp": list(time), "event": list(kind)}

@@ -128,7 +128,7 @@ def test_a_fit_is_kept_for_its_past(world: Dataset):
 
 
 def test_counts_by_hand():
-    events = [("ann", "a", 0), ("ann", "a", 0.1), ("ann", "a", 10), ("ann", "b", 10), ("bob", "b", 10)]
+    events = [("ann", "a", 0), ("ann", "a", 0.01), ("ann", "a", 10), ("ann", "b", 10), ("bob", "b", 10)]
     past = shop(events, "abc")
     assert purchases(past).toarray().tolist() == [[2, 1, 0], [0, 1, 0]]  # two lines of one visit are one purchase
     np.testing.assert_allclose(purchases(past, half_life=10).toarray(), [[1.5, 1, 0], [0, 1, 0]], rtol=0.01)
