@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from peftrec.data.features import PAIR_FEATURES, Pairs, pair_features, pairs_of
 from peftrec.data.histories import Histories, Ragged
-from peftrec.data.snapshot import Snapshot, collaborative
+from peftrec.data.panel import collaborative
+from peftrec.data.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from tqdm import tqdm

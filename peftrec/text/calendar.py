@@ -37,7 +37,7 @@ def holidays_ahead(moments: pl.Series, country: str, *, days: int) -> pl.Series:
     distinct = dates.drop_nulls().unique().sort()
     try:
         known = holidays.country_holidays(country, language="en_US", years={day.year for day in distinct})
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # what the library raises for a country that it does not know
         raise ConfigError(
             f"country={country!r}: {error}",
             expected="an ISO 3166 code of two letters, such as 'US' or 'GB'",

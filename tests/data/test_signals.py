@@ -15,7 +15,8 @@ from peftrec.data.columns import STRENGTHS
 from peftrec.data.features import FEATURES, PAIR_FEATURES, SHOPPER_FEATURES, pair_features, pairs_of
 from peftrec.data.histories import Histories, Ragged
 from peftrec.data.log import kind_of
-from peftrec.data.snapshot import ITEM_FEATURES, Snapshot, collaborative
+from peftrec.data.panel import collaborative
+from peftrec.data.snapshot import ITEM_FEATURES, Snapshot
 from peftrec.data.tokens import EVENT_FEATURES, history_tokens
 from peftrec.errors import InvalidValueError, SchemaError, UnknownItemError
 

@@ -115,7 +115,9 @@ def test_an_adapter_that_reads_scenes_hears_them_in_a_mixed_batch(
     chances = [[entry.probability for entry in answer] for answer in engine.recommend_batch(requests)]
     assert chances[0] == pytest.approx(chances[1], abs=1e-6)  # an adapter without scenes does not listen
     assert chances[0] == pytest.approx(chances[2], abs=1e-6)
-    assert len({tuple(answer) for answer in chances[3:]}) == 3
+    heard = np.array(chances[3:])
+    apart = [np.abs(heard[a] - heard[b]).max() for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert min(apart) > 1e-3  # far more than the tolerance above: an adapter with scenes does
     for request, answer in zip(requests, chances, strict=True):
         alone = engine.recommend_batch([request])[0]
         assert [entry.probability for entry in alone] == pytest.approx(answer, abs=2e-3)

@@ -16,18 +16,16 @@ import polars as pl
 
 from peftrec.data.catalog import Catalog
 from peftrec.data.dataset import Dataset
+from peftrec.data.panel import PANEL_LIMIT, Panel, panel_of
 from peftrec.data.promotions import PromotionLog
 from peftrec.data.snapshot import (
-    PANEL_LIMIT,
     ItemNumbers,
-    Panel,
     Snapshot,
     channel_counts,
     channel_share,
     item_features,
     lookers,
     pairs_in,
-    panel_of,
     purchase_lines,
     purchases_before,
     tells_more,

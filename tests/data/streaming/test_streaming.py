@@ -17,7 +17,8 @@ from filelock import FileLock
 from peftrec.data import CleaningRules, Coupons, Dataset
 from peftrec.data.features import pair_features, pairs_of
 from peftrec.data.histories import EVENT_ARRAYS, Histories, Ragged
-from peftrec.data.snapshot import Snapshot, collaborative
+from peftrec.data.panel import collaborative
+from peftrec.data.snapshot import Snapshot
 from peftrec.data.streaming.sharded import ShardedDataset
 from peftrec.data.streaming.spool import Spool
 from peftrec.data.streaming.stream import stream_events
@@ -164,7 +165,7 @@ def equal(found: Snapshot, expected: Snapshot) -> None:
 
 @pytest.mark.parametrize("shards", [1, 3, 60])
 def test_statistics_are_those_of_the_whole(shop: Shop, tmp_path: Path, shards: int, monkeypatch: pytest.MonkeyPatch):
-    for module in ("snapshot", "streaming.snapshot"):
+    for module in ("panel", "streaming.snapshot"):
         monkeypatch.setattr(f"peftrec.data.{module}.PANEL_LIMIT", 30)  # below the number of shoppers
     whole, streamed = shop.build(), shop.stream(tmp_path / "log", shards=shards)
     for moment in (whole.end.timestamp() + 1, whole.end.timestamp() - 90 * 86_400, whole.start.timestamp()):

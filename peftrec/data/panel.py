@@ -1,0 +1,107 @@
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalSubscript=false
+# scipy has no types; the rest of the package is checked strictly.
+"""Who buys alike: a panel of anonymous baskets as of a moment, and the collaborative scores that it gives."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+
+from peftrec.data.histories import PURCHASE, Histories
+
+if TYPE_CHECKING:
+    from peftrec.data.snapshot import Snapshot
+
+PANEL_LIMIT = 20_000
+"""Shoppers kept for collaborative scores, the latest ones: their cost per request grows with the panel, not the platform."""
+
+NEIGHBOURS = 100
+LONG = 84.0
+"""Half-life, in days, of a lasting habit."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Shoppers' pasts as sparse rows over the catalogue, for collaborative scores.
+
+    Attributes:
+        frequency: (U, n_items) share of a shopper's visits with the product; rows of unit length.
+        recent: (U, n_items) decayed purchases, half-life 28 days.
+        affinity: (U, n_items) log of decayed purchases (half-life 84 days), columns scaled to damp the popular.
+        scale: (n_items,) that scaling.
+    """
+
+    frequency: sparse.csr_matrix
+    recent: sparse.csr_matrix
+    affinity: sparse.csr_matrix
+    scale: NDArray[np.float32]
+
+
+def widened(matrix: sparse.csr_matrix, columns: int) -> sparse.csr_matrix:
+    """The same entries in more columns; the arrays are shared."""
+    return sparse.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(matrix.shape[0], columns))
+
+
+def matrix_of(
+    values: NDArray[np.floating], rows: NDArray[np.integer], cols: NDArray[np.integer], shape: tuple[int, int]
+):
+    """A sparse matrix of float32 from the values of its cells; those of one cell add up."""
+    return sparse.csr_matrix((values.astype(np.float32), (rows, cols)), shape=shape)
+
+
+def panel_of(lines: pl.DataFrame, pairs: pl.DataFrame, n_items: int) -> Panel:
+    """The latest shoppers' baskets."""
+    visits = lines.group_by("user").agg(visits=pl.col("session").n_unique(), seen=pl.col("age").min())
+    kept = visits.sort("seen", "user").head(PANEL_LIMIT).sort("user").with_row_index("row")
+    pairs = pairs.join(kept, on="user", maintain_order="left")
+    rows, cols, shape = pairs["row"].to_numpy(), pairs["item"].to_numpy(), (len(kept), n_items)
+    frequency = matrix_of((pairs["times"] / pairs["visits"]).to_numpy(), rows, cols, shape)
+    affinity = matrix_of(np.log1p(pairs["long"].to_numpy()), rows, cols, shape)
+    weight = np.asarray(affinity.power(2).sum(axis=0)).ravel()
+    scale = (weight / (weight + 2) / np.sqrt(weight + 1e-3)).astype(np.float32)
+    return Panel(
+        frequency=sparse.csr_matrix(sparse.diags(1 / row_norms(frequency)) @ frequency, dtype=np.float32),
+        recent=matrix_of(pairs["short"].to_numpy(), rows, cols, shape),
+        affinity=sparse.csr_matrix(affinity @ sparse.diags(scale), dtype=np.float32),
+        scale=scale,
+    )
+
+
+def row_norms(matrix: sparse.csr_matrix) -> NDArray[np.float32]:
+    """(rows,) Euclidean lengths, never zero."""
+    return np.sqrt(np.asarray(matrix.power(2).sum(axis=1)).ravel() + 1e-12).astype(np.float32)
+
+
+def collaborative(histories: Histories, snapshot: "Snapshot") -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What similar shoppers buy, for every product: two dense (B, n_items) float32 arrays.
+
+    The first, *neighbours*, is the decayed purchases of the 100 panel shoppers with the most similar purchase
+    frequencies (the neighbour term of UP-CF, Faggioli et al., 2020). The second, *together*, weighs every panel shopper
+    by the damped affinity to this one, and so scores products bought together with those of the history.
+
+    A panel row that equals the shopper's own past is left out of the neighbours: in training it is the shopper itself.
+    """
+    panel, shape = snapshot.panel, (len(histories), snapshot.n_items)
+    if not panel.frequency.shape[0]:
+        return np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    bought = histories.event == PURCHASE
+    row, item, age = histories.row[bought], histories.item[bought].astype(np.int64), histories.age[bought]
+    visit = np.unique(np.stack([row, item, histories.session[bought]]), axis=1, return_index=True)[1]
+    row, item, age = row[visit], item[visit], age[visit]
+    frequency = matrix_of(np.ones(len(row)), row, item, shape)  # duplicates add up; rows need no scaling for a cosine
+    frequency = sparse.csr_matrix(sparse.diags(1 / row_norms(frequency)) @ frequency)
+    alike = np.asarray((frequency @ panel.frequency.T).todense(), dtype=np.float32)
+    alike[alike > 1 - 1e-5] = 0
+    if alike.shape[1] > NEIGHBOURS:
+        rest = np.argpartition(-alike, NEIGHBOURS, axis=1)[:, NEIGHBOURS:]
+        np.put_along_axis(alike, rest, 0, axis=1)
+    alike /= alike.sum(axis=1, keepdims=True) + 1e-9
+    neighbours = sparse.csr_matrix(alike) @ panel.recent
+    long = matrix_of(np.exp(age * (-np.log(2) / LONG)), row, item, shape)
+    long.data = np.log1p(long.data)
+    affinity = sparse.csr_matrix(long @ sparse.diags(panel.scale))
+    shared = np.asarray((affinity @ panel.affinity.T).todense())  # nearly every two shoppers share a product
+    return np.asarray(neighbours.todense(), np.float32), np.ascontiguousarray(shared @ panel.affinity, np.float32)
