@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from peftrec.adaptation import AdaptConfig, LanguageConfig, ShoppingConfig, adapt
     from peftrec.backbone import Backbone
     from peftrec.data import Catalog, CleaningRules, Coupons, Dataset, Events, Profiles, Promotions, load_dataset
     from peftrec.evaluation import evaluate
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptConfig",
     "Adapter",
     "Backbone",
     "Catalog",
@@ -28,18 +30,22 @@ __all__ = [
     "Dataset",
     "Engine",
     "Events",
+    "LanguageConfig",
     "LoRAConfig",
     "Profiles",
     "Promotions",
     "Registry",
+    "ShoppingConfig",
     "TrainConfig",
     "__version__",
+    "adapt",
     "evaluate",
     "load_dataset",
     "train_adapter",
 ]
 
 _HOMES = {
+    "AdaptConfig": "peftrec.adaptation",
     "Adapter": "peftrec.model",
     "Backbone": "peftrec.backbone",
     "Catalog": "peftrec.data",
@@ -48,11 +54,14 @@ _HOMES = {
     "Dataset": "peftrec.data",
     "Engine": "peftrec.serving",
     "Events": "peftrec.data",
+    "LanguageConfig": "peftrec.adaptation",
     "LoRAConfig": "peftrec.tuners",
     "Profiles": "peftrec.data",
     "Promotions": "peftrec.data",
     "Registry": "peftrec.registry",
+    "ShoppingConfig": "peftrec.adaptation",
     "TrainConfig": "peftrec.training",
+    "adapt": "peftrec.adaptation",
     "evaluate": "peftrec.evaluation",
     "load_dataset": "peftrec.data",
     "train_adapter": "peftrec.training",

@@ -11,10 +11,12 @@ expected, and what to do next::
     │   ├── UnknownItemError         an item id that the catalogue does not hold
     │   ├── UnknownUserError         a user id that the data does not hold
     │   ├── NotEnoughDataError       too few rows, shoppers or purchases for what was asked
-    │   └── LeakageError             a past that knows something of the future it is to predict
+    │   ├── LeakageError             a past that knows something of the future it is to predict
+    │   └── DataWriteError           the folder is read-only or full
     ├── BackboneError
     │   ├── BackboneNotFoundError    no such name, folder or hub id, or the files are incomplete
-    │   └── UnsupportedBackboneError an architecture or depth that peftrec cannot split
+    │   ├── UnsupportedBackboneError an architecture or depth that peftrec cannot split
+    │   └── BackboneWriteError       the folder is read-only or full, or holds something else
     ├── ItemTableError               the folder of encoded products is damaged or cannot be written
     ├── ConfigError                  a configuration value that cannot work
     ├── TrainingError                training cannot start or go on: one class only, NaN loss
@@ -90,6 +92,10 @@ class LeakageError(DataError):
     """A past that knows something of the future that it is to predict."""
 
 
+class DataWriteError(DataError):
+    """The folder is read-only or full."""
+
+
 class BackboneError(PeftrecError):
     """A BERT that cannot be loaded or split."""
 
@@ -102,6 +108,10 @@ class BackboneNotFoundError(BackboneError, FileNotFoundError):
 
 class UnsupportedBackboneError(BackboneError):
     """An architecture or depth that peftrec cannot split."""
+
+
+class BackboneWriteError(BackboneError):
+    """The folder is read-only or full, or holds something else."""
 
 
 class ItemTableError(PeftrecError):

@@ -9,6 +9,7 @@ import pytest
 import peftrec
 
 NAMES = [
+    "AdaptConfig",
     "Adapter",
     "Backbone",
     "Catalog",
@@ -17,12 +18,15 @@ NAMES = [
     "Dataset",
     "Engine",
     "Events",
+    "LanguageConfig",
     "LoRAConfig",
     "Profiles",
     "Promotions",
     "Registry",
+    "ShoppingConfig",
     "TrainConfig",
     "__version__",
+    "adapt",
     "evaluate",
     "load_dataset",
     "train_adapter",

@@ -3,5 +3,16 @@
 from peftrec.backbone.backbone import Backbone
 from peftrec.backbone.int8 import Int8Embedding, Int8Linear, int8_linears, quantise_rows
 from peftrec.backbone.items import ItemTable
+from peftrec.backbone.saving import refuse_occupied
+from peftrec.backbone.shopping import Shopping
 
-__all__ = ["Backbone", "Int8Embedding", "Int8Linear", "ItemTable", "int8_linears", "quantise_rows"]
+__all__ = [
+    "Backbone",
+    "Int8Embedding",
+    "Int8Linear",
+    "ItemTable",
+    "Shopping",
+    "int8_linears",
+    "quantise_rows",
+    "refuse_occupied",
+]

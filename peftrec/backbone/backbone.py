@@ -1,8 +1,10 @@
 """The frozen BERT that every shop shares."""
 
 import copy
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +14,10 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import BertModel, PreTrainedTokenizerFast
 
-from peftrec.backbone import loading
+from peftrec.backbone import loading, saving
 from peftrec.backbone.encoder import Precision, encode, encoder_for, progress_bar
 from peftrec.backbone.fingerprint import tokenizer_fingerprint, weights_fingerprint
+from peftrec.backbone.shopping import Shopping
 from peftrec.errors import ConfigError
 from peftrec.text import Templates
 from peftrec.text.words import MAX_LENGTH
@@ -29,25 +32,30 @@ DEFAULT_PRECISION: Precision = "bf16"
 class Backbone:
     """One frozen BERT: all layers read a product's words, the top ``decoder_layers`` of them read a shopper's products.
 
-    Build it with :meth:`load`. Nothing in it is ever trained: tuners and heads live in adapters.
+    Build it with :meth:`load`, or adapt one to products and shoppers with :func:`peftrec.adapt`. Nothing in it is ever
+    trained: tuners and heads live in adapters.
 
     Attributes:
         name: What it was loaded from: a short name, the last part of a folder's path, or a hub id.
         bert: All layers, float32, in evaluation mode, without gradients.
         tokenizer: The fast tokenizer that belongs to the weights.
         decoder_layers: How many of the top layers the behaviour decoder copies.
-        fingerprint: Sha256 of the weights.
+        encoder_fingerprint: Sha256 of the weights that read products; what an item table depends on.
         tokenizer_fingerprint: Sha256 of the tokenizer's rules and vocabulary.
         templates: How products, profiles and scenes become text.
+        shopping: A decoder of its own and the values that adapters start from, if it was adapted to shopping.
+        origin: What an adapted backbone was made of: parents, data and stages, as plain values.
     """
 
     name: str
     bert: BertModel
     tokenizer: PreTrainedTokenizerFast
     decoder_layers: int
-    fingerprint: str
+    encoder_fingerprint: str
     tokenizer_fingerprint: str
     templates: Templates = field(default_factory=Templates)
+    shopping: Shopping | None = None
+    origin: Mapping[str, object] = field(default_factory=dict, repr=False)
     _encoders: dict[str, BertModel] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -67,15 +75,39 @@ class Backbone:
         source = loading.locate(name_or_path)
         bert = loading.load_bert(source)
         tokenizer = loading.load_tokenizer(source, vocabulary=bert.config.vocab_size)
-        name = Path(source).name if Path(source).is_dir() and str(name_or_path) not in loading.SHORT_NAMES else None
-        return cls(
-            name=name or str(name_or_path),
+        folder = Path(source) if Path(source).is_dir() else None
+        saved = None if folder is None else saving.read(folder, bert)
+        if saved is not None and decoder_layers not in (None, saved.decoder_layers):
+            raise ConfigError(
+                f"decoder_layers={decoder_layers!r}",
+                expected=f"{saved.decoder_layers}, the layers of the decoder that was adapted with {name_or_path}",
+                remedy="leave it out",
+            )
+        depth = decoder_layers if saved is None else saved.decoder_layers
+        loaded = cls(
+            name=folder.name if folder and str(name_or_path) not in loading.SHORT_NAMES else str(name_or_path),
             bert=bert,
             tokenizer=tokenizer,
-            decoder_layers=_checked_depth(decoder_layers, layers=bert.config.num_hidden_layers),
-            fingerprint=weights_fingerprint(bert),
+            decoder_layers=_checked_depth(depth, layers=bert.config.num_hidden_layers),
+            encoder_fingerprint=weights_fingerprint(bert),
             tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+            shopping=None if saved is None else saved.shopping,
+            origin={} if saved is None else saved.origin,
         )
+        if saved is not None:
+            saving.check(folder, loaded, saved)
+        return loaded
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the backbone as a folder that :meth:`load` and, for the encoder, ``BertModel.from_pretrained`` open.
+
+        The folder appears whole or not at all: ``config.json``, ``model.safetensors``, the tokenizer, the decoder if it has
+        one of its own, and ``backbone.json`` with fingerprints and origin.
+
+        Raises:
+            BackboneWriteError: There is something in the folder's place already, or the disk is full or read-only.
+        """
+        return saving.save(self, Path(folder))
 
     @property
     def hidden(self) -> int:
@@ -86,6 +118,13 @@ class Backbone:
     def layers(self) -> int:
         """Layers of the whole BERT."""
         return self.bert.config.num_hidden_layers
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sha256 of everything that adapters stand on: the encoder, and the decoder where it has one of its own."""
+        if self.shopping is None:
+            return self.encoder_fingerprint
+        return hashlib.sha256(f"{self.encoder_fingerprint}\n{self.shopping.fingerprint}".encode()).hexdigest()
 
     @property
     def template_fingerprint(self) -> str:
@@ -106,15 +145,28 @@ class Backbone:
         """The same backbone with its weights moved to a device, in place."""
         self._encoders.clear()
         self.bert.to(device)  # pyright: ignore[reportArgumentType]  # transformers narrows nn.Module.to
+        if self.shopping is not None:
+            self.shopping.decoder.to(device)
         return self
 
     def decoder(self) -> nn.ModuleList:
-        """A fresh copy of the top ``decoder_layers`` layers (``BertLayer``), lowest first: float32, frozen.
+        """A fresh copy of the behaviour decoder's layers (``BertLayer``), lowest first: float32, frozen.
 
-        Each call copies anew: a tuner may attach itself to the copy, and the backbone stays as it is.
+        They are the top ``decoder_layers`` layers of the BERT, or what adapting to shopping made of them. Each call copies
+        anew: a tuner may attach itself to the copy, and the backbone stays as it is.
         """
+        if self.shopping is not None:
+            return self.shopping.layers()
         top = self.bert.encoder.layer[self.layers - self.decoder_layers :]
         return nn.ModuleList(copy.deepcopy(layer) for layer in top).eval().requires_grad_(False)
+
+    def tuned_bert(self) -> BertModel:
+        """A copy of the BERT whose upper layers are the decoder's: what ``peft.PeftModel`` opens a published adapter on."""
+        bert = copy.deepcopy(self.bert)
+        first = self.layers - self.decoder_layers
+        for index, layer in enumerate(self.decoder()):
+            bert.encoder.layer[first + index] = layer
+        return bert
 
     def encode(
         self, texts: Sequence[str], *, precision: Precision = DEFAULT_PRECISION, progress: bool = True

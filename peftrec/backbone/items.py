@@ -210,7 +210,7 @@ def _joined(parts: Sequence[Segment]) -> NDArray[np.bytes_]:
 
 def _table_name(backbone: Backbone, precision: str) -> str:
     facts = {
-        "weights": backbone.fingerprint,
+        "weights": backbone.encoder_fingerprint,
         "tokenizer": backbone.tokenizer_fingerprint,
         "precision": precision,
         "words": backbone.max_length,

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from peftrec.cli.adapt import adapt
 from peftrec.cli.data import app as data_app
 from peftrec.cli.registry import app as registry_app
 from peftrec.errors import PeftrecError
@@ -33,6 +34,8 @@ RegistryFolder = Annotated[Path, typer.Option("--registry", help="Folder of the 
 BackboneName = Annotated[str, typer.Option("--backbone", help="Short name, local folder of a BERT, or hub id.")]
 
 DEMO_CUT = "2017-11-27T05:00"
+
+app.command()(adapt)
 
 
 @app.command()
@@ -97,9 +100,12 @@ def evaluate(
     from peftrec.evaluation.baselines import LightGBMRanker, default_baselines
     from peftrec.training.table import CandidateTable
 
-    loaded = Backbone.load(backbone)
-    served = Engine(loaded, registry).recommender(reference)  # a name that is not there is told before data is read
-    _, future = load_dataset(dataset, data).split(at=at)
+    engine = Engine(loaded := Backbone.load(backbone), registry)
+    if loaded.shopping is None:
+        engine.registry.open(reference)  # a name that is not there is told before data is read
+    past, future = load_dataset(dataset, data).split(at=at)
+    engine.attach(past, adapter=reference, progress=True)
+    served = engine.recommender(reference)
     others = [*default_baselines(), LightGBMRanker(CandidateTable(loaded))] if baselines else None
     result = run(served, future, baselines=others)
     console.print_json(json.dumps(result.rows())) if as_json else console.print(

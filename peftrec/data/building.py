@@ -6,18 +6,20 @@ from typing import TypedDict, cast
 
 import polars as pl
 
+from peftrec.data import columns as col
 from peftrec.data.catalog import Catalog
 from peftrec.data.cleaning.clean import canonical, clean_events, known_coupons, known_promotions, read_and_repair
 from peftrec.data.cleaning.products import clean_products, read_products
 from peftrec.data.cleaning.report import CleaningReport, RuleCount
 from peftrec.data.cleaning.rules import PRODUCT_RULES, CleaningRules
 from peftrec.data.coupons import Coupons
-from peftrec.data.events import MADE_UP, Events, in_time_order, no_events
+from peftrec.data.events import MADE_UP, Events, in_time_order, no_events, typed_events
 from peftrec.data.profiles import Profiles
 from peftrec.data.promotions import Promotions
 from peftrec.data.reading.places import naming_files
 from peftrec.data.reading.tables import Table
-from peftrec.errors import SchemaError
+from peftrec.data.reading.values import MOMENT
+from peftrec.errors import NotEnoughDataError, SchemaError
 
 Columns = Mapping[str, str] | None
 """Our name -> their name."""
@@ -28,7 +30,7 @@ class Given:
     """Tables as a caller passes them, each with its mapping."""
 
     catalog: tuple[Table | Catalog, Columns]
-    events: tuple[Table | Events, Columns]
+    events: tuple[Table | Events | None, Columns]
     profiles: tuple[Table | Profiles | None, Columns]
     promotions: tuple[Table | Promotions | None, Columns]
     coupons: Coupons | None
@@ -55,11 +57,11 @@ def built(given: Given, rules: CleaningRules, *, name: str) -> Built:
 
 def _built(given: Given, rules: CleaningRules, name: str) -> Built:
     parts = read_parts(given, rules)
-    events, columns = given.events
-    raw, repairs = read_and_repair(events.frame if isinstance(events, Events) else events, columns, rules)
-    if raw.is_empty():
-        raise no_events()
-    kept, dropped, off = clean_events(canonical(raw, parts.merged), parts.catalog.ids, rules)
+    raw, repairs = _events(given, rules)
+    none = raw, list[RuleCount](), list[str]()
+    kept, dropped, off = (
+        none if raw.is_empty() else clean_events(canonical(raw, parts.merged), parts.catalog.ids, rules)
+    )
     report = CleaningReport(
         name=name,
         rows_in=len(raw),
@@ -126,6 +128,29 @@ def read_parts(given: Given, rules: CleaningRules) -> Parts:
         coupons, count = known_coupons(replace(coupons, products=canonical(coupons.products, merged)), catalog.ids)
         counts.append(count)
     return Parts(catalog, _profiles(given), promotions, coupons, merged, came or len(catalog), tuple(counts))
+
+
+def _events(given: Given, rules: CleaningRules) -> tuple[pl.DataFrame, list[RuleCount]]:
+    """Typed events and what was repaired in them; no rows where the shop has no events yet.
+
+    A table without rows is refused: where events were asked for, none is more often a mistake than a new shop.
+    """
+    events, columns = given.events
+    if events is None and columns is not None:
+        raise SchemaError(
+            "event_columns without events",
+            expected="a table of events whose columns they are",
+            remedy="pass events=..., or leave event_columns out where the shop has none yet",
+        )
+    if events is None or (isinstance(events, Events) and not len(events)):
+        none = pl.DataFrame(schema={col.USER: pl.String, col.ITEM: pl.String, col.TIME: MOMENT})
+        return typed_events(none if events is None else events.frame), []
+    raw, repairs = read_and_repair(events.frame if isinstance(events, Events) else events, columns, rules)
+    if raw.is_empty():
+        error = no_events()
+        remedy = f"{error.remedy}; leave events out where the shop has none yet"
+        raise NotEnoughDataError(error.found, expected=error.expected, remedy=remedy)
+    return raw, repairs
 
 
 def _profiles(given: Given) -> Profiles | None:

@@ -1,5 +1,6 @@
 """Catalogue, events, profiles and promotions of one shop, checked against each other, and cut by time or segment."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -27,10 +28,12 @@ from peftrec.data.source import DataSource
 from peftrec.data.split import leave_last_out, rolling
 from peftrec.errors import InvalidValueError, NotEnoughDataError, UnknownUserError
 
+HOUR = 3600.0
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """A shop's data. All its events name products of its catalogue.
+    """A shop's data. All its events name products of its catalogue; a new shop has none yet.
 
     Args:
         name: What to call it.
@@ -93,7 +96,7 @@ class Dataset:
         *,
         name: str,
         catalog: Table | Catalog,
-        events: Table | Events,
+        events: Table | Events | None = None,
         profiles: Table | Profiles | None = None,
         promotions: Table | Promotions | None = None,
         coupons: Coupons | None = None,
@@ -110,7 +113,8 @@ class Dataset:
             name: What to call the data set.
             catalog: Products: any table, or a ready catalogue.
             events: Events: any table, or ready events. A table that knows only in which order a shopper's events came has
-                ``position`` in place of ``timestamp``; its data set is ``ordered``.
+                ``position`` in place of ``timestamp``; its data set is ``ordered``. Left out for a shop that has sold
+                nothing yet: it can be served by a backbone that was adapted to shopping, see :func:`peftrec.adapt`.
             profiles: Shoppers' attributes, if there are any.
             promotions: Past and planned promotions, if there are any; those of unknown products are left out.
             coupons: Coupons that shoppers were given, if any; unknown products are left out of them.
@@ -122,7 +126,8 @@ class Dataset:
             source: Where the data comes from.
 
         Raises:
-            SchemaError: A column is missing, doubled or of a wrong type, or a file cannot be read.
+            SchemaError: A column is missing, doubled or of a wrong type, or a file cannot be read; or columns of events are
+                named without events.
             InvalidValueError: An id of the catalogue or the profiles is missing or appears twice.
             NotEnoughDataError: A table is empty, or cleaning leaves no event.
         """
@@ -208,13 +213,29 @@ class Dataset:
 
     @property
     def start(self) -> datetime:
-        """Moment of the first event, UTC."""
+        """Moment of the first event, UTC.
+
+        Raises:
+            NotEnoughDataError: There are no events.
+        """
         return self._moment(0)
 
     @property
     def end(self) -> datetime:
-        """Moment of the last event, UTC."""
+        """Moment of the last event, UTC.
+
+        Raises:
+            NotEnoughDataError: There are no events.
+        """
         return self._moment(-1)
+
+    @property
+    def now(self) -> float:
+        """The moment that the shop is served at, in seconds since the epoch.
+
+        It is one second after the last event. A shop without events is at the present hour, which moves on.
+        """
+        return float(self.log.time[-1]) + 1 if len(self.log) else time.time() // HOUR * HOUR
 
     @cached_property
     def digest(self) -> str:
@@ -334,7 +355,7 @@ class Dataset:
             raise NotEnoughDataError(
                 f"'{self.name}' has no events",
                 expected="at least one event",
-                remedy="choose a longer time or a larger segment",
+                remedy="choose a longer time or a larger segment; a shop that is served from its catalogue has only a `now`",
             )
         moment: datetime = self.events.frame[col.TIME][row]
         return moment

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from peftrec.backbone import Backbone
 from peftrec.data.features import FEATURES
 from peftrec.data.log import ENTRIES
 from peftrec.data.tokens import EVENT_FEATURES
-from peftrec.errors import CorruptAdapterError, IncompatibleAdapterError
+from peftrec.errors import ConfigError, CorruptAdapterError, IncompatibleAdapterError, RegistryError
 from peftrec.model import extras as ops
 from peftrec.model import forest
 from peftrec.model.candidates import CandidateConfig
@@ -46,11 +46,11 @@ class Folder(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """A trained adapter.
+    """A trained adapter, or with :meth:`of_backbone` what a backbone that knows shopping does without one.
 
     Attributes:
         backbone: The backbone it was trained on. Not part of the files; they hold its fingerprints.
-        config: The tuner's.
+        config: The tuner's; None where there is no tuner, and ``low_rank`` is empty.
         low_rank: The tuner in neutral form, values that half precision can hold.
         extras: Event embeddings, feature maps and heads, see :mod:`peftrec.model.extras`.
         candidates: Products per source of the candidate generator.
@@ -61,7 +61,7 @@ class Adapter:
     """
 
     backbone: Backbone = field(repr=False)
-    config: LoRAConfig
+    config: LoRAConfig | None
     low_rank: LowRank = field(repr=False)
     extras: Mapping[str, NDArray[np.float32]] = field(repr=False)
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
@@ -91,11 +91,34 @@ class Adapter:
             **settings,  # pyright: ignore[reportArgumentType]
         )
 
+    @classmethod
+    def of_backbone(cls, backbone: Backbone) -> "Adapter":
+        """What an adapted backbone serves any platform with, as an adapter without a tuner. It cannot be published.
+
+        Raises:
+            ConfigError: The backbone knows nothing of shopping.
+            IncompatibleAdapterError: It was adapted to other numbers about shoppers and products than this version of
+                peftrec computes, or a matrix is missing, surplus or of another shape.
+        """
+        shopping = backbone.shopping
+        if shopping is None:
+            raise ConfigError(
+                f"the backbone {backbone.name!r} knows nothing of shopping",
+                expected="a backbone that was adapted to shopping, which serves platforms without an adapter",
+                remedy="adapt it once with peftrec.adapt(backbone, datasets, folder=...), or train an adapter",
+            )
+        _check_numbers(shopping.settings.get("numbers"), f"the backbone {backbone.name!r} was adapted to")
+        _check_shapes(shopping.extras, ops.shapes(backbone.hidden))
+        extras = {name: np.require(value, np.float32, "W") for name, value in shopping.extras.items()}
+        read = _reading(shopping.settings)
+        return cls(backbone=backbone, config=None, low_rank=LowRank({}), extras=extras, **read)
+
     def model(self) -> PurchaseModel:
         """A fresh model with this adapter attached through peft, in evaluation mode."""
         decoder = self.backbone.decoder()
-        lora_tuner.attach(decoder, self.config, seed=0)
-        lora_tuner.load(decoder, self.low_rank, self.config, first_layer=first_layer(self.backbone))
+        if self.config is not None:
+            lora_tuner.attach(decoder, self.config, seed=0)
+            lora_tuner.load(decoder, self.low_rank, self.config, first_layer=first_layer(self.backbone))
         extras = {name: torch.from_numpy(np.array(value)) for name, value in self.extras.items()}
         return PurchaseModel(decoder, extras).eval()
 
@@ -110,7 +133,18 @@ class Adapter:
         return replace(self, facts={**self.facts, **facts})
 
     def files(self) -> dict[str, bytes]:
-        """The files of a version, by name; ``peft.PeftModel.from_pretrained`` opens the first two on a ``BertModel``."""
+        """The files of a version, by name; ``peft.PeftModel.from_pretrained`` opens the first two on a ``BertModel``.
+
+        Raises:
+            RegistryError: There is no tuner, see :meth:`of_backbone`: the backbone's own folder holds all there is.
+        """
+        if self.config is None:
+            raise RegistryError(
+                f"this adapter has no tuner: it is the backbone {self.backbone.name!r} itself",
+                expected="a trained adapter",
+                remedy="attach the platform to an engine, which serves it by the backbone as long as nothing is published"
+                " under its name; or train an adapter and publish that",
+            )
         config = lora_tuner.peft_config(
             self.config, first_layer=first_layer(self.backbone), layers=self.backbone.decoder_layers
         ).to_dict()
@@ -135,7 +169,7 @@ class Adapter:
     def describe(self) -> dict[str, object]:
         """The manifest's fields that only the adapter knows."""
         return {
-            "method": self.config.method,
+            "method": "none" if self.config is None else self.config.method,
             "base_model": self.backbone.name,
             "decoder_layers": self.backbone.decoder_layers,
             "ranks": self.low_rank.ranks,
@@ -187,12 +221,12 @@ def first_layer(backbone: Backbone) -> int:
     return backbone.layers - backbone.decoder_layers
 
 
-def expected_shapes(backbone: Backbone, config: LoRAConfig) -> dict[str, tuple[int, ...]]:
+def expected_shapes(backbone: Backbone, config: LoRAConfig | None) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor that an adapter for this backbone holds, in both files."""
     shapes: dict[str, tuple[int, ...]] = dict(ops.shapes(backbone.hidden))
     for index in range(first_layer(backbone), backbone.layers):
         layer = backbone.bert.encoder.layer[index]
-        for name in config.targets:
+        for name in () if config is None else config.targets:
             path = lora_tuner.TARGETS[name]
             linear = layer.get_submodule(path)
             prefix = f"base_model.model.encoder.layer.{index}.{path}"
@@ -205,11 +239,23 @@ def _stored(name: str, value: NDArray[np.floating]) -> NDArray[np.floating]:
     return value.astype(np.float32 if name in ops.EXACT else np.float16)
 
 
-class _Settings(TypedDict):
-    config: LoRAConfig
+class _Reading(TypedDict):
     candidates: CandidateConfig
     history: int
     scene: bool
+
+
+def _reading(settings: Mapping[str, Any]) -> _Reading:
+    """How shoppers are read and what is named for them, from plain values."""
+    return _Reading(
+        candidates=CandidateConfig(**settings["candidates"]),
+        history=int(settings["history"]),
+        scene=bool(settings.get("scene", False)),
+    )
+
+
+class _Settings(_Reading):
+    config: LoRAConfig
     learning_curve: tuple[Mapping[str, float], ...]
 
 
@@ -222,9 +268,7 @@ def _settings(content: bytes) -> _Settings:
         numbers = settings["numbers"]
         found = _Settings(
             config=LoRAConfig(**tuner),
-            candidates=CandidateConfig(**settings["candidates"]),
-            history=int(settings["history"]),
-            scene=bool(settings.get("scene", False)),
+            **_reading(settings),
             learning_curve=tuple(map(dict, settings["learning_curve"])),
         )
     except (ValueError, KeyError, TypeError) as error:
@@ -233,13 +277,18 @@ def _settings(content: bytes) -> _Settings:
             expected=f"a '{SETTINGS_KEY}' entry in the file's metadata with the settings and numbers of a training",
             remedy="publish the adapter again with peftrec, or restore the file",
         ) from error
+    _check_numbers(numbers, "the adapter was trained on")
+    return found
+
+
+def _check_numbers(numbers: object, told: str) -> None:
+    """Refuses weights for other numbers than :func:`numbers_digest` stands for."""
     if numbers != numbers_digest():
         raise IncompatibleAdapterError(
-            "the adapter was trained on other numbers about shoppers and products than this peftrec computes",
+            f"{told} other numbers about shoppers and products than this peftrec computes",
             expected=f"names of features with the digest {numbers_digest()[:12]}, not {str(numbers)[:12]}",
-            remedy="use the peftrec version that the manifest names, or train the adapter again with this one",
+            remedy="use the peftrec version that it was made with, or make it again with this one",
         )
-    return found
 
 
 def _check_shapes(tensors: Mapping[str, NDArray[np.generic]], expected: Mapping[str, tuple[int, ...]]) -> None:

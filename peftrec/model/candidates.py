@@ -36,7 +36,9 @@ class CandidateConfig:
         popular: Products with most buyers in the last four weeks.
         neighbours: Products that similar shoppers bought lately.
         together: Products bought together with those of the history.
-        nearest: Products closest to the shopper vector, over the whole catalogue.
+        nearest: Products closest to the shopper vector, over the whole catalogue. It also takes the places that the three
+            sources before it cannot fill, because fewer products than their number were sold in the last four weeks: all
+            places in a shop that has sold nothing yet, none in one that has sold at least ``popular`` products.
     """
 
     history: int = 400
@@ -44,6 +46,12 @@ class CandidateConfig:
     neighbours: int = 150
     together: int = 150
     nearest: int = 100
+
+    def reach(self, snapshot: Snapshot, *, least: int = 0) -> int:
+        """How many products the nearest source names: at least ``least`` where it takes the places of others."""
+        sources = (self.popular, self.neighbours, self.together)
+        free = sum(max(0, count - len(snapshot.popular)) for count in sources)
+        return max(self.nearest + free, least if free else 0)
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ def generate(
     config: CandidateConfig,
     *,
     nearest: Nearest | None = None,
+    least: int = 0,
     pairs: Pairs | None = None,
     limit: int | None = None,
     rng: np.random.Generator | None = None,
@@ -86,6 +95,8 @@ def generate(
         snapshot: The platform at that moment.
         config: Products per source.
         nearest: Retrieval scores over the catalogue; that source is left out without it.
+        least: Products that this source names at least where it stands in for others, see :class:`CandidateConfig`
+            (serving only: as many as a request asks for).
         pairs: :func:`pairs_of` the histories, where the caller has them already.
         limit: Keep an even sample of this many per shopper, drawn with ``rng`` (training only).
         rng: Draws the sample.
@@ -94,7 +105,7 @@ def generate(
     parts: list[Candidates] = []
     for rows in np.array_split(np.arange(len(histories)), max(1, -(-len(histories) // CHUNK))):
         known = None if pairs is None or len(histories) > CHUNK else pairs
-        part = _generate(histories.take(rows), snapshot, config, rows, nearest, known)
+        part = _generate(histories.take(rows), snapshot, config, rows, nearest, known, least)
         parts.append(part if limit is None else part.sample(limit, rng or np.random.default_rng(0)))
         if bar is not None:
             bar.update(len(rows))
@@ -141,13 +152,15 @@ def _generate(
     rows: NDArray[np.int64],
     nearest: Nearest | None,
     pairs: Pairs | None,
+    least: int,
 ) -> Candidates:
     pairs = pairs or pairs_of(histories, snapshot.n_items)
     neighbours, together = collaborative(histories, snapshot)
     sold = snapshot.buyers > 0
     own = _own(pairs, len(histories), snapshot.n_items, config.history)
     popular = snapshot.popular[: config.popular]
-    near = None if nearest is None or not config.nearest else nearest(rows)
+    reach = config.reach(snapshot, least=least)
+    near = None if nearest is None or not reach else nearest(rows)
     chosen: list[NDArray[np.int32]] = []
     for row in range(len(histories)):
         new = np.ones(snapshot.n_items, bool)
@@ -159,7 +172,7 @@ def _generate(
             _top(together[row], config.together, new & sold & (together[row] > 0)),
         ]
         if near is not None:
-            sources.append(_top(near[row], config.nearest, new))
+            sources.append(_top(near[row], reach, new))
         chosen.append(np.unique(np.concatenate(sources)).astype(np.int32))
     return _described(histories, snapshot, Ragged.join(chosen), pairs, neighbours, together)
 

@@ -78,10 +78,17 @@ class Platform:
         )
 
     def snapshot(self, moment: float) -> Snapshot:
-        """The platform's statistics of everything before ``moment``; computed once per moment."""
-        if moment not in self._snapshots:
-            self._snapshots[moment] = Snapshot.at(self.dataset, moment)
-        return self._snapshots[moment]
+        """The platform's statistics of everything before ``moment``; computed once per moment.
+
+        Without a log, that of one moment is kept: the present moves on, and those before it are not asked for again.
+        """
+        found = self._snapshots.get(moment)
+        if found is None:
+            found = Snapshot.at(self.dataset, moment)
+            if not len(self.dataset.log):
+                self._snapshots.clear()
+            self._snapshots[moment] = found
+        return found
 
     def scenes(self, channel: NDArray[np.int32], moment: float) -> NDArray[np.float32]:
         """(B, H) unit vectors of what is said of the moment and of the channel each shopper mostly uses.

@@ -94,11 +94,16 @@ def find(
     config: CandidateConfig,
 ) -> Candidates:
     """Candidates of B shoppers of one platform and one adapter, the nearest to the shopper vector among them."""
+    near = retrieval(reading, extras, platform, snapshot)
+    return generate(histories, snapshot, config, nearest=lambda rows: near[rows])
+
+
+def retrieval(reading: Reading, extras: Extras, platform: Platform, snapshot: Snapshot) -> NDArray[np.float32]:
+    """(B, n_items) how close each product is to the shopper vectors, popularity added."""
     vectors, text_of = torch.from_numpy(platform.vectors), torch.from_numpy(platform.text_of.astype(np.int64))
     popularity = torch.from_numpy(np.log1p(snapshot.buyers))
     with torch.inference_mode():
-        near = ops.catalog_scores(extras, reading.vector.float(), vectors, text_of, popularity).numpy()
-    return generate(histories, snapshot, config, nearest=lambda rows: near[rows])
+        return ops.catalog_scores(extras, reading.vector.float(), vectors, text_of, popularity).numpy()
 
 
 class AdapterRecommender:
@@ -148,7 +153,7 @@ class AdapterRecommender:
     def _read(
         self, platform: Platform, users: NDArray[np.int32]
     ) -> Iterator[tuple[NDArray[np.int64], Reading, Histories, Snapshot]]:
-        moment = float(platform.dataset.log.time[-1]) + 1
+        moment = platform.dataset.now
         snapshot = platform.snapshot(moment)
         for rows in np.array_split(np.arange(len(users)), max(1, -(-len(users) // CHUNK))):
             histories = Histories.of(platform.dataset, users[rows], moment=moment)

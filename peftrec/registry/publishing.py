@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from peftrec.disk import sync_folder, write_durably
 from peftrec.errors import CorruptAdapterError, RegistryError, RegistryWriteError
 from peftrec.registry.card import card
-from peftrec.registry.files import sync_folder, write_durably
 from peftrec.registry.manifest import (
     CARD,
     CONFIG_FILE,

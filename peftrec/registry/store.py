@@ -7,8 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
 
+from peftrec.disk import replace_durably, worded_write_errors
 from peftrec.errors import AdapterNotFoundError, CorruptAdapterError, PeftrecError, RegistryWriteError
-from peftrec.registry.files import listed, replace_durably, worded_write_errors
+from peftrec.registry.files import listed
 from peftrec.registry.manifest import MANIFEST, Manifest
 from peftrec.registry.names import check_name, is_alias, is_name, is_number, parse_reference
 from peftrec.registry.publishing import ALIASES, Publishable, draft, finished, sweep, turn, write_version
@@ -138,7 +139,7 @@ class Registry:
         listed(self.root)  # raises where the root is a file
         parent = None if parent is None else self.open(parent).reference
         first, files = draft(name, parent, adapter)
-        with worded_write_errors(self.root):
+        with worded_write_errors(self.root, RegistryWriteError):
             folder = self.root / name
             folder.mkdir(parents=True, exist_ok=True)
             with turn(folder):
@@ -164,7 +165,7 @@ class Registry:
         if alias is not None:
             check_name(alias, what="alias")
         listed(self.root)
-        with worded_write_errors(self.root):
+        with worded_write_errors(self.root, RegistryWriteError):
             self.root.mkdir(parents=True, exist_ok=True)
             folder = self.root / name if (self.root / name).is_dir() else self.root
             with tempfile.TemporaryFile(dir=folder):
@@ -182,7 +183,7 @@ class Registry:
         """
         check_name(alias, what="alias")
         found = self.open(f"{name}@{version}")
-        with worded_write_errors(self.root), turn(self.root / name):
+        with worded_write_errors(self.root, RegistryWriteError), turn(self.root / name):
             self._point(name, alias, found.version)
 
     def verify(self, name: str | None = None) -> list[str]:

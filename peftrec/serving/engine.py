@@ -1,6 +1,7 @@
 """The engine: many adapters on one frozen backbone, each named by the request that wants it."""
 
 import logging
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,11 @@ from peftrec.backbone.int8 import int8_linears
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY, Histories, Ragged
 from peftrec.data.snapshot import PLANNED_WEEKS, Snapshot
-from peftrec.errors import ConfigError, RequestError
+from peftrec.errors import AdapterNotFoundError, ConfigError, RegistryError, RequestError, UnknownUserError
 from peftrec.model.adapter import Adapter, expected_shapes, first_layer
-from peftrec.model.candidates import describe
+from peftrec.model.candidates import Candidates, describe, generate
 from peftrec.model.platform import Platform, unit
-from peftrec.model.scoring import AdapterRecommender, Reader, find
+from peftrec.model.scoring import AdapterRecommender, Reader, retrieval
 from peftrec.registry import Fingerprints, Registry
 from peftrec.registry.compatibility import check
 from peftrec.serving.requests import Product, Recommendation, Request, check_product, described, history_of
@@ -54,6 +55,9 @@ class Engine:
     cannot be seen by another. References without a version follow the registry's aliases from request to request, so that
     a published version takes over between two requests.
 
+    A backbone that was adapted to shopping serves a platform by itself as long as no adapter is published under the
+    platform's name; a reference with a version or an alias always means an adapter.
+
     Args:
         backbone: Shared by all.
         registry: A registry or its folder.
@@ -63,6 +67,7 @@ class Engine:
 
     Raises:
         ConfigError: An unknown precision or amount of memory.
+        IncompatibleAdapterError: The backbone was adapted to other numbers than this version of peftrec computes.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class Engine:
         self.slots = Slots(self._load, parse_bytes(memory))
         decoder = backbone.decoder()
         self._decoder = int8_linears(decoder) if precision == "int8" else decoder
+        self._own = None if backbone.shopping is None else Loaded.of(Adapter.of_backbone(backbone))
         self._platforms: dict[str, Platform] = {}
         self._lock = threading.Lock()
 
@@ -90,12 +96,12 @@ class Engine:
         """Gives the engine a platform's catalogue and log, which recommendations are drawn from.
 
         Args:
-            dataset: Catalogue, log and profiles up to now.
+            dataset: Catalogue, log and profiles up to now. A shop without a log is at the present hour.
             adapter: Name of the adapter that serves this platform; the dataset's name when left out.
             progress: Show a bar while products are encoded.
         """
         platform = Platform.of(dataset, self.backbone, progress=progress)
-        moment = _moment(dataset)
+        moment = dataset.now
         platform.snapshot(moment)
         plan = dataset.promotion_log
         if plan is not None and len(plan.end) and plan.end.max() < moment + (PLANNED_WEEKS - 1) * 7 * DAY:
@@ -122,10 +128,11 @@ class Engine:
 
         Fewer where the adapter's candidate sources name fewer: some hundreds for a shopper without a history.
         See :class:`Request` for the arguments. A shopper without any history gets what is popular, seen through the profile
-        where one is given.
+        where one is given. Where hardly anything was sold yet, what is close in meaning takes its place, and ``k`` products
+        come back if the catalogue has them. Of products with equal probability, those closer to the shopper come first.
 
         Raises:
-            AdapterNotFoundError: No such adapter, version or alias.
+            AdapterNotFoundError: No such adapter, version or alias, and the backbone cannot serve the platform itself.
             UnknownUserError: The platform has no such shopper.
             UnknownItemError: The catalogue has no such product.
             RequestError: k is below 1 or above the catalogue, or no platform is attached for the adapter.
@@ -147,13 +154,11 @@ class Engine:
         for start in range(0, len(requests), self.batch):
             rows = [self._prepare(request) for request in requests[start : start + self.batch]]
             reader, readings = self._read(rows)
-            found = [
-                find(reading, row.loaded.extras, row.history, row.platform, row.snapshot, row.loaded.adapter.candidates)
-                for row, reading in zip(rows, readings, strict=True)
-            ]
-            for row, reading, candidates in zip(rows, readings, found, strict=True):
+            for row, reading in zip(rows, readings, strict=True):
+                near = retrieval(reading, row.loaded.extras, row.platform, row.snapshot)
+                candidates = _named(row, near)
                 logits = reader(row).score(reading, row.platform, candidates)[0]
-                answers.append(_best(row, candidates.items.values, logits))
+                answers.append(_best(row, candidates.items.values, logits, near[0]))
         return answers
 
     def score(
@@ -207,7 +212,7 @@ class Engine:
 
     def recommender(self, adapter: str) -> AdapterRecommender:
         """One adapter as :func:`peftrec.evaluate` sees it, in the arithmetic that this engine serves it with."""
-        loaded = self.slots.get(self.registry.open(adapter).reference)
+        loaded = self._loaded(self._resolve(adapter)[1])
         layers = mixed_layers(self._layers, [loaded], first_layer=first_layer(self.backbone))
         served = AdapterRecommender(loaded.adapter, name=f"peftrec {self.precision}")
         served.reader = Reader(layers, loaded.extras, bf16=self.precision == "bf16")
@@ -232,14 +237,49 @@ class Engine:
         )
         return adapter
 
+    def _resolve(self, reference: str) -> tuple[str, str | None]:
+        """Name and version that a reference means; no version where nothing is published and the backbone serves itself."""
+        alone = self._own is not None and reference in self._platforms
+        # One look into one folder, however many adapters there are; the registry looks at all of them for its error.
+        if alone and not os.path.isdir(self.registry.root / reference):
+            return reference, None
+        try:
+            version = self.registry.open(reference)
+        except AdapterNotFoundError as error:
+            if "@" in reference or self._published(reference):
+                raise
+            if alone:
+                return reference, None
+            remedy = f"{error.remedy}; or {self._without_adapter(reference)}"
+            raise AdapterNotFoundError(error.found, expected=error.expected, remedy=remedy) from error
+        return version.name, version.reference
+
+    def _published(self, name: str) -> bool:
+        """Whether there is any version of an adapter: an alias that leads nowhere is no reason to serve something else."""
+        try:
+            self.registry.newest(name)
+        except RegistryError as error:
+            return not isinstance(error, AdapterNotFoundError)
+        return True
+
+    def _without_adapter(self, name: str) -> str:
+        """What would let the backbone serve a platform itself."""
+        if self._own is None:
+            return "load a backbone that was adapted with peftrec.adapt: it serves platforms without an adapter"
+        return f'engine.attach(dataset, adapter="{name}"), and the backbone serves it without an adapter'
+
+    def _loaded(self, version: str | None) -> Loaded:
+        """The adapter of a version, or what the backbone does without one."""
+        return self._own if version is None and self._own is not None else self.slots.get(str(version))
+
     def _prepare(self, request: Request, items: Sequence[Product] = ()) -> _Row:
-        version = self.registry.open(request.adapter)
-        platform = self._platforms.get(version.name)
+        name, version = self._resolve(request.adapter)
+        platform = self._platforms.get(name)
         if platform is None:
             raise RequestError(
-                f"no platform is attached for the adapter {version.name!r}",
+                f"no platform is attached for the adapter {name!r}",
                 expected=f"one of {', '.join(self._platforms) or 'none: nothing is attached yet'}",
-                remedy=f'engine.attach(dataset, adapter="{version.name}")',
+                remedy=f'engine.attach(dataset, adapter="{name}")',
             )
         if request.k > len(platform.dataset.catalog):
             raise RequestError(
@@ -247,7 +287,13 @@ class Engine:
                 expected=f"at most {len(platform.dataset.catalog):,}, the catalogue",
                 remedy="ask for fewer",
             )
-        loaded, moment = self.slots.get(version.reference), _moment(platform.dataset)
+        if request.user is not None and not len(platform.dataset.users):
+            raise UnknownUserError(
+                f"unknown shopper {request.user!r}",
+                expected=f"none: {platform.dataset.name!r} knows no shoppers yet",
+                remedy="pass history=[...] or profile={...} instead",
+            )
+        loaded, moment = self._loaded(version), platform.dataset.now
         base = len(platform.text_of)
         fresh = [product for product in (*(request.history or ()), *items) if described(product)]
         snapshot = platform.snapshot(moment)
@@ -255,7 +301,7 @@ class Engine:
             platform, snapshot = platform.with_new(self._encode(fresh)), snapshot.with_new(len(fresh))
         new = [base + index for index in range(sum(map(described, request.history or ())))]
         history = history_of(request, platform.dataset, new, moment, channels=platform.channels)
-        scene = self._scene(request, loaded.adapter, platform, history)
+        scene = self._scene(request, loaded.adapter, platform, history, moment)
         return _Row(request, loaded, platform, snapshot, history, self._profile(request, platform), scene, len(fresh))
 
     def _encode(self, products: Sequence[Product]) -> NDArray[np.float32]:
@@ -274,13 +320,15 @@ class Engine:
             return platform.profiles[platform.profile_of[[at]]]
         return np.zeros((1, self.backbone.hidden), np.float32)
 
-    def _scene(self, request: Request, adapter: Adapter, platform: Platform, history: Histories) -> NDArray[np.float32]:
+    def _scene(
+        self, request: Request, adapter: Adapter, platform: Platform, history: Histories, moment: float
+    ) -> NDArray[np.float32]:
         """(1, H), zeros for an adapter that reads no scenes."""
         if not adapter.scene:
             return np.zeros((1, self.backbone.hidden), np.float32)
         if request.scene is not None:
             return unit(self.backbone.encode([request.scene], progress=False))
-        return platform.scenes(history.channel, _moment(platform.dataset))
+        return platform.scenes(history.channel, moment)
 
     def _read(self, rows: Sequence[_Row]):
         """Reads all shoppers of a batch at once; returns what scores one of them, and each one's reading."""
@@ -303,10 +351,6 @@ class Engine:
         return self._decoder  # pyright: ignore[reportReturnType]  # int8_linears returns what it was given
 
 
-def _moment(dataset: Dataset) -> float:
-    return float(dataset.log.time[-1]) + 1
-
-
 def _id(item: Product) -> str:
     return item if isinstance(item, str) else str(item["item_id"])
 
@@ -326,13 +370,23 @@ def _chance(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
 
 
-def _best(row: _Row, items: NDArray[np.int32], logits: NDArray[np.float32]) -> list[Recommendation]:
+def _named(row: _Row, near: NDArray[np.float32]) -> Candidates:
+    """The products worth ranking, as many as are asked for where retrieval has to find them alone."""
+    least = row.request.k + len(np.unique(row.history.item))  # the history may be left out of the answer
+    config = row.loaded.adapter.candidates
+    return generate(row.history, row.snapshot, config, nearest=lambda rows: near[rows], least=least)
+
+
+def _best(
+    row: _Row, items: NDArray[np.int32], logits: NDArray[np.float32], near: NDArray[np.float32]
+) -> list[Recommendation]:
+    """The best products by probability, of equals the nearest; ``near`` (n_items,) holds retrieval scores."""
     catalog = row.platform.dataset.catalog
     allowed = items < len(catalog)
     if row.request.exclude_bought:
         allowed &= ~np.isin(items, row.history.item)
     items, logits = items[allowed], logits[allowed]
-    order = np.argsort(-logits, kind="stable")[: row.request.k]
+    order = np.lexsort((-near[items], -logits))[: row.request.k]
     chance = _chance(logits)
     titles = catalog.frame["title"]
     return [Recommendation(catalog.ids[int(items[at])], titles[int(items[at])], float(chance[at])) for at in order]

@@ -52,7 +52,8 @@ def tokenise(
 ) -> list[list[int]]:
     """Word ids of each text, special words included, cut to ``max_length``.
 
-    An empty text gives the special words alone. Unpaired surrogates, which UTF-8 cannot hold, become ``?``.
+    An empty text gives the special words alone. Special words that a text spells out are skipped: ``<s>`` in a title is
+    a mark of HTML, not the beginning of a text. Unpaired surrogates, which UTF-8 cannot hold, become ``?``.
 
     Raises:
         ConfigError: ``max_length`` leaves no room for a word beside ``[CLS]`` and ``[SEP]``.
@@ -75,7 +76,8 @@ def tokenise(
         return_attention_mask=False,
         return_token_type_ids=False,
     )
-    return encoded["input_ids"]  # pyright: ignore[reportReturnType]  # a list of lists, since no tensors were asked for
+    special = set(tokenizer.all_special_ids).difference([tokenizer.unk_token_id])
+    return [_without(special, ids) for ids in encoded["input_ids"]]
 
 
 def batches(
@@ -108,6 +110,13 @@ def batches(
         rows = order[start : start + max(1, min(_MAX_ROWS, token_budget // width))]
         yield _rectangle(rows, [words[row] for row in rows], width, padding)
         start += len(rows)
+
+
+def _without(special: set[int], ids: list[int]) -> list[int]:
+    """Leaves out special words between the first word and the last."""
+    if special.isdisjoint(ids[1:-1]):
+        return ids
+    return [ids[0], *(word for word in ids[1:-1] if word not in special), ids[-1]]
 
 
 def _rectangle(rows: NDArray[np.int64], words: list[list[int]], width: int, padding: int) -> WordBatch:

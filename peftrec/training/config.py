@@ -1,10 +1,14 @@
 """How one adapter is trained."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
+from peftrec.data import Dataset
 from peftrec.data.augment import AttributeDrop, SequenceAugmentation, TextAugmentation
+from peftrec.data.histories import DAY
 from peftrec.errors import ConfigError
 from peftrec.model.candidates import CandidateConfig
+
+DAYS = 35.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,8 @@ class TrainConfig:
     """Settings of :func:`peftrec.train_adapter`; the defaults are meant for every platform.
 
     Attributes:
-        horizon_days: Length in days of the window whose purchases are predicted.
+        horizon_days: Length in days of the window whose purchases are predicted; 35 when left out, and 1 on a data set
+            that tells only the order of events, where one event is one day.
         anchors: How many moments of the past the shopper is read at; each gives one row per shopper.
         stride_days: Days between two anchors, the last one lying one horizon before the end of the log; as long as the
             horizon, so that no purchase is a label twice and seasons mix.
@@ -73,9 +78,9 @@ class TrainConfig:
         candidates: Products per source of the candidate generator.
     """
 
-    horizon_days: float = 35.0
+    horizon_days: float | None = None
     anchors: int = 5
-    stride_days: float = 35.0
+    stride_days: float | None = None
     history: int = 128
     sampled_candidates: int = 256
     epochs: float = 0.5
@@ -110,7 +115,7 @@ class TrainConfig:
             value = getattr(self, name)
             if name in lowest and (not isinstance(value, int) or value < lowest[name]):
                 _refuse(name, value, f"a whole number of at least {lowest[name]}")
-            if name in above_zero and not value > 0:
+            if name in above_zero and not (value is None or value > 0):
                 _refuse(name, value, "a number above 0")
             if name.endswith(("_weight", "_decay")) and not value >= 0:
                 _refuse(name, value, "0 or more")
@@ -120,6 +125,22 @@ class TrainConfig:
             _refuse("validation_share", self.validation_share, "above 0 and below 1")
         if self.precision not in ("bf16", "fp32"):
             _refuse("precision", self.precision, "bf16 or fp32")
+
+    @property
+    def horizon(self) -> float:
+        """Seconds of the window whose purchases are predicted."""
+        return DAY * (DAYS if self.horizon_days is None else self.horizon_days)
+
+    @property
+    def stride(self) -> float:
+        """Seconds between two anchors."""
+        return self.horizon if self.stride_days is None else DAY * self.stride_days
+
+    def on(self, dataset: Dataset) -> "TrainConfig":
+        """The same with a horizon that fits the data set, where none was asked for."""
+        if self.horizon_days is not None or not dataset.ordered:
+            return self
+        return replace(self, horizon_days=1.0)
 
 
 def _refuse(name: str, value: object, expected: str) -> None:

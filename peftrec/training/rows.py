@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset as TorchDataset
 
+from peftrec.data.dataset import Dataset
 from peftrec.data.features import FEATURES, pairs_of
 from peftrec.data.histories import DAY, PURCHASE, Histories, Ragged
 from peftrec.data.snapshot import Snapshot
@@ -48,18 +49,18 @@ class Anchor:
 
 def moments(end: float, start: float, config: TrainConfig) -> list[float]:
     """Anchors, latest first, each at least one horizon after the first event and one before the end of the log."""
-    last = end - config.horizon_days * DAY
+    last = end - config.horizon
     # A scene names weekday and part of the day: each anchor lies on others, or they would say nothing.
-    stride = config.stride_days * DAY + (DAY + 5 * HOUR if config.scene else 0)
+    stride = config.stride + (DAY + 5 * HOUR if config.scene else 0)
     wanted = [last - step * stride for step in range(config.anchors)]
-    early = start + config.horizon_days * DAY
+    early = start + config.horizon
     return [moment for moment in wanted if moment >= early] or ([last] if last > start else [])
 
 
 def anchor(platform: Platform, moment: float, config: TrainConfig) -> Anchor:
     """Reads one moment: who had a history, and what they bought within the horizon."""
     log, n_items = platform.dataset.log, len(platform.dataset.catalog)
-    begin, end = np.searchsorted(log.time, [moment, moment + config.horizon_days * DAY])
+    begin, end = np.searchsorted(log.time, [moment, moment + config.horizon])
     purchase = log.event[begin:end] == PURCHASE
     keys = np.unique(log.user[begin:end][purchase].astype(np.int64) * n_items + log.item[begin:end][purchase])
     known = np.unique(log.user[:begin])
@@ -302,6 +303,20 @@ def check_enough(anchors: list[Anchor], *, shoppers_needed: int = 20) -> None:
             f"{most} shoppers with a history and a purchase within the horizon after it",
             expected=f"at least {shoppers_needed}",
             remedy="train on a longer log, shorten TrainConfig.horizon_days, or serve this platform with another's adapter",
+        )
+
+
+def check_log(dataset: Dataset) -> None:
+    """Refuses to train on a catalogue alone, before it is encoded.
+
+    Raises:
+        NotEnoughDataError: There are no events.
+    """
+    if not len(dataset.events):
+        raise NotEnoughDataError(
+            f"'{dataset.name}' has no events to train on",
+            expected="a log of purchases",
+            remedy="serve it without an adapter: a backbone that was adapted with peftrec.adapt reads its catalogue alone",
         )
 
 

@@ -7,8 +7,9 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ from peftrec.training.rows import Batch, RowDataset
 
 RETRIEVAL, FEATURE_PATH, DECODER = "retrieval", "features", "decoder"
 """Names of the stages, on their bars and of their folders of checkpoints."""
+
+RETRIEVAL_EPOCHS = 8
 
 Losses = dict[str, Tensor]
 
@@ -122,8 +125,30 @@ class FeatureBlocks(TorchDataset[dict[str, Tensor]]):
         return {"inputs": self.inputs[at].float(), "labels": self.labels[at]}
 
 
-class _Guard(TrainerCallback):
-    """Stops as soon as a loss is no number."""
+class Guard(TrainerCallback):
+    """Stops before a gradient that is no number reaches the weights, and as soon as a logged loss is none.
+
+    Args:
+        stage: Named in the error.
+        folder: Of its checkpoints.
+    """
+
+    def __init__(self, stage: str, folder: Path) -> None:
+        self.stage, self.folder = stage, folder
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **_: object,
+    ) -> None:
+        """Looks at the gradients, which are clipped by now."""
+        weights = [] if model is None else model.parameters()
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        if gradients and not nn.utils.get_total_norm(gradients).isfinite():
+            self._stop(f"a gradient that is no number in step {state.global_step + 1}")
 
     def on_log(
         self,
@@ -133,16 +158,22 @@ class _Guard(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: object,
     ) -> None:
+        """Looks at what is logged."""
         values = [value for name, value in (logs or {}).items() if name in ("loss", "eval_loss", "grad_norm")]
         if any(not math.isfinite(value) for value in values):
-            raise TrainingError(
-                f"a loss or gradient that is no number at step {state.global_step}: {logs}",
-                expected="finite losses",
-                remedy="lower TrainConfig.learning_rate, or use precision='fp32'",
-            )
+            self._stop(f"a loss or gradient that is no number at step {state.global_step}: {logs}")
+
+    def _stop(self, found: str) -> NoReturn:
+        kept = last_checkpoint(self.folder)
+        raise TrainingError(
+            f"training, {self.stage}: {found}",
+            expected="finite losses and gradients",
+            remedy="lower the learning rate, or use precision='fp32'; "
+            + (f"the state before is in {kept}" if kept else "no checkpoint had been written yet"),
+        )
 
 
-class _Bar(ProgressCallback):
+class Bar(ProgressCallback):
     """One bar per stage that says which and shows the losses, where transformers prints a line for each."""
 
     def __init__(self, stage: str) -> None:
@@ -153,6 +184,7 @@ class _Bar(ProgressCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
+        """Names the stage."""
         super().on_train_begin(args, state, control, **kwargs)
         if self.training_bar is not None:
             self.training_bar.set_description(f"training, {self.stage}")
@@ -165,6 +197,7 @@ class _Bar(ProgressCallback):
         logs: dict[str, float] | None = None,
         **_: object,
     ) -> None:
+        """Shows the losses."""
         self.shown |= {name: f"{value:.4f}" for name, value in (logs or {}).items() if name in ("loss", "eval_loss")}
         if self.training_bar is not None:
             self.training_bar.set_postfix(self.shown)
@@ -199,12 +232,16 @@ def run_stage(
     epochs: float,
     batch_size: int,
     learning_rate: float,
+    rates: Mapping[str, float] | None = None,
     validation: TorchDataset | None = None,
     bf16: bool = False,
     resume: bool = False,
     progress: bool = True,
 ) -> Trainer:
-    """Trains the parameters of ``stage`` that require gradients, with a cosine schedule; keeps the best by evaluation."""
+    """Trains the parameters of ``stage`` that require gradients, with a cosine schedule; keeps the best by evaluation.
+
+    ``rates`` gives peak rates of their own to parameters by the beginning of their names.
+    """
     steps_per_epoch = max(1, math.ceil(len(dataset) / batch_size))  # pyright: ignore[reportArgumentType]
     steps = max(1, round(epochs * steps_per_epoch))
     every = max(1, min(steps_per_epoch, steps) // 4)
@@ -245,17 +282,31 @@ def run_stage(
         train_dataset=dataset,
         eval_dataset=validation,
         data_collator=collate,  # pyright: ignore[reportArgumentType]
-        callbacks=[_Guard(), *([EarlyStoppingCallback(config.patience)] if checks else [])],
+        optimizers=(_optimizer(stage, learning_rate, config.weight_decay, rates) if rates else None, None),
+        callbacks=[Guard(name, folder / name), *([EarlyStoppingCallback(config.patience)] if checks else [])],
     )
     trainer.remove_callback(PrinterCallback)  # without a bar, transformers would print every log entry
     if progress:
         trainer.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # another one in notebooks
-        trainer.add_callback(_Bar(name))
-    trainer.train(resume_from_checkpoint=_last_checkpoint(folder / name) if resume else None)
+        trainer.add_callback(Bar(name))
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder / name) if resume else None)
     return trainer
 
 
-def _last_checkpoint(folder: Path) -> str | None:
+def _optimizer(stage: nn.Module, rate: float, decay: float, rates: Mapping[str, float]) -> torch.optim.Optimizer:
+    """AdamW as transformers makes it, decay on matrices alone, with rates by the beginning of a parameter's name."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, value in stage.named_parameters():
+        if value.requires_grad:
+            own = next((own for start, own in rates.items() if name.startswith(start)), rate)
+            whole = min(value.shape) > 1 and value.ndim > 1
+            groups.setdefault((own, decay if whole else 0.0), []).append(value)
+    return torch.optim.AdamW(
+        [{"params": found, "lr": own, "weight_decay": weight} for (own, weight), found in groups.items()]
+    )
+
+
+def last_checkpoint(folder: Path) -> str | None:
     """The newest whole checkpoint; what a kill left half-written after it is removed."""
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
     for path in found:
@@ -269,18 +320,24 @@ def _last_checkpoint(folder: Path) -> str | None:
 
 
 def train_retrieval(
-    model: PurchaseModel, rows: RowDataset, config: TrainConfig, *, folder: Path, progress: bool
+    model: PurchaseModel,
+    rows: TorchDataset,
+    config: TrainConfig,
+    *,
+    folder: Path,
+    progress: bool,
+    batch_size: int = 256,
 ) -> None:
-    """Fits the map that retrieval goes through."""
+    """Fits the map that retrieval goes through; ``rows`` hands out whole batches, as :class:`RetrievalRows` does."""
     run_stage(
         RetrievalStage(model),
-        RetrievalRows(rows),
+        rows,
         config,
         folder=folder,
         name=RETRIEVAL,
         collate=as_is,  # pyright: ignore[reportArgumentType]
-        epochs=8,
-        batch_size=256,
+        epochs=RETRIEVAL_EPOCHS,
+        batch_size=batch_size,
         learning_rate=2 * config.learning_rate,
         progress=progress,
     )

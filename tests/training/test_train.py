@@ -32,7 +32,7 @@ def test_anchors_of_scenes_fall_on_different_weekdays_and_hours():
     def clocks(config: TrainConfig) -> set[tuple[int, int]]:
         found = moments(400 * 86_400.0, 0.0, config)
         assert len(found) == config.anchors
-        assert all(later - earlier >= config.horizon_days * 86_400 for later, earlier in pairwise(found))
+        assert all(later - earlier >= config.horizon for later, earlier in pairwise(found))
         return {(int(one // 86_400) % 7, int(one // 3_600) % 24) for one in found}
 
     assert len(clocks(TrainConfig())) == 1

@@ -22,7 +22,8 @@ SOURCE = DataSource(
     name="click-stream, one row for each page",
     licence="the shop's own",
     url="",
-    note="a shopper without a user id is one visit",
+    note="a shopper without a user id is one visit; products and their titles are those of all pages, those after a cut"
+    " included",
 )
 PAGE_TYPE = "page_type"
 

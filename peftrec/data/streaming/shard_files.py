@@ -4,13 +4,11 @@ A folder holds ``shards.json``, ``catalog.parquet``, one Parquet file of events 
 profiles, promotions and coupons. The manifest is written last, and seals itself.
 """
 
-import errno
 import hashlib
 import io
 import json
 import os
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +19,7 @@ import polars as pl
 from peftrec.data.cleaning.report import CleaningReport, RuleCount
 from peftrec.data.reading.tables import unreadable
 from peftrec.data.source import DataSource
-from peftrec.errors import DataError, SchemaError
+from peftrec.errors import SchemaError
 
 FORMAT = 1
 """Of the folder; another number means another form."""
@@ -165,30 +163,6 @@ def read_sealed(path: Path, digest: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != digest:
         raise _damaged(path, "was changed: its bytes have another sha256 than the manifest says")
     return content
-
-
-@contextmanager
-def worded_write_errors(folder: Path) -> Generator[None]:
-    """Turns the system's errors into one that says what to do.
-
-    Raises:
-        DataError: The disk is full or read-only, or something else keeps the folder from being written.
-    """
-    try:
-        yield
-    except OSError as error:
-        remedies = {
-            errno.ENOSPC: "free some space and start again; the folder needs about as much as the event files, twice",
-            errno.EDQUOT: "raise the quota or free some space, and start again",
-            errno.EFBIG: "raise the limit on file sizes, and start again",
-            errno.EROFS: "mount it writable, or name another folder",
-            errno.EACCES: "change the folder's permissions, or name another folder",
-        }
-        raise DataError(
-            f"{folder} cannot be written: {error.strerror or error}",
-            expected="a folder that this user may write, on a disk with space left",
-            remedy=remedies.get(error.errno or 0, "see the cause above; nothing was left behind"),
-        ) from error
 
 
 def _manifest(values: dict[str, Any]) -> Manifest:

@@ -34,13 +34,13 @@ from peftrec.data.streaming.shard_files import (
     Manifest,
     Shard,
     move_whole,
-    worded_write_errors,
     write_manifest,
     write_table,
 )
 from peftrec.data.streaming.sharded import ShardedDataset
 from peftrec.data.streaming.spool import Spool, shard_of
-from peftrec.errors import ConfigError
+from peftrec.disk import worded_write_errors
+from peftrec.errors import ConfigError, DataWriteError
 
 SHARD_ROWS = 1_000_000
 """Events of one shard, about, unless the caller says how many shards there are; reading one takes some 500 MB."""
@@ -198,7 +198,9 @@ class _Cleaned:
 def _partial(place: Path) -> Generator[Path]:
     """A hidden folder beside the one that is to appear, emptied first and removed at the end."""
     partial = place.with_name(f".{place.name}.partial")
-    with worded_write_errors(place):
+    with worded_write_errors(
+        place, DataWriteError, after="nothing was left behind; twice the event files' size is needed"
+    ):
         partial.mkdir(parents=True, exist_ok=True)
         lock = FileLock(partial / "lock", timeout=0)
         try:

@@ -368,7 +368,7 @@ def test_a_full_disk_is_told(shop: Shop, tmp_path: Path):
     shop.events.write_csv(tmp_path / "events.csv")
     shop.catalog.write_csv(tmp_path / "catalog.csv")
     full = child("resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))", tmp_path)
-    assert "DataError" in full.stderr
+    assert "DataWriteError" in full.stderr
     assert "log cannot be written" in full.stderr
     assert leftovers(tmp_path) == []
 

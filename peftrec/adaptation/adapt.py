@@ -1,0 +1,210 @@
+"""Adapting a backbone, once, to the products and the shoppers of all platforms."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from peftrec.adaptation.config import LanguageConfig
+from peftrec.adaptation.language import adapt_language
+from peftrec.adaptation.shopping import ShoppingConfig, adapt_shopping
+from peftrec.backbone import Backbone, refuse_occupied
+from peftrec.backbone.fingerprint import weights_fingerprint
+from peftrec.data.dataset import Dataset
+from peftrec.errors import ConfigError, NotEnoughDataError
+from peftrec.model.adapter import numbers_digest
+from peftrec.training.train import data_facts, versions
+from peftrec.training.workspace import claim, workspace
+
+ENCODER = "encoder"
+"""Folder, beside the checkpoints, of the backbone between the two stages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptConfig:
+    """Settings of :func:`peftrec.adapt`.
+
+    Attributes:
+        language: Of the stage that reads product texts; ``None`` leaves the encoder as it is.
+        shopping: Of the stage that reads shoppers; ``None`` leaves the decoder to be the encoder's upper layers.
+    """
+
+    language: LanguageConfig | None = field(default_factory=LanguageConfig)
+    shopping: ShoppingConfig | None = field(default_factory=ShoppingConfig)
+
+    def __post_init__(self) -> None:
+        if self.language is None and self.shopping is None:
+            raise ConfigError(
+                "language=None and shopping=None",
+                expected="at least one stage",
+                remedy="leave one of them at its default",
+            )
+
+
+def adapt(
+    backbone: Backbone,
+    datasets: Sequence[Dataset],
+    config: AdaptConfig | None = None,
+    *,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Backbone:
+    """Takes a backbone to the world of products and shoppers; the one that is given stays as it is.
+
+    First the whole BERT learns the language of the platforms' products (:func:`adapt_language`), then the decoder, whole,
+    learns shopping on their pooled logs (:func:`adapt_shopping`). The result is frozen for good: adapters of any platform
+    start from it, and a platform that it has never seen is served without one.
+
+    Args:
+        backbone: Any BERT, or one that was adapted before.
+        datasets: The platforms, each cut where its test window begins (:meth:`Dataset.split`); their names differ.
+        config: See :class:`AdaptConfig`.
+        folder: Where the result is saved (:meth:`Backbone.save`); it is only returned when left out. Checkpoints are kept
+            beside it, in ``<folder>.work``, until it is there.
+        resume: Continue from the checkpoints of the very same adaptation, if there are any; the result is the same as if
+            it had never been interrupted. Where the folder holds that adaptation's result already, it is loaded.
+        progress: Show bars.
+
+    Returns:
+        The adapted backbone; the same for the same data, settings and seed on the same machine.
+
+    Raises:
+        NotEnoughDataError: No platforms, or one with too few texts or shoppers.
+        ConfigError: Two platforms have the same name, or the checkpoints are those of another adaptation.
+        TrainingError: A loss or gradient became no number, or a checkpoint could not be written.
+        BackboneWriteError: There is something else in the folder's place, or the disk is full or read-only.
+    """
+    config = config or AdaptConfig()
+    _check_names(datasets)
+    digest = _run_digest(backbone, datasets, config)
+    place = None if folder is None else Path(folder)
+    if place is not None:
+        if resume and (place / "backbone.json").is_file():
+            return _finished(place, digest)
+        refuse_occupied(place)
+    work = None if place is None else place.with_name(f"{place.name}.work")
+    with workspace(work) as checkpoints:
+        if not (resume and work is not None):
+            shutil.rmtree(checkpoints / ENCODER, ignore_errors=True)
+        claim(checkpoints, digest, resume=resume)
+        origin = _origin(backbone, datasets, digest)
+        found = backbone
+        if config.language is not None:
+            found = _language(found, datasets, config.language, checkpoints, origin, resume=resume, progress=progress)
+        if config.shopping is not None:
+            found = _shopping(found, datasets, config.shopping, checkpoints, resume=resume, progress=progress)
+        if place is not None:
+            found = replace(found, name=place.name)
+            found.save(place)
+    if work is not None:
+        shutil.rmtree(work, ignore_errors=True)
+    return found
+
+
+def _language(
+    backbone: Backbone,
+    datasets: Sequence[Dataset],
+    config: LanguageConfig,
+    work: Path,
+    origin: dict[str, object],
+    *,
+    resume: bool,
+    progress: bool,
+) -> Backbone:
+    if resume and (work / ENCODER / "backbone.json").is_file():
+        return Backbone.load(work / ENCODER, decoder_layers=backbone.decoder_layers)
+    result = adapt_language(backbone, datasets, config, folder=work, resume=resume, progress=progress)
+    stage = {"stage": "language", "objectives": asdict(config), "steps": result.steps, "log": _last(result.history)}
+    # A decoder of its own has read other vectors: it is dropped, and the shopping stage makes a new one.
+    adapted = replace(
+        backbone,
+        name=f"{backbone.name}-adapted",
+        bert=result.bert,
+        encoder_fingerprint=weights_fingerprint(result.bert),
+        shopping=None,
+        origin={**origin, "stages": [stage]},
+    )
+    shutil.rmtree(work / ENCODER, ignore_errors=True)
+    adapted.save(work / ENCODER)
+    return adapted
+
+
+def _shopping(
+    backbone: Backbone,
+    datasets: Sequence[Dataset],
+    config: ShoppingConfig,
+    work: Path,
+    *,
+    resume: bool,
+    progress: bool,
+) -> Backbone:
+    result = adapt_shopping(backbone, datasets, config, folder=work, resume=resume, progress=progress)
+    stage = {"stage": "shopping", "objectives": asdict(config), "steps": result.steps, "log": _last(result.curve)}
+    before = backbone.origin.get("stages", [])
+    stages = [*before, stage] if isinstance(before, list) else [stage]
+    return replace(backbone, shopping=result.shopping, origin={**backbone.origin, "stages": stages})
+
+
+def _origin(backbone: Backbone, datasets: Sequence[Dataset], digest: str) -> dict[str, object]:
+    parent = {
+        "name": backbone.name,
+        "fingerprint": backbone.fingerprint,
+        "tokenizer": backbone.tokenizer_fingerprint,
+        "origin": dict(backbone.origin),
+    }
+    return {
+        "parents": [parent],
+        "data": [data_facts(dataset) for dataset in datasets],
+        "run": digest,
+        "versions": versions(),
+        "stages": [],
+    }
+
+
+def _last(history: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The last value of every number that was logged."""
+    found: dict[str, float] = {}
+    for entry in history:
+        found |= {name: float(value) for name, value in entry.items() if "loss" in name or name.startswith("eval_")}
+    return {name: value for name, value in found.items() if "per_second" not in name and "runtime" not in name}
+
+
+def _run_digest(backbone: Backbone, datasets: Sequence[Dataset], config: AdaptConfig) -> str:
+    """sha256 of all that decides what an adaptation ends in."""
+    parts = [
+        backbone.fingerprint,
+        backbone.tokenizer_fingerprint,
+        backbone.template_fingerprint,
+        numbers_digest(),
+        *(f"{dataset.name} {dataset.digest}" for dataset in datasets),
+        repr(config),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _finished(place: Path, digest: str) -> Backbone:
+    found = Backbone.load(place)
+    if found.origin.get("run") != digest:
+        raise ConfigError(
+            f"{place} holds another backbone",
+            expected="the result of the very same adaptation: data, backbone, settings and seed",
+            remedy="name another folder",
+        )
+    return found
+
+
+def _check_names(datasets: Sequence[Dataset]) -> None:
+    names = [dataset.name for dataset in datasets]
+    if not names:
+        raise NotEnoughDataError(
+            "no platforms to adapt the backbone on", expected="at least one data set", remedy="pass datasets=[shop, …]"
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"two platforms are named '{twice[0]}'",
+            expected="platforms of different names",
+            remedy="rename one with dataclasses.replace(dataset, name=...)",
+        )

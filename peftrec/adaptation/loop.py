@@ -1,0 +1,153 @@
+"""``transformers.Trainer`` for batches that come ready, with each objective in the log and no checkpoint lost."""
+
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from peftrec.adaptation.batches import Batches, only
+from peftrec.adaptation.config import LanguageConfig
+from peftrec.adaptation.stage import TERMS
+from peftrec.errors import TrainingError
+from peftrec.training.trainer import Bar, Guard, last_checkpoint
+
+LOGGED_STEPS = 10
+"""Steps that an entry of the log averages."""
+
+History = tuple[Mapping[str, float], ...]
+
+
+def train_language(
+    stage: nn.Module,
+    train: Batches,
+    validation: Batches | None,
+    config: LanguageConfig,
+    *,
+    folder: Path,
+    resume: bool,
+    progress: bool,
+) -> History:
+    """Trains the parameters of ``stage`` that require gradients, one batch a step, with a cosine schedule.
+
+    Args:
+        stage: Keeps in ``terms`` what its last loss was made of; trained in place.
+        train: All batches.
+        validation: Those of the texts held out, looked at twice in each epoch.
+        config: Rates and precision.
+        folder: Of the checkpoints; its name is the stage's.
+        resume: Continue from the last whole checkpoint, if there is one; else all are removed.
+        progress: Show a bar.
+
+    Returns:
+        The log: ``step``, ``loss`` and each objective's on training batches since the entry before, or the same with
+        ``eval_`` before it on the texts held out.
+
+    Raises:
+        TrainingError: A gradient or loss became no number, or a checkpoint could not be written; the message names the
+            step and the last whole checkpoint.
+    """
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    trainer = _Trainer(
+        model=stage,
+        args=_arguments(stage, train, validation, config, folder=folder, progress=progress),
+        train_dataset=train,
+        eval_dataset=validation,
+        data_collator=only,  # pyright: ignore[reportArgumentType]
+        callbacks=[Guard(folder.name, folder)],
+    )
+    trainer.remove_callback(PrinterCallback)  # without a bar, transformers would print every log entry
+    if progress:
+        trainer.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # another one in notebooks
+        trainer.add_callback(Bar(folder.name))
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder) if resume else None)
+    entries = [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
+    return tuple({name: value for name, value in entry.items() if _tells(name)} for entry in entries)
+
+
+def _tells(name: str) -> bool:
+    return name == "step" or name.removeprefix("eval_") in ("loss", *TERMS)
+
+
+def _arguments(
+    stage: nn.Module,
+    train: Batches,
+    validation: Batches | None,
+    config: LanguageConfig,
+    *,
+    folder: Path,
+    progress: bool,
+) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=len(train),
+        per_device_train_batch_size=1,  # an entry of the dataset is a whole batch
+        per_device_eval_batch_size=1,
+        train_sampling_strategy="sequential",
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(config.warmup_share * len(train)),
+        max_grad_norm=1.0,
+        bf16=config.precision == "bf16",
+        use_cpu=next(stage.parameters()).device.type == "cpu",
+        seed=config.seed,
+        data_seed=config.seed,
+        logging_steps=min(LOGGED_STEPS, config.checkpoint_steps),
+        eval_strategy="no" if validation is None else "steps",
+        eval_steps=max(1, train.per_epoch // 2),
+        save_strategy="steps",
+        save_steps=config.checkpoint_steps,
+        save_total_limit=2,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        prediction_loss_only=True,
+        dataloader_pin_memory=False,
+        report_to=[],
+        disable_tqdm=not progress,
+    )
+
+
+class _Trainer(Trainer):
+    """Adds what the loss was made of to the log, and leaves no half-written checkpoint."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.sums: dict[str, list[Tensor]] = defaultdict(list)
+
+    def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        stage: Any = self.model
+        prefix = "" if stage.training else "eval_"
+        for name, value in stage.terms.items():
+            self.sums[prefix + name].append(value)
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        prefix = "eval_" if "eval_loss" in logs else ""
+        for name in [name for name in self.sums if name.startswith("eval_") == bool(prefix)]:
+            logs[name] = float(torch.stack(self.sums.pop(name)).mean())
+        super().log(logs, start_time)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
+            folder = Path(self.args.output_dir or "")
+            shutil.rmtree(folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}", ignore_errors=True)
+            kept = last_checkpoint(folder)
+            raise TrainingError(
+                f"training, {folder.name}: the checkpoint of step {self.state.global_step} cannot be written to {folder}:"
+                f" {str(error).splitlines()[0]}",
+                expected="a folder that this user can write, on a disk with room for three checkpoints",
+                remedy="make room and go on with resume=True; "
+                + (f"the state before is in {kept}" if kept else "no checkpoint had been written yet"),
+            ) from error

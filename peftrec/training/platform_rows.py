@@ -1,0 +1,138 @@
+"""One platform's rows for training, from its log to candidates with labels."""
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from peftrec.errors import NotEnoughDataError
+from peftrec.model import extras as ops
+from peftrec.model.candidates import Nearest
+from peftrec.model.platform import Platform
+from peftrec.model.purchase import PurchaseModel
+from peftrec.training.config import DAY, TrainConfig
+from peftrec.training.rows import Anchor, RowDataset, Rows, anchor, check_enough, check_rows, history_means, moments
+
+BETAS = (0.0, 0.3, 0.6, 1.0, 1.5, 2.0)
+"""Weights of log popularity in retrieval that validation chooses from."""
+
+BETA_TOP = 100
+"""Products of the retrieval list that the choice looks at."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlatformRows:
+    """A platform's shoppers at several moments of its past.
+
+    Attributes:
+        platform: Read through the backbone.
+        config: Of the training.
+        anchors: The moments, latest first.
+        held_out: (users,) bool, shoppers that stopping and choices look at.
+        parts: One for each anchor, without candidates.
+        rng: Draws all that is drawn, in one order.
+    """
+
+    platform: Platform
+    config: TrainConfig
+    anchors: list[Anchor]
+    held_out: NDArray[np.bool_]
+    parts: list[Rows]
+    rng: np.random.Generator
+
+    @classmethod
+    def of(cls, platform: Platform, config: TrainConfig) -> "PlatformRows":
+        """Reads the shopper side.
+
+        Raises:
+            NotEnoughDataError: The log is too short, or too few shoppers buy again.
+            ConfigError: All shoppers would be held out.
+        """
+        anchors = _anchors(platform, config)
+        rng = np.random.default_rng(config.seed)
+        held_out = rng.random(len(platform.dataset.users)) < config.validation_share
+        parts = [Rows.begin(one, platform.snapshot(one.moment), config, rng, augmented=~held_out) for one in anchors]
+        found = cls(platform, config, anchors, held_out, parts, rng)
+        check_rows(found.rows(parts), config)
+        return found
+
+    @property
+    def shoppers(self) -> int:
+        """Shoppers of all anchors: rows."""
+        return sum(len(one.users) for one in self.anchors)
+
+    def rows(self, parts: list[Rows], *, variants: NDArray[np.float32] | None = None) -> RowDataset:
+        """The rows that are trained on; ``variants`` as in :class:`RowDataset`."""
+        moment = self.anchors[0].moment
+        return RowDataset(self.platform, parts, self.config, keep=~self.held_out, moment=moment, variants=variants)
+
+    def validation(self, parts: list[Rows]) -> RowDataset:
+        """The latest rows of the shoppers held out."""
+        return RowDataset(self.platform, parts[:1], self.config, keep=self.held_out, moment=self.anchors[0].moment)
+
+    def offered(self, model: PurchaseModel, bar: "tqdm[NoReturn]") -> list[Rows]:
+        """The same rows with the candidates that serving would hand them, labelled naturally."""
+        return [
+            part.offered(
+                one,
+                self.platform.snapshot(one.moment),
+                self.config,
+                nearest=nearest(model, self.platform, history_means(self.platform, part.tokens), one.moment),
+                rng=self.rng,
+                bar=bar,
+            )
+            for one, part in zip(self.anchors, self.parts, strict=True)
+        ]
+
+    def popularity_hits(self, model: PurchaseModel) -> dict[float, int]:
+        """First purchases of held-out shoppers that retrieval finds, by the weight of log popularity."""
+        latest, part = self.anchors[0], self.parts[0]
+        rows = np.flatnonzero(self.held_out[latest.users])[:500]
+        found = dict.fromkeys(BETAS, 0)
+        if not len(rows):
+            return found
+        scorer = nearest(model, self.platform, history_means(self.platform, part.tokens), latest.moment)
+        popularity = np.log1p(self.platform.snapshot(latest.moment).buyers)
+        now = float(model.extras["popularity"].detach())
+        for row in rows:
+            similar = scorer(np.array([row]))[0] - now * popularity
+            for beta in BETAS:
+                best = np.argpartition(-(similar + beta * popularity), min(BETA_TOP, len(similar) - 1))[:BETA_TOP]
+                found[beta] += int(np.isin(latest.first[int(row)], best).sum())
+        return found
+
+
+def nearest(model: PurchaseModel, platform: Platform, means: NDArray[np.float32], moment: float) -> Nearest:
+    """Retrieval scores from the decayed mean of the history alone, as far as the decoder is not trained yet."""
+    vectors, text_of = torch.from_numpy(platform.vectors), torch.from_numpy(platform.text_of.astype(np.int64))
+    popularity = torch.from_numpy(np.log1p(platform.snapshot(moment).buyers))
+    extras = {name: value.detach() for name, value in model.extras.items()}
+    shoppers = ops.mapped(extras, torch.from_numpy(means))
+
+    def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return ops.catalog_scores(extras, shoppers[rows], vectors, text_of, popularity).numpy()
+
+    return scores
+
+
+def candidates_bar(shoppers: int, *, show: bool) -> "tqdm[NoReturn]":
+    """Moves on by every shopper whose candidates are named."""
+    return tqdm(total=shoppers, desc="naming candidates", unit="row", disable=not show, leave=False)
+
+
+def _anchors(platform: Platform, config: TrainConfig) -> list[Anchor]:
+    log = platform.dataset.log
+    times = moments(float(log.time[-1]) + 1, float(log.time[0]), config) if len(log) else []
+    if not times:
+        raise NotEnoughDataError(
+            f"{platform.dataset!r} covers less than one horizon of {config.horizon / DAY:g} days and a history before it",
+            expected=f"events over more than {config.horizon / DAY:g} days",
+            remedy="use a longer log or a shorter TrainConfig.horizon_days, or serve it with an adapted backbone alone",
+        )
+    anchors = [anchor(platform, moment, config) for moment in times]
+    check_enough(anchors)
+    return [one for one in anchors if len(one.users)]

@@ -1,0 +1,68 @@
+"""Heads and losses with known answers."""
+
+import numpy as np
+import pytest
+import torch
+
+from peftrec.adaptation.masking import Reader
+from peftrec.adaptation.stage import LanguageStage, contrastive_loss, pooled
+from peftrec.backbone import Backbone
+from tests.adaptation.worlds import SMALL, batches
+
+
+def test_the_head_is_tied_to_the_word_embeddings(tiny_backbone: Backbone):
+    stage = LanguageStage(tiny_backbone.bert.requires_grad_(True), SMALL)
+    words = tiny_backbone.bert.embeddings.word_embeddings.weight
+    assert [tuple(value.shape) for value in stage.state_dict().values()].count(tuple(words.shape)) == 1
+    hidden = torch.randn(3, 64)
+    expected = stage.masked_head.transform(hidden) @ words.T + stage.masked_head.bias
+    assert torch.allclose(stage.masked_head(hidden, words), expected, atol=1e-5)
+    stage.masked_head(hidden, words).sum().backward()
+    assert words.grad is not None
+    assert (words.grad != 0).all(dim=1).any()
+
+
+def test_only_masked_places_go_through_the_head(tiny_backbone: Backbone):
+    stage, seen = LanguageStage(tiny_backbone.bert, SMALL), list[int]()
+    stage.masked_head.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    inputs = batches(tiny_backbone)[0]
+    stage(**inputs)
+    assert seen == [len(inputs["labels"])]
+    assert inputs["joint"]["input_ids"].numel() > 3 * seen[0]
+
+
+def test_the_contrastive_loss_is_that_of_the_paper():
+    torch.manual_seed(0)
+    vectors, pairs = torch.randn(6, 8), torch.tensor([[0, 2, 4], [1, 3, 5]])
+    unit = torch.nn.functional.normalize(vectors, dim=1)
+    first, second = unit[pairs[0]], unit[pairs[1]]
+    both = 0.0
+    for one, other in ((first, second), (second, first)):
+        scores = (one @ other.T / 0.1).exp()
+        both += float(-(scores.diagonal() / scores.sum(dim=1)).log().mean()) / 2
+    assert float(contrastive_loss(vectors, pairs, temperature=0.1)) == pytest.approx(both, rel=1e-5)
+
+
+def test_a_text_met_again_in_the_batch_is_no_negative():
+    torch.manual_seed(0)
+    vectors = torch.randn(4, 8)
+    # Neither 0 nor what it was bought with, 1 and 3, is a negative of 0.
+    found = contrastive_loss(vectors, torch.tensor([[0, 2, 3], [1, 1, 0]]), temperature=0.1)
+    unit = torch.nn.functional.normalize(vectors, dim=1)
+    scores = (unit @ unit.T / 0.1).exp()
+
+    def term(anchor: int, positive: int, *negatives: int) -> float:
+        row = scores[anchor]
+        return float(-(row[positive] / (row[positive] + row[list(negatives)].sum())).log())
+
+    forward = term(0, 1) + term(2, 1, 0) + term(3, 0, 1, 1)
+    backward = term(1, 0, 3) + term(1, 2, 3) + term(0, 3, 2)
+    assert float(found) == pytest.approx((forward + backward) / 6, rel=1e-5)
+
+
+def test_vectors_are_pooled_as_the_item_encoder_does(tiny_backbone: Backbone):
+    texts = ["tea", "small red kettles, tea pot"]
+    inputs = Reader(tiny_backbone, max_words=32).read(texts).inputs()
+    found = pooled(tiny_backbone.bert(**inputs).last_hidden_state, inputs["attention_mask"])
+    expected = tiny_backbone.encode(texts, precision="fp32", progress=False)
+    assert np.allclose(found.numpy(), expected, atol=1e-5)
