@@ -28,7 +28,7 @@ def words_of(reader: Reader, first: str, second: str | None = None) -> list[list
 def test_words_are_what_the_tokenizer_splits(tiny_backbone: Backbone, pieces_backbone: Backbone):
     wordpiece = Reader(tiny_backbone, max_words=32)
     assert words_of(wordpiece, "kettles, teas", "tea") == [["kettle", "##s"], [","], ["tea", "##s"], ["tea"]]
-    assert words_of(wordpiece, "\u4e00 tea") == [["tea"]]  # unknown words are not guessed
+    assert words_of(wordpiece, "\u4e00 tea \ud800") == [["tea"]]  # unknown words are not guessed
     sentencepiece = Reader(pieces_backbone, max_words=32)
     assert words_of(sentencepiece, "tea kettles", "kettle") == [["▁te", "a"], ["▁ket", "tle", "s"], ["▁ket", "tle"]]
     assert words_of(sentencepiece, "茶壶 red") == [["▁", "茶"], ["壶"], ["▁red"]]

@@ -18,6 +18,7 @@ from peftrec.backbone import Backbone
 from peftrec.data import Catalog, Dataset, Events
 
 SMALL = LanguageConfig(epochs=2, batch_size=4, learning_rate=1e-3, checkpoint_steps=3, validation_share=0.2)
+LONG = replace(SMALL, epochs=10)
 WORDS = ("tea", "kettle", "pot", "socks", "milk", "bread", "paper", "box")
 COLOURS = ("red", "green", "blue", "small", "large")
 
@@ -31,9 +32,6 @@ def small_shop(name: str = "shop", *, products: int = 40) -> Dataset:
     user, item = zip(*bought, strict=True)
     events = Events.from_table({"user_id": user, "item_id": item, "timestamp": ["2024-01-01"] * len(bought)})
     return Dataset(name, Catalog.from_table({"item_id": ids, "title": titles}), events)
-
-
-LONG = replace(SMALL, epochs=10)
 
 
 def batches(backbone: Backbone, config: LanguageConfig = SMALL, *shops: Dataset) -> Batches:
@@ -53,39 +51,15 @@ def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 
 def pieces_bert(folder: Path) -> Path:
     """Makes the folder of a BERT of one type with a SentencePiece tokenizer, as e5 and bge have them."""
-    vocabulary = [
-        "<s>",
-        "<pad>",
-        "</s>",
-        "<unk>",
-        "<mask>",
-        "▁",
-        "▁red",
-        "▁te",
-        "a",
-        "▁ket",
-        "tle",
-        "s",
-        ",",
-        "茶",
-        "壶",
-    ]
+    vocabulary = [*"<s> <pad> </s> <unk> <mask> ▁ ▁red ▁te a ▁ket tle s , 茶 壶".split()]
     vocabulary += [f"▁{word}" for word in (*WORDS[2:], *COLOURS[1:])]
     inner = Tokenizer(models.Unigram([(piece, -float(at > 5)) for at, piece in enumerate(vocabulary)], unk_id=3))
     inner.pre_tokenizer = pre_tokenizers.Metaspace()
     inner.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
-    special = {
-        "bos": "<s>",
-        "cls": "<s>",
-        "eos": "</s>",
-        "sep": "</s>",
-        "unk": "<unk>",
-        "pad": "<pad>",
-        "mask": "<mask>",
-    }
-    named = {f"{name}_token": piece for name, piece in special.items()}
+    special = zip(("bos", "cls", "eos", "sep", "unk", "pad", "mask"), (0, 0, 2, 2, 3, 1, 4), strict=True)
+    named = {f"{name}_token": vocabulary[at] for name, at in special}
     PreTrainedTokenizerFast(tokenizer_object=inner, **named).save_pretrained(folder)
     config = BertConfig(
         vocab_size=len(vocabulary),
