@@ -20,14 +20,14 @@ import polars as pl
 from results import write
 
 from peftrec import Backbone, TrainConfig, evaluate, load_dataset, train_adapter
-from peftrec.data import Catalog, Dataset
+from peftrec.data import Catalog, Dataset, Events
 from peftrec.data.augment import AttributeDrop, Crop, EventDrop, ReorderWithinBasket, SynonymReplacement, WordDrop
 from peftrec.errors import MissingExtraError
 from peftrec.evaluation import Evaluation
 from peftrec.text.translate import BackTranslation
 from peftrec.training import Augmentation
 
-CONFIG = TrainConfig(horizon_days=1, stride_days=1, anchors=2, epochs=0.5)
+CONFIG = TrainConfig(anchors=2)
 """Days are made up from the order of events, one a day: the next event lies within one."""
 
 OFFICE = {
@@ -65,10 +65,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with items.parquet and interactions.parquet")
     parser.add_argument("--there", help="folder or hub id of a translation model")
     parser.add_argument("--back", help="the model that translates back")
+    parser.add_argument("--asked", type=int, default=800, help="shoppers that are asked about, drawn evenly")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     shop, backbone = load_dataset("amazon", options.data), Backbone.load("minilm-l6")
     past, future = shop.leave_last_out()
+    future = _some(future, options.asked, options.seed)
     adapters = {}
     for name, augmentation in _augmentations(options.there, options.back).items():
         config = replace(CONFIG, seed=options.seed, augmentation=augmentation)
@@ -81,6 +83,13 @@ def main() -> None:
         print(condition, result, sep="\n")
         rows += [dict(row) | {"dataset": f"{shop.name}, {condition}"} for row in result.rows()]
     write("augmentation_amazon_office", rows, seed=options.seed)
+
+
+def _some(future: Dataset, count: int, seed: int) -> Dataset:
+    """The same window for some of its shoppers."""
+    users = future.users.gather(np.sort(np.random.default_rng(seed).choice(len(future.users), count, replace=False)))
+    events = future.events.frame.filter(pl.col("user_id").is_in(users.implode()))
+    return replace(future, events=Events(events), index=None)
 
 
 def _augmentations(there: str | None, back: str | None) -> dict[str, Augmentation | None]:

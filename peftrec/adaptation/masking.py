@@ -13,6 +13,7 @@ from torch import Tensor
 from peftrec.backbone import Backbone
 from peftrec.errors import ConfigError
 from peftrec.model.platform import padded
+from peftrec.text.words import plain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 MASKED, RANDOM = 0.8, 0.1
 """Shares of the chosen words that become the mask word and a random one; the rest stays (Devlin et al., 2019)."""
 
-_CHARACTERS_PER_WORD = 64  # a text is cut here before it is tokenised, so that a megabyte of text costs nothing
 _SPACE = "▁"  # what SentencePiece writes for a space
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
@@ -106,8 +106,8 @@ class Reader:
     def read(self, first: Sequence[str], second: Sequence[str] | None = None) -> Pieces:
         """Reads texts, or pairs of texts of which the longer one is cut first."""
         encoding = self.tokenizer(
-            self._plain(first),
-            None if second is None else self._plain(second),
+            plain(first, self.tokenizer, max_length=self.longest),
+            None if second is None else plain(second, self.tokenizer, max_length=self.longest),
             truncation="longest_first",
             max_length=self.longest if second is None else self.longest_pair,
             return_token_type_ids=True,
@@ -138,11 +138,6 @@ class Reader:
         replaced = hidden & (fate >= MASKED) & (fate < MASKED + RANDOM)
         ids[replaced] = rng.choice(self.ordinary, int(replaced.sum()))
         return Masked(ids, np.flatnonzero(hidden), pieces.ids[hidden])
-
-    def _plain(self, texts: Sequence[str]) -> list[str]:
-        """Texts without their far end, and with ``?`` for unpaired surrogates, which UTF-8 cannot hold."""
-        cut = self.longest * _CHARACTERS_PER_WORD
-        return [text[:cut].encode("utf-8", "replace").decode() for text in texts]
 
     @property
     def _padding(self) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from peftrec.adaptation import AdaptConfig, LanguageConfig, ShoppingConfig, adapt
 from peftrec.backbone import Backbone
 from peftrec.data import Dataset, load_dataset
 from peftrec.evaluation import Evaluation, evaluate
@@ -22,16 +23,21 @@ SEGMENT = "45-54"
 SHOWN = ("popular lately", "personal, decayed", "UP-CF")
 
 
-def run_demo(out: Path, console: Console, *, quick: bool) -> Path:
-    """Runs everything and returns the path of the report."""
+def run_demo(out: Path, console: Console, *, quick: bool, adapting: bool = False) -> Path:
+    """Runs everything and returns the path of the report; ``adapting`` the backbone first, if asked."""
     begun = time.perf_counter()
     registry = Registry(out / "adapters")
     registry.check_ready("grocery", alias="canary")
     shop = load_dataset("completejourney")
     console.print(str(shop), str(shop.report), sep="\n", markup=False, highlight=False, soft_wrap=True)
     past, future = shop.split(at=CUT)
-    backbone = Backbone.load("minilm-l6")
     config = TrainConfig(epochs=0.02, feature_epochs=0.3, anchors=1) if quick else TrainConfig(epochs=0.25)
+    backbone = Backbone.load("minilm-l6")
+    if adapting:
+        console.rule("adapting the backbone to the language of groceries and to households")
+        language = LanguageConfig(epochs=0.02 if quick else 1.0)
+        stages = AdaptConfig(language=language, shopping=ShoppingConfig(training=config))
+        backbone = adapt(backbone, [past], stages, folder=out / "backbone", resume=True)
 
     console.rule("adapter of the whole platform")
     adapter = train_adapter(past, backbone, config=config)
@@ -74,6 +80,7 @@ def run_demo(out: Path, console: Console, *, quick: bool) -> Path:
         examples=examples,
     )
     told = f"\nreport: {path}\nnext:   peftrec recommend grocery --user 1 --registry {out / 'adapters'}"
+    told += f" --backbone {out / 'backbone'}" if adapting else ""
     console.print(told, markup=False, soft_wrap=True)
     return path
 

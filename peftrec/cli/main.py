@@ -42,11 +42,14 @@ app.command()(adapt)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the registry and the report.")] = Path("peftrec-demo"),
     quick: Annotated[bool, typer.Option(help="A tenth of the training, to see that everything runs.")] = False,
+    adapting: Annotated[
+        bool, typer.Option("--adapt", help="Adapt the backbone first, to products and shoppers: some 15 minutes more.")
+    ] = False,
 ) -> None:
     """Trains, publishes, serves and evaluates adapters on a year of real grocery purchases."""
     from peftrec.cli.demo import run_demo
 
-    run_demo(out, console, quick=quick)
+    run_demo(out, console, quick=quick, adapting=adapting)
 
 
 @app.command()

@@ -66,15 +66,6 @@ class Candidates:
     items: Ragged
     features: NDArray[np.float32]
 
-    def sample(self, limit: int, rng: np.random.Generator) -> "Candidates":
-        """At most ``limit`` of each row, drawn evenly, so that the share of purchases stays natural."""
-        rows = self.items.rows
-        order = np.lexsort((rng.random(len(rows)), rows))
-        kept = np.sort(order[np.arange(len(rows)) - self.items.offsets[rows] < limit])
-        lengths = np.minimum(np.diff(self.items.offsets), limit)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return Candidates(Ragged(offsets, self.items.values[kept]), self.features[kept])
-
 
 def generate(
     histories: Histories,
@@ -104,9 +95,13 @@ def generate(
     """
     parts: list[Candidates] = []
     for rows in np.array_split(np.arange(len(histories)), max(1, -(-len(histories) // CHUNK))):
-        known = None if pairs is None or len(histories) > CHUNK else pairs
-        part = _generate(histories.take(rows), snapshot, config, rows, nearest, known, least)
-        parts.append(part if limit is None else part.sample(limit, rng or np.random.default_rng(0)))
+        some = histories.take(rows)
+        known = pairs_of(some, snapshot.n_items) if pairs is None or len(histories) > CHUNK else pairs
+        scores = collaborative(some, snapshot)
+        items = _named(some, snapshot, config, rows, nearest, known, scores, least)
+        if limit is not None:  # before numbers are computed, of which most would be thrown away
+            items = _sampled(items, limit, rng or np.random.default_rng(0))
+        parts.append(_described(some, snapshot, items, known, *scores))
         if bar is not None:
             bar.update(len(rows))
     return _joined(parts)
@@ -145,18 +140,17 @@ def _described(
     return Candidates(items, features)
 
 
-def _generate(
+def _named(
     histories: Histories,
     snapshot: Snapshot,
     config: CandidateConfig,
     rows: NDArray[np.int64],
     nearest: Nearest | None,
-    pairs: Pairs | None,
+    pairs: Pairs,
+    scores: tuple[NDArray[np.float32], NDArray[np.float32]],
     least: int,
-) -> Candidates:
-    pairs = pairs or pairs_of(histories, snapshot.n_items)
-    neighbours, together = collaborative(histories, snapshot)
-    sold = snapshot.buyers > 0
+) -> Ragged:
+    (neighbours, together), sold = scores, snapshot.buyers > 0
     own = _own(pairs, len(histories), snapshot.n_items, config.history)
     popular = snapshot.popular[: config.popular]
     reach = config.reach(snapshot, least=least)
@@ -174,7 +168,16 @@ def _generate(
         if near is not None:
             sources.append(_top(near[row], reach, new))
         chosen.append(np.unique(np.concatenate(sources)).astype(np.int32))
-    return _described(histories, snapshot, Ragged.join(chosen), pairs, neighbours, together)
+    return Ragged.join(chosen)
+
+
+def _sampled(items: Ragged, limit: int, rng: np.random.Generator) -> Ragged:
+    """At most ``limit`` of each row, drawn evenly, so that the share of purchases stays natural."""
+    rows = items.rows
+    order = np.lexsort((rng.random(len(rows)), rows))
+    kept = np.sort(order[np.arange(len(rows)) - items.offsets[rows] < limit])
+    lengths = np.minimum(np.diff(items.offsets), limit)
+    return Ragged(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items.values[kept])
 
 
 def _own(pairs: Pairs, shoppers: int, n_items: int, limit: int) -> list[NDArray[np.int32]]:

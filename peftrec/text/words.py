@@ -1,5 +1,6 @@
 """From texts to rectangular batches of word ids, sorted by length so that almost nothing is padding."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,8 +53,7 @@ def tokenise(
 ) -> list[list[int]]:
     """Word ids of each text, special words included, cut to ``max_length``.
 
-    An empty text gives the special words alone. Special words that a text spells out are skipped: ``<s>`` in a title is
-    a mark of HTML, not the beginning of a text. Unpaired surrogates, which UTF-8 cannot hold, become ``?``.
+    An empty text gives the special words alone; see :func:`plain` for what is not read.
 
     Raises:
         ConfigError: ``max_length`` leaves no room for a word beside ``[CLS]`` and ``[SEP]``.
@@ -66,18 +66,27 @@ def tokenise(
         )
     if not texts:
         return []
-    cut = max_length * _CHARACTERS_PER_WORD
-    plain = [text[:cut] if text.isascii() else text[:cut].encode("utf-8", "replace").decode() for text in texts]
     encoded = tokenizer(
-        plain,
+        plain(texts, tokenizer, max_length=max_length),
         truncation=True,
         max_length=max_length,
         padding=False,
         return_attention_mask=False,
         return_token_type_ids=False,
     )
-    special = set(tokenizer.all_special_ids).difference([tokenizer.unk_token_id])
-    return [_without(special, ids) for ids in encoded["input_ids"]]
+    return encoded["input_ids"]  # pyright: ignore[reportReturnType]  # a list of lists, since no tensors were asked for
+
+
+def plain(texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast", *, max_length: int) -> list[str]:
+    """Texts as a tokenizer may read them.
+
+    Their far end is left out. Special words that a text spells out become spaces: ``<s>`` in a title is a mark of HTML, not
+    the beginning of a text. Unpaired surrogates, which UTF-8 cannot hold, become ``?``.
+    """
+    cut, special = max_length * _CHARACTERS_PER_WORD, re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
+    some = (text[:cut] for text in texts)
+    valid = (text if text.isascii() else text.encode("utf-8", "replace").decode() for text in some)
+    return [special.sub(" ", text) if special.search(text) else text for text in valid]
 
 
 def batches(
@@ -110,13 +119,6 @@ def batches(
         rows = order[start : start + max(1, min(_MAX_ROWS, token_budget // width))]
         yield _rectangle(rows, [words[row] for row in rows], width, padding)
         start += len(rows)
-
-
-def _without(special: set[int], ids: list[int]) -> list[int]:
-    """Leaves out special words between the first word and the last."""
-    if special.isdisjoint(ids[1:-1]):
-        return ids
-    return [ids[0], *(word for word in ids[1:-1] if word not in special), ids[-1]]
 
 
 def _rectangle(rows: NDArray[np.int64], words: list[list[int]], width: int, padding: int) -> WordBatch:

@@ -20,6 +20,7 @@ from peftrec.data import Catalog, Dataset, Events
 SMALL = LanguageConfig(epochs=2, batch_size=4, learning_rate=1e-3, checkpoint_steps=3, validation_share=0.2)
 LONG = replace(SMALL, epochs=10)
 WORDS = ("tea", "kettle", "pot", "socks", "milk", "bread", "paper", "box")
+PIECES = "<s> <pad> </s> <unk> <mask> ▁ ▁red ▁te a ▁ket tle s , 茶 壶"
 COLOURS = ("red", "green", "blue", "small", "large")
 
 
@@ -50,9 +51,8 @@ def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 
 
 def pieces_bert(folder: Path) -> Path:
-    """Makes the folder of a BERT of one type with a SentencePiece tokenizer, as e5 and bge have them."""
-    vocabulary = [*"<s> <pad> </s> <unk> <mask> ▁ ▁red ▁te a ▁ket tle s , 茶 壶".split()]
-    vocabulary += [f"▁{word}" for word in (*WORDS[2:], *COLOURS[1:])]
+    """Makes the folder of a BERT of one type with a SentencePiece tokenizer."""
+    vocabulary = PIECES.split() + [f"▁{word}" for word in (*WORDS[2:], *COLOURS[1:])]
     inner = Tokenizer(models.Unigram([(piece, -float(at > 5)) for at, piece in enumerate(vocabulary)], unk_id=3))
     inner.pre_tokenizer = pre_tokenizers.Metaspace()
     inner.post_processor = processors.TemplateProcessing(

@@ -48,7 +48,7 @@ def test_one_shopper_alone_gets_the_same_as_in_a_crowd(grocery: Dataset):
 def test_sampling_keeps_the_natural_share(grocery: Dataset):
     histories, snapshot, _ = made(grocery)
     whole = generate(histories, snapshot, CONFIG)
-    sample = whole.sample(30, np.random.default_rng(0))
+    sample = generate(histories, snapshot, CONFIG, limit=30, rng=np.random.default_rng(0))
     assert np.diff(sample.items.offsets).max() == 30
     never = FEATURES.index("never_bought")
     assert abs(whole.features[:, never].mean() - sample.features[:, never].mean()) < 0.15
