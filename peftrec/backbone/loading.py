@@ -67,7 +67,7 @@ def load_bert(source: str) -> BertModel:
     """
     config = _config(source)
     try:
-        with _quiet():
+        with quiet():
             bert, report = BertModel.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]  # a pair, as asked
                 source,
                 config=config,
@@ -109,7 +109,7 @@ def load_tokenizer(source: str, *, vocabulary: int) -> PreTrainedTokenizerFast:
     """
     rules = _rules(source)
     try:
-        with _quiet():
+        with quiet():
             if rules is None:
                 tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
             else:
@@ -221,7 +221,7 @@ def _packaged(name: str, package: str) -> str:
 
 def _config(source: str) -> BertConfig:
     try:
-        with _quiet():
+        with quiet():
             content, _ = BertConfig.get_config_dict(source)
     except (OSError, ValueError) as error:
         raise BackboneNotFoundError(
@@ -283,7 +283,7 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Holds back transformers' load report and bar: what matters in them is checked and raised by the caller."""
     verbosity, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
     chatter.set_verbosity_error()

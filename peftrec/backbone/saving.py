@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from transformers import BertModel
 
+from peftrec.backbone.loading import quiet
 from peftrec.backbone.shopping import DECODER_FILE, Shopping
 from peftrec.disk import sync_folder, worded_write_errors, write_durably
 from peftrec.errors import BackboneNotFoundError, BackboneWriteError, UnsupportedBackboneError
@@ -125,8 +126,9 @@ def _shopping(path: Path, bert: BertModel, depth: int) -> Shopping:
 
 
 def _write(backbone: "Backbone", folder: Path) -> None:
-    backbone.bert.save_pretrained(folder)
-    backbone.tokenizer.save_pretrained(folder)
+    with quiet():
+        backbone.bert.save_pretrained(folder)
+        backbone.tokenizer.save_pretrained(folder)
     if backbone.shopping is not None:
         write_durably(folder / DECODER_FILE, backbone.shopping.to_bytes())
     facts = {

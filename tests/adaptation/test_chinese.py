@@ -30,7 +30,14 @@ CONFIG = AdaptConfig(
     language=LanguageConfig(epochs=1.0, batch_size=16, max_words=48, contrastive_weight=1.0, checkpoint_steps=1000),
     shopping=ShoppingConfig(
         training=TrainConfig(
-            horizon_days=35, anchors=2, epochs=1.0, feature_epochs=2, sampled_candidates=64, history=16, negatives=64
+            horizon_days=35,
+            anchors=3,
+            epochs=6.0,
+            feature_epochs=2,
+            patience=20,
+            sampled_candidates=64,
+            history=16,
+            negatives=64,
         )
     ),
 )
