@@ -1,4 +1,4 @@
-"""``transformers.Trainer`` for batches that come ready, with each objective in the log and no checkpoint lost."""
+"""``transformers.Trainer`` for batches that come ready, with each objective in the log."""
 
 import shutil
 from collections import defaultdict
@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, TrainingArguments
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from peftrec.adaptation.batches import Batches, only
 from peftrec.adaptation.config import LanguageConfig
 from peftrec.adaptation.stage import TERMS
-from peftrec.errors import TrainingError
-from peftrec.training.trainer import Bar, Guard, last_checkpoint
+from peftrec.training.callbacks import Bar, Guard
+from peftrec.training.checkpoints import KeepingTrainer, last_checkpoint
 
 LOGGED_STEPS = 10
 """Steps that an entry of the log averages."""
@@ -116,8 +114,8 @@ def _arguments(
     )
 
 
-class _Trainer(Trainer):
-    """Adds what the loss was made of to the log, and leaves no half-written checkpoint."""
+class _Trainer(KeepingTrainer):
+    """Adds what the loss was made of to the log."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -136,18 +134,3 @@ class _Trainer(Trainer):
         for name in [name for name in self.sums if name.startswith("eval_") == bool(prefix)]:
             logs[name] = float(torch.stack(self.sums.pop(name)).mean())
         super().log(logs, start_time)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        try:
-            super()._save_checkpoint(model, trial)
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
-            folder = Path(self.args.output_dir or "")
-            shutil.rmtree(folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}", ignore_errors=True)
-            kept = last_checkpoint(folder)
-            raise TrainingError(
-                f"training, {folder.name}: the checkpoint of step {self.state.global_step} cannot be written to {folder}:"
-                f" {str(error).splitlines()[0]}",
-                expected="a folder that this user can write, on a disk with room for three checkpoints",
-                remedy="make room and go on with resume=True; "
-                + (f"the state before is in {kept}" if kept else "no checkpoint had been written yet"),
-            ) from error

@@ -162,8 +162,15 @@ def adapt_shopping(
     _choose_popularity(model, sources)
     with candidates_bar(sum(source.shoppers for source in sources), show=progress) as bar:
         offered = [source.offered(model, bar) for source in sources]
-    numbers = _pooled(offered, config.sampling, rng), _words(offered, rng)
-    fit_feature_path(model, *numbers, training, rng, folder=folder, progress=progress)
+    fit_feature_path(
+        model,
+        _pooled(offered, config.sampling, rng),
+        _words(offered, rng),
+        training,
+        rng,
+        folder=folder,
+        progress=progress,
+    )
     trainer = run_stage(
         DecoderStage(model, training),
         _batches(sources, offered, config, rng),

@@ -1,6 +1,7 @@
 """How one adapter is trained."""
 
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from peftrec.data import Dataset
 from peftrec.data.augment import AttributeDrop, SequenceAugmentation, TextAugmentation
@@ -112,10 +113,12 @@ class TrainConfig:
             "feature_learning_rate",
         )
         for name in (entry.name for entry in fields(self)):
-            value = getattr(self, name)
+            value: Any = getattr(self, name)
+            if value is None and name in ("horizon_days", "stride_days"):  # the data decides
+                continue
             if name in lowest and (not isinstance(value, int) or value < lowest[name]):
                 _refuse(name, value, f"a whole number of at least {lowest[name]}")
-            if name in above_zero and not (value is None or value > 0):
+            if name in above_zero and not value > 0:
                 _refuse(name, value, "a number above 0")
             if name.endswith(("_weight", "_decay")) and not value >= 0:
                 _refuse(name, value, "0 or more")

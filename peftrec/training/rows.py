@@ -1,5 +1,6 @@
 """Training rows: shoppers at moments of the past, the candidates they would have been offered, and what they then bought."""
 
+import hashlib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -215,6 +216,7 @@ class RowDataset(TorchDataset[tuple[int, int]]):
 
     def collate(self, chosen: list[tuple[int, int]]) -> dict[str, Batch | torch.Tensor]:
         """Builds the tensors of some rows; ``labels`` is (B, M), 1 where bought."""
+        draws = self._draws(chosen)
         tokens = _stacked([(self.parts[part].tokens, row) for part, row in chosen])
         profiles = np.stack([self._profile(part, row) for part, row in chosen])
         scenes = np.concatenate([self._scene(part, row) for part, row in chosen])
@@ -227,24 +229,33 @@ class RowDataset(TorchDataset[tuple[int, int]]):
         first, first_mask = padded([self.parts[part].first[row] for part, row in chosen])
         return {
             "batch": Batch(
-                shoppers(tokens, self._vectors(tokens.item), profiles, scenes),
-                torch.from_numpy(self._vectors(items)),
+                shoppers(tokens, self._vectors(tokens.item, draws), profiles, scenes),
+                torch.from_numpy(self._vectors(items, draws)),
                 torch.from_numpy(features.astype(np.float32)),
                 torch.from_numpy(mask),
                 torch.from_numpy(self.platform.items(first)),
                 torch.from_numpy(first_mask),
-                torch.from_numpy(self.platform.items(self._negatives())),
+                torch.from_numpy(self.platform.items(self._negatives(draws))),
             ),
             "labels": torch.from_numpy(labels.astype(np.float32)),
         }
 
-    def _vectors(self, items: NDArray[np.integer]) -> NDArray[np.float32]:
+    def _draws(self, chosen: list[tuple[int, int]]) -> torch.Generator:
+        """Chance that depends on the seed and on a batch's rows alone.
+
+        The loader fetches a batch ahead: torch's own chance, as a checkpoint keeps it, has then seen the batch that a
+        resumed training fetches once more.
+        """
+        told = repr((self.config.seed, [(part, int(row)) for part, row in chosen])).encode()
+        return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(told).digest()[:7]))
+
+    def _vectors(self, items: NDArray[np.integer], draws: torch.Generator) -> NDArray[np.float32]:
         """(…, H) vectors of products, some of them of another text where there are others."""
         vectors, augmentation = self.platform.items(items), self.config.augmentation
         if self.variants is None or augmentation is None:
             return vectors
-        at = (torch.rand(items.shape) < augmentation.share).numpy()
-        which = torch.randint(len(self.variants), (int(at.sum()),)).numpy()
+        at = (torch.rand(items.shape, generator=draws) < augmentation.share).numpy()
+        which = torch.randint(len(self.variants), (int(at.sum()),), generator=draws).numpy()
         vectors[at] = self.variants[which, self.platform.text_of[items[at]]]
         return vectors
 
@@ -257,8 +268,8 @@ class RowDataset(TorchDataset[tuple[int, int]]):
             return np.zeros((1, self.platform.vectors.shape[1]), np.float32)
         return self.platform.scenes(rows_.channel[row : row + 1], rows_.moment)
 
-    def _negatives(self) -> NDArray[np.int64]:
-        draw = torch.rand(self.config.negatives, dtype=torch.float64) * self._popularity[-1]
+    def _negatives(self, draws: torch.Generator | None = None) -> NDArray[np.int64]:
+        draw = torch.rand(self.config.negatives, dtype=torch.float64, generator=draws) * self._popularity[-1]
         return torch.searchsorted(self._popularity, draw).clamp(max=len(self._popularity) - 1).numpy()
 
     def means(self) -> NDArray[np.float32]:

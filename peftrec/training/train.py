@@ -76,8 +76,16 @@ def train_adapter(
         variants = text_variants(platform, backbone, config.augmentation, source.rng, progress=progress)
         train, validation = source.rows(offered, variants=variants), source.validation(offered)
         if backbone.shopping is None or own_numbers_say_more(model, offered, source.held_out, config):
-            numbers = labelled_of(offered), events_of(offered)
-            fit_feature_path(model, *numbers, config, source.rng, folder=place, progress=progress)
+            # Passed on without a name here: what is fitted lets go of half a gigabyte of numbers as soon as it can.
+            fit_feature_path(
+                model,
+                labelled_of(offered),
+                events_of(offered),
+                config,
+                source.rng,
+                folder=place,
+                progress=progress,
+            )
         curve = train_decoder(model, train, validation, config, folder=place, resume=resume, progress=progress)
     facts = {"data": data_facts(dataset), "seed": config.seed, "versions": versions()}
     read = {"candidates": config.candidates, "history": config.history, "scene": config.scene}

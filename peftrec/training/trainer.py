@@ -3,13 +3,10 @@
 The forest beside the feature network comes from LightGBM.
 """
 
-import json
 import logging
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import torch
@@ -17,22 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
-from transformers import (
-    EarlyStoppingCallback,
-    PrinterCallback,
-    ProgressCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
-from peftrec.errors import TrainingError
 from peftrec.model import extras as ops
 from peftrec.model import losses
 from peftrec.model.purchase import PurchaseModel, never_bought
+from peftrec.training.callbacks import Bar, Guard
+from peftrec.training.checkpoints import KeepingTrainer, Patience, ended, last_checkpoint
 from peftrec.training.config import TrainConfig
 from peftrec.training.rows import Batch, RowDataset
 
@@ -125,84 +114,6 @@ class FeatureBlocks(TorchDataset[dict[str, Tensor]]):
         return {"inputs": self.inputs[at].float(), "labels": self.labels[at]}
 
 
-class Guard(TrainerCallback):
-    """Stops before a gradient that is no number reaches the weights, and as soon as a logged loss is none.
-
-    Args:
-        stage: Named in the error.
-        folder: Of its checkpoints.
-    """
-
-    def __init__(self, stage: str, folder: Path) -> None:
-        self.stage, self.folder = stage, folder
-
-    def on_pre_optimizer_step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: nn.Module | None = None,
-        **_: object,
-    ) -> None:
-        """Looks at the gradients, which are clipped by now."""
-        weights = [] if model is None else model.parameters()
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        if gradients and not nn.utils.get_total_norm(gradients).isfinite():
-            self._stop(f"a gradient that is no number in step {state.global_step + 1}")
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: object,
-    ) -> None:
-        """Looks at what is logged."""
-        values = [value for name, value in (logs or {}).items() if name in ("loss", "eval_loss", "grad_norm")]
-        if any(not math.isfinite(value) for value in values):
-            self._stop(f"a loss or gradient that is no number at step {state.global_step}: {logs}")
-
-    def _stop(self, found: str) -> NoReturn:
-        kept = last_checkpoint(self.folder)
-        raise TrainingError(
-            f"training, {self.stage}: {found}",
-            expected="finite losses and gradients",
-            remedy="lower the learning rate, or use precision='fp32'; "
-            + (f"the state before is in {kept}" if kept else "no checkpoint had been written yet"),
-        )
-
-
-class Bar(ProgressCallback):
-    """One bar per stage that says which and shows the losses, where transformers prints a line for each."""
-
-    def __init__(self, stage: str) -> None:
-        super().__init__()
-        self.stage = stage
-        self.shown: dict[str, str] = {}
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
-    ) -> None:
-        """Names the stage."""
-        super().on_train_begin(args, state, control, **kwargs)
-        if self.training_bar is not None:
-            self.training_bar.set_description(f"training, {self.stage}")
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: object,
-    ) -> None:
-        """Shows the losses."""
-        self.shown |= {name: f"{value:.4f}" for name, value in (logs or {}).items() if name in ("loss", "eval_loss")}
-        if self.training_bar is not None:
-            self.training_bar.set_postfix(self.shown)
-
-
 class RetrievalRows(TorchDataset[dict[str, Tensor]]):
     """The rows' history means and first purchases, fetched a whole batch at a time."""
 
@@ -240,14 +151,76 @@ def run_stage(
 ) -> Trainer:
     """Trains the parameters of ``stage`` that require gradients, with a cosine schedule; keeps the best by evaluation.
 
-    ``rates`` gives peak rates of their own to parameters by the beginning of their names.
+    Checkpoints are written where there is something to evaluate on; a resumed training ends in the same weights, if what
+    ``collate`` draws depends on its rows alone: batches are fetched ahead of the step that reads them.
+
+    Args:
+        stage: Trained in place.
+        dataset: Its rows.
+        config: Of the training.
+        folder: Of the checkpoints, in a folder ``name``.
+        name: On the bar and in errors.
+        collate: Makes a batch of rows.
+        epochs: Passes over the rows.
+        batch_size: Rows per step.
+        learning_rate: Peak rate.
+        rates: Peak rates of their own, by the beginning of a parameter's name.
+        validation: Rows that the best state is chosen on.
+        bf16: Run matrix products in bfloat16.
+        resume: Continue from the last whole checkpoint, if there is one.
+        progress: Show a bar.
+
+    Raises:
+        TrainingError: A gradient or loss became no number, or a checkpoint could not be written.
     """
     steps_per_epoch = max(1, math.ceil(len(dataset) / batch_size))  # pyright: ignore[reportArgumentType]
-    steps = max(1, round(epochs * steps_per_epoch))
-    every = max(1, min(steps_per_epoch, steps) // 4)
-    checks = validation is not None
-    arguments = TrainingArguments(
-        output_dir=str(folder / name),
+    steps, place = max(1, round(epochs * steps_per_epoch)), folder / name
+    trainer = KeepingTrainer(
+        model=stage,
+        args=_arguments(
+            config,
+            folder=place,
+            steps=steps,
+            every=max(1, min(steps_per_epoch, steps) // 4),
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            checks=validation is not None,
+            bf16=bf16,
+            progress=progress,
+        ),
+        train_dataset=dataset,
+        eval_dataset=validation,
+        data_collator=collate,  # pyright: ignore[reportArgumentType]
+        optimizers=(_optimizer(stage, learning_rate, config.weight_decay, rates) if rates else None, None),
+        callbacks=[Guard(name, place), *([] if validation is None else [Patience(config.patience)])],
+    )
+    trainer.remove_callback(PrinterCallback)  # without a bar, transformers would print every log entry
+    if progress:
+        trainer.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # another one in notebooks
+        trainer.add_callback(Bar(name))
+    kept = last_checkpoint(place) if resume else None
+    over = None if kept is None else ended(stage, kept, steps=steps, patience=config.patience)
+    if over is None:
+        trainer.train(resume_from_checkpoint=kept)
+    else:
+        trainer.state = over
+    return trainer
+
+
+def _arguments(
+    config: TrainConfig,
+    *,
+    folder: Path,
+    steps: int,
+    every: int,
+    batch_size: int,
+    learning_rate: float,
+    checks: bool,
+    bf16: bool,
+    progress: bool,
+) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=batch_size,
         per_device_eval_batch_size=batch_size,
@@ -276,21 +249,6 @@ def run_stage(
         report_to=[],
         disable_tqdm=not progress,
     )
-    trainer = Trainer(
-        model=stage,
-        args=arguments,
-        train_dataset=dataset,
-        eval_dataset=validation,
-        data_collator=collate,  # pyright: ignore[reportArgumentType]
-        optimizers=(_optimizer(stage, learning_rate, config.weight_decay, rates) if rates else None, None),
-        callbacks=[Guard(name, folder / name), *([EarlyStoppingCallback(config.patience)] if checks else [])],
-    )
-    trainer.remove_callback(PrinterCallback)  # without a bar, transformers would print every log entry
-    if progress:
-        trainer.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # another one in notebooks
-        trainer.add_callback(Bar(name))
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder / name) if resume else None)
-    return trainer
 
 
 def _optimizer(stage: nn.Module, rate: float, decay: float, rates: Mapping[str, float]) -> torch.optim.Optimizer:
@@ -304,19 +262,6 @@ def _optimizer(stage: nn.Module, rate: float, decay: float, rates: Mapping[str, 
     return torch.optim.AdamW(
         [{"params": found, "lr": own, "weight_decay": weight} for (own, weight), found in groups.items()]
     )
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint; what a kill left half-written after it is removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    for path in found:
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # transformers writes it last
-        except (OSError, ValueError):
-            shutil.rmtree(path)
-        else:
-            return str(path)
-    return None
 
 
 def train_retrieval(

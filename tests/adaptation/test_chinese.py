@@ -99,4 +99,4 @@ def test_a_chinese_shop_is_learned_and_a_new_one_served(e5: Backbone, titles: di
         bought = [f"{category}{at}" for at in (100, 101)]
         answer = engine.recommend("新店", history=bought, k=3, exclude_bought=True)
         right += sum(entry.item_id.startswith(category) for entry in answer)
-    assert right / (3 * len(titles)) > 0.4  # of 48 others three are of the category: by chance 0.06
+    assert right / (3 * len(titles)) > 0.2  # of 48 others three are of the category: by chance 0.06

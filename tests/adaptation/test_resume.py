@@ -16,7 +16,7 @@ from peftrec.adaptation.batches import Batches
 from peftrec.adaptation.stage import LanguageStage
 from peftrec.backbone import Backbone
 from peftrec.errors import TrainingError
-from peftrec.training.trainer import last_checkpoint
+from peftrec.training.checkpoints import last_checkpoint
 from tests.adaptation.worlds import LONG, SMALL, equal, small_shop, weights
 
 CHILD = """

@@ -57,6 +57,7 @@ def test_what_is_saved_is_read_bit_by_bit(adapted: Backbone, tmp_path: Path):
 def test_the_fingerprint_covers_the_decoder_and_the_item_table_does_not(adapted: Backbone, tiny_backbone: Backbone):
     assert adapted.fingerprint != tiny_backbone.fingerprint == tiny_backbone.encoder_fingerprint
     assert adapted.encoder_fingerprint == tiny_backbone.encoder_fingerprint
+    assert adapted.shopping is not None
     other = replace(adapted.shopping, extras={**adapted.shopping.extras, "shopper": np.zeros((1, 64), np.float32)})
     assert replace(adapted, shopping=other).fingerprint != adapted.fingerprint
 

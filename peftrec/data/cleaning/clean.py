@@ -70,6 +70,8 @@ def apply_rules(
         broken, frame = rule.split(frame)
         counts.append(counted(rule.name, len(broken), total, example(broken, rule) if len(broken) else ""))
     check(frame, forbidden)
+    if usual is None:
+        off.append("outlier_user")  # it has no rule then, and is off like all that need to know what is usual
     frame, repairs = repair_units(frame, rules, usual, total=total)
     return frame, [*counts, *repairs], [*off, *(name for name in UNIT_REPAIRS if not rules.applies(name))]
 
@@ -101,6 +103,8 @@ def read_and_repair(
         counts.append(counted("timezone", len(rows), total, shown, action="repaired"))
     return typed, counts
 
+
+_STAYS = "__stays"
 
 NEED_USUAL = ("outlier_user", "price_unit", "measured_quantity")
 """Rules that compare with what is usual in the whole log."""
@@ -137,8 +141,9 @@ def canonical(frame: pl.DataFrame, merged: pl.DataFrame | None) -> pl.DataFrame:
     """Gives the rows of products that were merged to the product that stays."""
     if merged is None or merged.is_empty():
         return frame
-    joined = frame.join(merged, on=col.ITEM, how="left", maintain_order="left")
-    return joined.with_columns(pl.coalesce(col.CANONICAL, col.ITEM).alias(col.ITEM)).drop(col.CANONICAL)
+    known = merged.select(col.ITEM, pl.col(col.CANONICAL).alias(_STAYS))  # a log may have a canonical_id of its own
+    joined = frame.join(known, on=col.ITEM, how="left", maintain_order="left")
+    return joined.with_columns(pl.coalesce(_STAYS, col.ITEM).alias(col.ITEM)).drop(_STAYS)
 
 
 def known_promotions(promotions: Promotions, items: pl.Series) -> tuple[Promotions, RuleCount]:

@@ -12,7 +12,8 @@ HUNDRED = (80.0, 125.0)
 MEASURED = 1000.0
 """Usual quantity from which a product counts as sold by weight or volume."""
 
-_PRICE, _QUANTITY, _KNOWN = "usual_price", "usual_quantity", [col.ITEM]
+_USUAL = "__usual"
+"""Column of what is usual while a table is repaired; a shop's own may well be called usual_price."""
 
 
 def price_unit(frame: pl.DataFrame, usual: Usual) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -27,11 +28,11 @@ def price_unit(frame: pl.DataFrame, usual: Usual) -> tuple[pl.DataFrame, pl.Data
     """
     if col.PRICE not in frame.columns:
         return frame, frame.clear()
-    joined = frame.join(usual.products.select(*_KNOWN, _PRICE), on=col.ITEM, how="left", maintain_order="left")
-    ratio = pl.col(col.PRICE) / pl.col(_PRICE)
+    joined = _beside(frame, usual, "usual_price")
+    ratio = pl.col(col.PRICE) / pl.col(_USUAL)
     cents, whole = ratio.is_between(*HUNDRED), ratio.is_between(1 / HUNDRED[1], 1 / HUNDRED[0])
     price = pl.when(cents).then(pl.col(col.PRICE) / 100).when(whole).then(pl.col(col.PRICE) * 100)
-    return _changed(joined, cents | whole, [price.otherwise(col.PRICE).alias(col.PRICE)], _PRICE)
+    return _changed(joined, cents | whole, [price.otherwise(col.PRICE).alias(col.PRICE)])
 
 
 def measured_quantity(frame: pl.DataFrame, usual: Usual) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -46,17 +47,20 @@ def measured_quantity(frame: pl.DataFrame, usual: Usual) -> tuple[pl.DataFrame, 
     Returns:
         The events, and those that changed as they were before.
     """
-    joined = frame.join(usual.products.select(*_KNOWN, _QUANTITY), on=col.ITEM, how="left", maintain_order="left")
-    measured = pl.col(_QUANTITY) >= MEASURED
-    unit = pl.when(measured).then(_QUANTITY).otherwise(pl.lit(1, pl.Float32))
+    joined = _beside(frame, usual, "usual_quantity")
+    measured = pl.col(_USUAL) >= MEASURED
+    unit = pl.when(measured).then(_USUAL).otherwise(pl.lit(1, pl.Float32))
     values = [(pl.col(col.QUANTITY) / unit).alias(col.QUANTITY)]
     if col.PRICE in frame.columns:
         values.append((pl.col(col.PRICE) * unit).alias(col.PRICE))
-    return _changed(joined, measured, values, _QUANTITY)
+    return _changed(joined, measured, values)
 
 
-def _changed(
-    frame: pl.DataFrame, changed: pl.Expr, values: list[pl.Expr], helper: str
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    before = frame.filter(changed).drop(helper).sort(ROW)
-    return frame.with_columns(values).drop(helper), before
+def _beside(frame: pl.DataFrame, usual: Usual, name: str) -> pl.DataFrame:
+    known = usual.products.select(col.ITEM, pl.col(name).alias(_USUAL))
+    return frame.join(known, on=col.ITEM, how="left", maintain_order="left")
+
+
+def _changed(frame: pl.DataFrame, changed: pl.Expr, values: list[pl.Expr]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    before = frame.filter(changed).drop(_USUAL).sort(ROW)
+    return frame.with_columns(values).drop(_USUAL), before

@@ -78,6 +78,7 @@ def rename_columns(
 
 _RESERVED = (
     *("__row", "__timestamp_text", "__made_up", "__shard", "__left", "__size", "__step", "__depth", "__level"),
+    *("__usual", "__stays"),
     *("__text", "__rest", "__word", "__short", "__words", "__hash", "__titles"),
 )
 """Columns that cleaning adds for its own use."""

@@ -1,0 +1,89 @@
+"""What watches a training: a guard against numbers that are none, and a bar."""
+
+import math
+from pathlib import Path
+from typing import NoReturn
+
+from torch import nn
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from peftrec.errors import TrainingError
+from peftrec.training.checkpoints import last_checkpoint
+
+
+class Guard(TrainerCallback):
+    """Stops before a gradient that is no number reaches the weights, and as soon as a logged loss is none.
+
+    Args:
+        stage: Named in the error.
+        folder: Of its checkpoints.
+    """
+
+    def __init__(self, stage: str, folder: Path) -> None:
+        self.stage, self.folder = stage, folder
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **_: object,
+    ) -> None:
+        """Looks at the gradients, which are clipped by now."""
+        weights = [] if model is None else model.parameters()
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        if gradients and not nn.utils.get_total_norm(gradients).isfinite():
+            self._stop(f"a gradient that is no number in step {state.global_step + 1}")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: object,
+    ) -> None:
+        """Looks at what is logged."""
+        values = [value for name, value in (logs or {}).items() if name in ("loss", "eval_loss", "grad_norm")]
+        if any(not math.isfinite(value) for value in values):
+            self._stop(f"a loss or gradient that is no number at step {state.global_step}: {logs}")
+
+    def _stop(self, found: str) -> NoReturn:
+        kept = last_checkpoint(self.folder)
+        raise TrainingError(
+            f"training, {self.stage}: {found}",
+            expected="finite losses and gradients",
+            remedy="lower the learning rate, or use precision='fp32'; "
+            + (f"the state before is in {kept}" if kept else "no checkpoint had been written yet"),
+        )
+
+
+class Bar(ProgressCallback):
+    """One bar per stage that says which and shows the losses, where transformers prints a line for each."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self.stage = stage
+        self.shown: dict[str, str] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Names the stage."""
+        super().on_train_begin(args, state, control, **kwargs)
+        if self.training_bar is not None:
+            self.training_bar.set_description(f"training, {self.stage}")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: object,
+    ) -> None:
+        """Shows the losses."""
+        self.shown |= {name: f"{value:.4f}" for name, value in (logs or {}).items() if name in ("loss", "eval_loss")}
+        if self.training_bar is not None:
+            self.training_bar.set_postfix(self.shown)
