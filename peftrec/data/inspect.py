@@ -7,6 +7,7 @@ from pathlib import Path
 from peftrec.data.cleaning.report import CleaningReport, RuleCount
 from peftrec.data.inspection.facts import Facts
 from peftrec.data.inspection.guess import CATALOGUE, EVENTS, OPTIONAL, REQUIRED
+from peftrec.data.inspection.known import known_form
 from peftrec.data.inspection.prepared import TABLE_ARGUMENTS, Prepared, prepare
 from peftrec.data.inspection.preview import COMPARED, preview, unmatched
 from peftrec.data.inspection.printing import shown
@@ -203,7 +204,8 @@ def _column(facts: Facts, found: Prepared) -> ColumnLook:
 
 def _notes(found: Prepared, products: Prepared | None) -> list[str]:
     """What a reader should know about the guess as a whole."""
-    notes, table = list[str](), found.guess.table
+    table, source = found.guess.table, known_form(found.source.path, found.source.frame.columns)
+    notes = [source] if source else []
     if table == EVENTS and products is None:
         notes.append(
             "without a catalogue the rule unknown_item could not be tried: pass --catalog FILE, or catalog=..."

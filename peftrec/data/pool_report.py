@@ -21,7 +21,20 @@ def joined_source(datasets: "Sequence[Dataset]") -> DataSource | None:
         return "; ".join(f"{name}: {value}" for name, value in values if value)
 
     unknown = "not stated"
-    return DataSource(told("name", absent=unknown), told("licence", absent=unknown), told("url"), told("note"))
+    return DataSource(
+        name=told("name", absent=unknown),
+        licence=told("licence", absent=unknown),
+        url=told("url"),
+        note=told("note"),
+        clock=_shared(datasets, "clock") or "UTC",
+        country=_shared(datasets, "country"),
+    )
+
+
+def _shared(datasets: Sequence["Dataset"], field: str) -> str:
+    """What all sources say alike, so that scenes of the pool tell the hour that shoppers live by; empty otherwise."""
+    values = {str(getattr(dataset.source, field, "")) for dataset in datasets}
+    return values.pop() if len(values) == 1 else ""
 
 
 def joined_report(datasets: "Sequence[Dataset]", name: str) -> CleaningReport | None:

@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+OF_ALL_EVENTS = "those after a cut included"
+AS_OF_EXPORT = "as on the day of the export"
+HINDSIGHT = (OF_ALL_EVENTS, AS_OF_EXPORT)
+"""Words by which a note says that a catalogue holds what was known only after a cut; ``audit`` looks for them."""
+
 
 @dataclass(frozen=True)
 class DataSource:
@@ -23,3 +28,8 @@ class DataSource:
     note: str = ""
     clock: str = "UTC"
     country: str = ""
+
+    @property
+    def hindsight(self) -> str:
+        """What the note says of a catalogue that knows what came after a cut; empty if nothing."""
+        return "; ".join(clause for clause in self.note.split("; ") if any(words in clause for words in HINDSIGHT))

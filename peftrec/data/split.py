@@ -102,7 +102,7 @@ def _first(dataset: "Dataset") -> datetime:
 def _span(value: timedelta | int, name: str) -> timedelta:
     try:
         span = value if isinstance(value, timedelta) else timedelta(days=value)
-    except (TypeError, OverflowError):
+    except (TypeError, ValueError, OverflowError):  # ValueError: NaN
         span = timedelta(0)
     if not timedelta(0) < span <= _LONGEST:
         raise InvalidValueError(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from peftrec.cli.audit import audit as command
-from peftrec.data import AuditReport, Catalog, Dataset, Events, Profiles, audit, audit_tables, load_dataset
+from peftrec.data import AuditReport, Catalog, Dataset, DataSource, Events, Profiles, audit, audit_tables, load_dataset
 from peftrec.data import register_dataset as register
 from peftrec.data.histories import DAY, Histories
 from peftrec.data.promotions import PromotionLog
@@ -100,9 +100,10 @@ def test_an_honest_split_has_nothing_to_tell(parts: tuple[Dataset, Dataset]):
             "newcomers",
             "catalogue_columns",
             "profile_columns",
+            "repeated_baskets",
         ),
         "ok",
-    )
+    ) | {"catalogue_source": "skipped"}
     assert report["newcomers"].rows > 40
     report.raise_if_leaking()
 
@@ -191,6 +192,24 @@ def test_a_visit_that_was_copied_with_another_moment(shop: Dataset, parts: tuple
     assert found(report) == {"shared_visits": "leak"}
     assert "1 visits are on both sides, 1 of them with the same lines" in report["shared_visits"].found
     assert f"session_id '{basket['session_id'][0]}'" in report["shared_visits"].example
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_large_baskets_that_were_exported_twice_are_worth_a_look(named: bool):
+    rng, rows = np.random.default_rng(4), list[tuple[str, str, datetime, str]]()
+    for visit in range(200):
+        for item in rng.choice(300, 6, replace=False):
+            rows.append((f"u{visit % 40}", f"p{item}", START + timedelta(days=visit), f"s{visit}"))
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp", "session_id"], orient="row")
+    past, future = frame.filter(pl.col("timestamp") < CUT), frame.filter(pl.col("timestamp") >= CUT)
+    twice = future.filter(pl.col("timestamp") < CUT + timedelta(days=3)).with_columns(
+        pl.col("timestamp").dt.offset_by("-60d"), pl.col("user_id", "session_id") + " again"
+    )
+    names = frame.columns if named else frame.columns[:3]
+    assert found(audit_tables(past.select(names), future.select(names))) == {}
+    report = audit_tables(pl.concat([past, twice]).select(names), future.select(names))
+    assert found(report) == {"repeated_baskets": "warning"}
+    assert "3 of 60 baskets of 5 lines or more" in report["repeated_baskets"].found
 
 
 def test_a_visit_under_way_at_the_cut_is_worth_a_look(shop: Dataset, parts: tuple[Dataset, Dataset]):
@@ -347,9 +366,36 @@ def test_columns_that_were_true_before_the_cut(shop: Dataset):
         "row_number": np.arange(len(before)),
         "colour": ["red"] * len(before),
         "fragile": rng.random(len(before)) < 0.5,
+        "sold_well": before > np.median(before),
+        "sold_well_lately": pl.Series(recent > np.median(recent)).replace_strict({True: "yes", False: "no"}),
     }
     for name, values in honest.items():
         assert found(with_product_column(shop, name, values)) == {}, name
+
+
+@pytest.mark.parametrize("words", [None, ("yes", "no"), ("Y", "N")])
+def test_a_flag_that_knows_what_sells_later(shop: Dataset, words: tuple[str, str] | None):
+    after = sold(shop) - sold(shop, before=True)
+    flag = pl.Series(after > np.quantile(after, 0.7))
+    values = flag if words is None else flag.replace_strict(dict(zip((True, False), words, strict=True)))
+    report = with_product_column(shop, "star", values)
+    assert found(report) == {"catalogue_columns": "leak"}
+    assert "'star'" in report["catalogue_columns"].found
+
+
+def test_a_catalogue_that_its_source_calls_made_in_hindsight(shop: Dataset):
+    def from_source(note: str) -> AuditReport:
+        named = dataclasses.replace(shop, source=DataSource("shop", "", "", note))
+        return audit(*named.split(at=CUT), features=False)
+
+    report = from_source("a review is a purchase; titles are those of all lines, those after a cut included")
+    assert found(report) == {"catalogue_source": "warning"}
+    check = report["catalogue_source"]
+    assert "the source says: titles are those of all lines, those after a cut included; " in check.found
+    assert "a review" not in check.found
+    assert check.rows == report["newcomers"].rows > 40
+    report.raise_if_leaking()  # it is no failure
+    assert from_source("a review is a purchase")["catalogue_source"].severity == "ok"
 
 
 def test_a_rating_before_anybody_could_rate(shop: Dataset):
@@ -524,7 +570,9 @@ def wholesale(data_folder: Path) -> Dataset:
 @pytest.mark.data
 @pytest.mark.parametrize("at", ["2011-03-01", "2011-06-01", "2011-11-01"])
 def test_real_invoices_split_by_time(wholesale: Dataset, at: str):
-    assert found(audit(*wholesale.split(at=at))) == {}  # with a price in the catalogue
+    report = audit(*wholesale.split(at=at))  # with a price in the catalogue
+    assert found(report) == {"catalogue_source": "warning"}
+    assert "titles and catalogue prices are made of all invoices" in report["catalogue_source"].found
 
 
 @pytest.mark.data

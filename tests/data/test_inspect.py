@@ -417,6 +417,8 @@ def test_a_table_with_hundreds_of_columns_and_long_values(tmp_path: Path):
         ("a.jsonl", b'{"a": 1}\n{"a":\n', "line 2 of"),
         ("a.parquet", b"PAR1" + bytes(40), "looks truncated"),
         ("a.csv.gz", b"\x1f\x8b" + bytes(30), "cannot be read"),
+        ("a.csv", b"PK\x03\x04\x14\0\0\0", "like a zip archive"),
+        ("a.txt", bytes(100), "100 zero bytes"),
     ],
 )
 def test_what_cannot_be_looked_at(tmp_path: Path, name: str, data: bytes, says: str):
@@ -426,6 +428,24 @@ def test_what_cannot_be_looked_at(tmp_path: Path, name: str, data: bytes, says: 
         inspect(path)
     with pytest.raises(SchemaError, match="a folder"):
         inspect(tmp_path)
+
+
+def test_two_columns_with_one_name_are_a_problem(tmp_path: Path):
+    path = tmp_path / "export.csv"
+    path.write_text("user_id,item_id,timestamp,price,price\na,b,2020-01-01,1,2\n", encoding="utf-8")
+    found = inspect(path)
+    assert "more than one column named 'price'" in found.problems[0]
+    assert "events=events," in found.call  # not the path, which peftrec would refuse
+
+
+def test_a_file_that_a_source_reads_is_told(tmp_path: Path):
+    found = inspect(written(tmp_path, "online retail"))
+    assert any("load_dataset('online_retail', " in note for note in found.notes)
+    path = tmp_path / "interactions.csv"
+    path.write_text("USER_ID,ITEM_ID,TIMESTAMP\na,b,1600000000\n", encoding="utf-8")
+    assert any(f"load_dataset('personalize', '{tmp_path}')" in note for note in inspect(path).notes)
+    path.write_text("user_id,item_id,timestamp\na,b,2020-01-01\n", encoding="utf-8")
+    assert not any("load_dataset" in note for note in inspect(path).notes)
 
 
 def test_a_table_that_is_none_of_ours_is_called_so(tmp_path: Path):

@@ -237,6 +237,18 @@ def test_sources_are_told_with_their_platforms(books: Dataset, tools: Dataset):
     assert Dataset.pool([tools]).source is None
 
 
+def test_a_pool_keeps_the_clock_that_all_its_shoppers_live_by(books: Dataset, tools: Dataset):
+    london = DataSource("one", "", "", clock="Europe/London", country="GB")
+    alike = [dataclasses.replace(shop, source=london) for shop in (books, tools)]
+    source = Dataset.pool(alike).source
+    assert source is not None
+    assert (source.clock, source.country) == ("Europe/London", "GB")
+    abroad = dataclasses.replace(tools, source=dataclasses.replace(london, clock="Europe/Paris", country="FR"))
+    source = Dataset.pool([alike[0], abroad]).source
+    assert source is not None
+    assert (source.clock, source.country) == ("UTC", "")
+
+
 def test_names_that_cannot_be_namespaces(books: Dataset, tools: Dataset):
     with pytest.raises(InvalidValueError, match="2 platforms are called 'books'"):
         Dataset.pool([books, dataclasses.replace(tools, name="books")])

@@ -69,7 +69,9 @@ def test_windows_of_a_part_never_reach_into_its_past():
     assert (days(past)[-1], len(days(future))) == (20, 10)
 
 
-@pytest.mark.parametrize("wrong", [{"windows": 1.5}, {"windows": 10**7}, {"horizon": "1"}, {"horizon": 10**10}])
+@pytest.mark.parametrize(
+    "wrong", [{"windows": 1.5}, {"windows": 10**7}, {"horizon": "1"}, {"horizon": 10**10}, {"horizon": float("nan")}]
+)
 def test_windows_of_another_kind_are_refused(wrong: dict[str, Any]):
     with pytest.raises(InvalidValueError):
         at_days(*range(1, 31)).rolling(**{"windows": 1, "horizon": 1, **wrong})

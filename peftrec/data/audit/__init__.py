@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from peftrec.data.audit.hindsight import catalogue_columns, profile_columns
+from peftrec.data.audit.hindsight import catalogue_columns, catalogue_source, profile_columns
 from peftrec.data.audit.parts import codes, features_as_of, future_past, newcomers, promotions
 from peftrec.data.audit.report import AuditCheck, AuditReport
 from peftrec.data.audit.tables import as_parts
-from peftrec.data.audit.timing import Sides, copied_events, early_future, late_past, shared_visits
+from peftrec.data.audit.timing import Sides, copied_events, early_future, late_past, repeated_baskets, shared_visits
 from peftrec.data.dataset import Dataset
 from peftrec.data.reading.tables import Table
 from peftrec.errors import NotEnoughDataError
@@ -20,6 +20,7 @@ def audit(past: Dataset, future: Dataset, *, features: bool = True) -> AuditRepo
     Events on the wrong side of the cut, events and visits on both sides, indices that mean somebody else in the other part,
     statistics and promotions that read beyond the cut, and columns of catalogue and profiles that know what was sold after
     it. A product that is first sold after the cut is no leak, and neither is a column that was true before, such as a price.
+    A catalogue that was made in hindsight, by what its source says, and large baskets that come twice are warnings.
 
     Args:
         past: What a model learns from.
@@ -37,9 +38,9 @@ def audit(past: Dataset, future: Dataset, *, features: bool = True) -> AuditRepo
             checks += features_as_of(past, future)
         else:
             checks += [AuditCheck("features", "skipped", "not asked for"), promotions(past, future)]
-        checks += _of_columns(past, future)
+        checks += [*_of_columns(past, future), catalogue_source(past, future)]
     else:
-        names = ("features", "promotions", "newcomers", "catalogue_columns", "profile_columns")
+        names = ("features", "promotions", "newcomers", "catalogue_columns", "profile_columns", "catalogue_source")
         checks += [AuditCheck(name, "skipped", _CODED_APART) for name in names]
     return AuditReport(future.name, sides.cut.at, len(past.events), len(future.events), tuple(checks))
 
@@ -88,7 +89,8 @@ def audit_tables(
 
 
 def _of_events(sides: Sides, past: Dataset, future: Dataset) -> list[AuditCheck]:
-    return [late_past(sides), early_future(sides), copied_events(sides, past, future), shared_visits(sides)]
+    moments = [late_past(sides), early_future(sides)]
+    return [*moments, copied_events(sides, past, future), shared_visits(sides), repeated_baskets(sides)]
 
 
 def _of_columns(past: Dataset, future: Dataset) -> list[AuditCheck]:

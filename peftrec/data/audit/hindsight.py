@@ -28,6 +28,10 @@ A count that was made before the log began, and is as precise as the log, has a 
 which is below 0.5, where r is the correlation of any two of them.
 """
 
+SIDE_ENOUGH, SEPARATED = 20, 0.99
+"""Area under the ROC curve by which yes and no, with so many rows each, part those that sold much after the cut from the
+others, and that nothing known before it reaches."""
+
 MOSTLY = 0.95
 """Share of a text column's values that must read as numbers, or as dates, for it to count as such."""
 
@@ -79,6 +83,26 @@ def catalogue_columns(past: Dataset, future: Dataset) -> AuditCheck:
     return _check("catalogue_columns", past.catalog.frame, rows)
 
 
+def catalogue_source(past: Dataset, future: Dataset) -> AuditCheck:
+    """Whether the source says that texts or prices of products come from after the cut."""
+    name, source = "catalogue_source", future.source
+    if source is None:
+        return AuditCheck(name, "skipped", "the data set names no source")
+    if not source.hindsight:
+        return AuditCheck(name, "ok", "the source says nothing of a catalogue made in hindsight")
+    new = np.setdiff1d(future.log.item, past.log.item)
+    frame, first = past.catalog.frame, int(new[0]) if len(new) else 0
+    return AuditCheck(
+        name,
+        "warning",
+        f"the source says: {source.hindsight}; {len(new):,} products first come up after the cut",
+        len(new),
+        len(new) / len(frame),
+        f"'{frame[col.ITEM][first]}': '{frame[col.TITLE][first]}'" if len(new) else "",
+        "say so beside results, or build the catalogue anew from what was known at the cut",
+    )
+
+
 def profile_columns(past: Dataset, future: Dataset) -> AuditCheck:
     """Columns of the profiles that know what shoppers did after the cut."""
     if past.profiles is None:
@@ -110,8 +134,8 @@ def _check(name: str, frame: pl.DataFrame, rows: _Rows) -> AuditCheck:
 
 def _nothing(looked: int, rows: _Rows) -> str:
     if not looked:
-        return "no column holds numbers or dates"
-    told = f"no column of numbers or dates, of {looked:,}, knows what came after the cut"
+        return "no column holds numbers, dates, or yes and no"
+    told = f"no column of numbers, dates, or yes and no, of {looked:,}, knows what came after the cut"
     few = rows.sales.new.sum() < NEW_ENOUGH and rows.sales.known.sum() < KNOWN_ENOUGH
     return told + (f"; there are too few {rows.what} to compare with sales" if few else "")
 
@@ -126,7 +150,10 @@ def _telling(numbers: NDArray[np.float64], rows: _Rows) -> _Finding | None:
         return _Finding(
             "leak", _ranked(told, where, rows), int(new.sum()), len(numbers), _shown(numbers, after, new, rows)
         )
-    found = [finding for measure in sales.measures if (finding := _beyond_foresight(numbers, given, measure, rows))]
+    looks = (_beyond_foresight, _parting)
+    found = [
+        one for measure in sales.measures for look in looks if (one := look(numbers, given, measure, rows)) is not None
+    ]
     return min(found, key=lambda finding: finding.severity) if found else None
 
 
@@ -143,6 +170,34 @@ def _beyond_foresight(
     severity: Severity = "leak" if abs(told) >= KNOWN_LEAK else "warning"
     shown = _shown(numbers, measure.after, old, rows)
     return _Finding(severity, _ranked(told, where, rows), int(old.sum()), len(numbers), shown)
+
+
+def _parting(numbers: NDArray[np.float64], given: NDArray[np.bool_], measure: Measure, rows: _Rows) -> _Finding | None:
+    """Yes and no that part rows by what they did after the cut: flags hold too little for a rank correlation to show."""
+    old = (measure.before > 0) & given
+    values = np.unique(numbers[old])
+    if len(values) != 2:
+        return None
+    high, after = numbers[old] == values[1], measure.after[old]
+    if min(high.sum(), (~high).sum()) < SIDE_ENOUGH:
+        return None
+    parted = _area(high, after)
+    known = max(_area(high, before[old]) for before in (measure.before, *measure.recent))
+    if parted < SEPARATED or known >= SEPARATED:
+        return None
+    less = min(after[high], after[~high], key=np.mean)
+    # What was taken off the shelves before the cut sells nothing after it, and that may have been known.
+    severity: Severity = "leak" if less.any() else "warning"
+    what = "sales" if rows.key == "item" else "purchases"
+    told = f"parts {old.sum():,} {rows.what} by their {what} after the cut (area under the ROC curve {parted:.3f})"
+    return _Finding(severity, told, int(old.sum()), len(numbers), _shown(numbers, measure.after, old, rows))
+
+
+def _area(high: NDArray[np.bool_], values: NDArray[np.float64]) -> float:
+    """Area under the ROC curve of ``values`` for telling ``high``, or the others where that is larger."""
+    ranks, many = pl.Series(values).rank().to_numpy(), int(high.sum())
+    area = float((ranks[high].mean() - (many + 1) / 2) / (len(high) - many))
+    return max(area, 1 - area)
 
 
 def _ranked(told: float, where: str, rows: _Rows) -> str:
@@ -201,10 +256,14 @@ def _happened(dates: pl.Series, inside: pl.Series, rows: _Rows) -> int:
 
 
 def _numbers(column: pl.Series) -> NDArray[np.float64] | None:
-    if column.dtype.is_numeric():
+    """A column of numbers, of yes and no, or of two texts, which are 0 and 1 in alphabetical order; None of any other."""
+    if column.dtype.is_numeric() or column.dtype == pl.Boolean:
         return column.cast(pl.Float64).fill_null(np.nan).to_numpy()
     if column.dtype != pl.String:
         return None
+    texts = column.drop_nulls().unique().sort()
+    if len(texts) == 2:
+        return (column == texts[1]).cast(pl.Float64).fill_null(np.nan).to_numpy()
     numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
     return numbers.fill_null(np.nan).to_numpy() if _mostly_read(column, numbers) else None
 

@@ -14,6 +14,12 @@ from peftrec.data.dataset import Dataset
 RANDOM = 0.5
 """Shares of past and future on the wrong side of the best cut, added up, from which a split is like one by chance (1.0)."""
 
+LARGE, REPEATED = 5, 0.01
+"""Different lines from which two equal baskets are more likely one that was copied than two; share of such baskets of the
+future from which it is worth a look. Among 14,617 real baskets of groceries none repeats one of the past, of 3,146 invoices
+of a wholesaler two do.
+"""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ROW, _LINE, _LINES, _SUM, _FIRST, _LAST = "__row", "__line", "__lines", "__sum", "__first", "__last"
 _KEY = [col.USER, col.ITEM, col.TIME, col.EVENT]
@@ -145,6 +151,35 @@ def shared_visits(sides: Sides) -> AuditCheck:
         f" {shown[f'{_FIRST}_later']:%Y-%m-%d %H:%M} in the future",
         "keep each visit on one side, and each basket once" if len(wrong) else "cut at an hour when nobody shops",
     )
+
+
+def repeated_baskets(sides: Sides) -> AuditCheck:
+    """Large baskets of the future with just the lines of one of the past, whatever their shoppers, moments and names."""
+    name, (one, two) = "repeated_baskets", (_baskets(frame) for frame in (sides.past, sides.future))
+    again = two.join(one, on=[_LINES, _SUM], how="semi", maintain_order="left")
+    told = f"{len(again):,} of {len(two):,} baskets of {LARGE} lines or more have just the lines of one of the past"
+    if not len(two):
+        return AuditCheck(name, "skipped", f"no basket of the future has {LARGE} lines")
+    if len(again) < REPEATED * len(two):
+        return AuditCheck(name, "ok", told, len(again), len(again) / len(two))
+    first = again.sort(_FIRST, col.USER).row(0, named=True)
+    return AuditCheck(
+        name,
+        "warning",
+        told,
+        len(again),
+        len(again) / len(two),
+        f"user_id '{first[col.USER]}', {first[_FIRST]:%Y-%m-%d %H:%M}, {first[_LINES]:,} lines",
+        "look whether baskets were exported twice, under other ids or by another clock; standing orders are no leak",
+    )
+
+
+def _baskets(frame: pl.DataFrame) -> pl.DataFrame:
+    """The large ones, like :func:`_visits`; without visits, what a shopper bought at one moment is a basket."""
+    bought = frame.filter(pl.col(col.EVENT) == "purchase")
+    named = [pl.col(col.SESSION)] if col.SESSION in frame.columns else []
+    moment = pl.col(col.TIME).cast(pl.String)
+    return _visits(bought.with_columns(pl.coalesce(*named, moment).alias(col.SESSION))).filter(pl.col(_LINES) >= LARGE)
 
 
 def _misplaced(name: str, rows: pl.DataFrame, total: int, cut: Cut, told: str) -> AuditCheck:

@@ -12,8 +12,16 @@ import polars as pl
 from peftrec.data.reading.encodings import Survey, in_utf8, survey, wrong_encoding
 from peftrec.data.reading.faults import FAULTS, unreadable
 from peftrec.data.reading.memory import refuse_too_large
-from peftrec.data.reading.table_files import SEPARATORS, check_file, damaged_parquet, lost_rows, no_header
-from peftrec.data.reading.text_files import count_records, likely_separator, separator_of, stray_quote
+from peftrec.data.reading.table_files import (
+    SEPARATORS,
+    check_file,
+    damaged_parquet,
+    lost_rows,
+    no_header,
+    refuse_duplicates,
+    refuse_no_text,
+)
+from peftrec.data.reading.text_files import count_records, likely_separator, odd_record, read_header, separator_of
 from peftrec.errors import SchemaError
 
 PARQUET, LINES, JSON = ("parquet", "pq"), ("jsonl", "ndjson"), "json"
@@ -155,6 +163,7 @@ def _broken_line(path: Path, *, packed: bool) -> SchemaError | None:
 def _text(path: Path, ending: str, rows: int | None, *, packed: bool) -> Source:
     if packed:
         return _packed_text(path, ending, rows)
+    refuse_no_text(path)
     seen, usual = survey(path), SEPARATORS.get(f".{ending}", ",")
     options = _options(path, usual, seen)
     problems, total = list[SchemaError](), None
@@ -166,12 +175,14 @@ def _text(path: Path, ending: str, rows: int | None, *, packed: bool) -> Source:
         except SchemaError as error:
             problems.append(error)
             options = replace(options, quotes="quotation mark" not in error.found, ragged=True)
+    if options.is_strict and options.quotes:
+        problems += _doubled(path, options.separator)
     if rows is None:
         refuse_too_large(path, options.separator, what="inspected")
     try:
         frame = options.read(path, rows)
     except FAULTS as error:
-        problem = stray_quote(path, options.separator) if options.is_strict and not problems else None
+        problem = odd_record(path, options.separator) if options.is_strict and not problems else None
         problems.append(problem or unreadable(str(path), error))
         options = replace(options, quotes=False, ragged=True)
         frame = options.read(path, rows)
@@ -182,6 +193,15 @@ def _text(path: Path, ending: str, rows: int | None, *, packed: bool) -> Source:
     known = total if total is not None else len(frame) if whole else None
     call = repr(str(path)) if plain else options.call(path)
     return Source(path, frame, options.words(), call, whole, known, tuple(problems))
+
+
+def _doubled(path: Path, separator: str) -> list[SchemaError]:
+    """The error of two columns with one name, which polars would rename."""
+    try:
+        refuse_duplicates(read_header(path, separator), "inspected", path)
+    except SchemaError as error:
+        return [error]
+    return []
 
 
 def _options(path: Path, usual: str, seen: Survey) -> "_Options":

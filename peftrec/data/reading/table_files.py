@@ -8,7 +8,7 @@ import polars as pl
 from peftrec.data.reading.encodings import in_encoding, survey, wrong_encoding
 from peftrec.data.reading.faults import FAULTS, reason, unreadable
 from peftrec.data.reading.memory import refuse_too_large
-from peftrec.data.reading.text_files import count_records, likely_separator, read_header, stray_quote
+from peftrec.data.reading.text_files import MARKS, count_records, likely_separator, odd_record, read_header
 from peftrec.errors import SchemaError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -44,9 +44,9 @@ def read_text(path: Path, separator: str) -> pl.DataFrame:
     try:
         frame = pl.read_csv(path, separator=separator, infer_schema=False)
     except FAULTS as error:
-        raise stray_quote(path, separator) or unreadable(str(path), error) from error
+        raise odd_record(path, separator) or unreadable(str(path), error) from error
     if len(frame) != records:
-        raise lost_rows(path, records, len(frame))
+        raise odd_record(path, separator) or lost_rows(path, records, len(frame))
     return frame
 
 
@@ -80,7 +80,7 @@ def check_file(path: Path, *, what: str) -> None:
         SchemaError: With what is wrong with it.
     """
     suffix = path.suffix.lower()
-    if suffix not in (*SEPARATORS, ".parquet"):
+    if suffix not in (*SEPARATORS, ".parquet") and not path.is_dir():
         raise SchemaError(
             f"the {what} file {path} ends in '{suffix}'",
             expected="a file that ends in .csv, .tsv or .parquet",
@@ -91,8 +91,8 @@ def check_file(path: Path, *, what: str) -> None:
         if path.is_dir() or size == 0:
             raise SchemaError(
                 f"{path} is {'a folder' if path.is_dir() else 'empty (0 bytes)'}",
-                expected=f"a {suffix} file with the {what}",
-                remedy="check how the file was written or copied",
+                expected=f"a {suffix or '.csv, .tsv or .parquet'} file with the {what}",
+                remedy="name one of the files in it" if path.is_dir() else "check how the file was written or copied",
             )
         if suffix in SEPARATORS:
             _check_text(path, SEPARATORS[suffix], what)
@@ -103,6 +103,7 @@ def check_file(path: Path, *, what: str) -> None:
 
 
 _OTHER_STARTS = {
+    b"PAR1": "Parquet",
     b"\x1f\x8b": "gzip",
     b"PK\x03\x04": "a zip archive or a workbook of Excel",
     b"ORC": "ORC",
@@ -132,9 +133,41 @@ def _check_parquet(path: Path, what: str) -> None:
     )
 
 
-def _check_text(path: Path, separator: str, what: str) -> None:
+def refuse_no_text(path: Path) -> bytes:
+    """Raises where a file with the name of a text is none.
+
+    Returns:
+        Its first bytes.
+
+    Raises:
+        SchemaError: It begins like a file of another kind, or holds zero bytes alone.
+    """
     with path.open("rb") as file:
         start = file.read(1 << 16)
+    if start and not start.strip(b"\0"):
+        raise SchemaError(
+            f"{path} begins with {len(start):,} zero bytes",
+            expected="text",
+            remedy="copy or export the file again; zeros are what a write that was cut off leaves behind",
+        )
+    other = next((name for mark, name in _OTHER_STARTS.items() if start.startswith(mark)), None)
+    if other is not None and (b"\0" in start or other == "gzip"):  # in a text, letters alone may name a column
+        raise SchemaError(
+            f"{path} cannot be read: it begins with {start[:6]!r}, like {other}",
+            expected=f"text, as '{path.suffix}' says",
+            remedy=_UNPACK.get(other, "give the file the ending of what it is"),
+        )
+    return start
+
+
+_UNPACK = {
+    "gzip": "unpack it first, for example with gunzip",
+    "a zip archive or a workbook of Excel": "unpack it first, or save the workbook as CSV",
+}
+
+
+def _check_text(path: Path, separator: str, what: str) -> None:
+    start = refuse_no_text(path)
     if b"\r" in start and b"\n" not in start:
         raise SchemaError(
             f"the lines of {path} end in carriage returns alone, as old Macs wrote them",
@@ -177,7 +210,7 @@ def _refuse_separator(path: Path, header: Sequence[str], separator: str) -> None
     other = likely_separator(path)
     single = len(header) == 1
     if other is None and single:  # no row agrees with the next: the header alone has to tell
-        other = max((mark for mark in ",;\t|" if mark != separator), key=header[0].count)
+        other = max((mark for mark in MARKS if mark != separator), key=header[0].count)
     if other in (None, separator) or not header[0].count(other) or not (single or header[0].startswith("sep=")):
         return
     skipped = ", skip_rows=1" if header[0].startswith("sep=") else ""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from peftrec.errors import SchemaError
 
-MARKS = ",;\t|"
-"""Separators that are tried where a file is not separated as its name says."""
+MARKS = ",;\t|^~\x01"
+"""Separators that are tried where a file is not separated as its name says; the last one is Hive's."""
 
 _SAMPLE = 1 << 18  # bytes
 _LONGEST = 2**31 - 1  # letters
@@ -99,14 +99,20 @@ def count_records(path: Path, separator: str) -> int:
     return widths.total()
 
 
-def stray_quote(path: Path, separator: str) -> SchemaError | None:
-    """The error of the first record with a quotation mark that belongs to no pair, which no two readers take alike."""
+def odd_record(path: Path, separator: str) -> SchemaError | None:
+    """The error of the first record that no two readers take alike, if there is one.
+
+    It has a quotation mark that belongs to no pair, or ends in a carriage return alone.
+    """
     lines = list[str]()
     with records(path, separator, keep=lines) as found:
         for number, record in enumerate(found):
             if sum(line.count('"') for line in lines) % 2:
                 told = f"{place(number - 1, found.line)} has a quotation mark inside a field: {_shown(record)}"
                 return _fault(path, separator, told, _QUOTES)
+            if lines and lines[-1].endswith("\r"):
+                told = f"{place(number - 1, found.line)} ends in a carriage return alone: {_shown(record)}"
+                return _fault(path, separator, told, _RETURNS)
             lines.clear()
     return None
 
@@ -179,11 +185,16 @@ _QUOTES = (
     " pass polars.read_csv({path!r}, separator={separator!r}, quote_char=None, infer_schema=False)"
 )
 
+_RETURNS = (
+    "replace them: path = Path({path!r});"
+    r" path.write_bytes(path.read_bytes().replace(b'\r\n', b'\n').replace(b'\r', b'\n'))"
+)
+
 
 def _fault(path: Path, separator: str, first: str, remedy: str) -> SchemaError:
     return SchemaError(
         f"{path} cannot be read: {first}",
-        expected="the same number of fields in every row, as in the header",
+        expected="the same number of fields in every row, as in the header, and a line feed at the end of each",
         remedy=remedy.replace("{path!r}", repr(str(path))).replace("{separator!r}", repr(separator)),
     )
 

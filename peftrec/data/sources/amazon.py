@@ -16,7 +16,7 @@ from peftrec.data.reading.faults import FAULTS
 from peftrec.data.reading.json_lines import Fields, first_line, read_json_lines, read_object, unreadable
 from peftrec.data.reading.tables import read_table
 from peftrec.data.reading.values import MOMENT, as_number
-from peftrec.data.source import DataSource
+from peftrec.data.source import AS_OF_EXPORT, DataSource
 from peftrec.data.sources.amazon_products import (
     products_2014,
     products_2018,
@@ -26,7 +26,7 @@ from peftrec.data.sources.amazon_products import (
 )
 from peftrec.errors import SchemaError
 
-_REVIEWED = "a review counts as a purchase; products are described as on the day of the export"
+_REVIEWED = f"a review counts as a purchase; products are described {AS_OF_EXPORT}"
 EDITION_2014 = DataSource(
     name="Amazon reviews, edition of 2014 (McAuley and others)",
     licence="none stated; published for research",

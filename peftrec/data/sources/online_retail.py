@@ -11,7 +11,7 @@ from peftrec.data.dataset import Dataset
 from peftrec.data.reading.mapping import rename_columns
 from peftrec.data.reading.tables import Table, read_table
 from peftrec.data.reading.values import as_id, as_moment, as_number, as_text
-from peftrec.data.source import DataSource
+from peftrec.data.source import OF_ALL_EVENTS, DataSource
 
 CLOCK = "Europe/London"
 
@@ -19,7 +19,7 @@ SOURCE = DataSource(
     name="Online Retail, UCI Machine Learning Repository",
     licence="CC BY 4.0",
     url="https://archive.ics.uci.edu/dataset/352/online+retail",
-    note="titles and catalogue prices are made of all invoices, those after a cut included",
+    note=f"titles and catalogue prices are made of all invoices, {OF_ALL_EVENTS}",
     clock=CLOCK,
     country="GB",
 )

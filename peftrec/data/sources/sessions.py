@@ -12,7 +12,7 @@ from peftrec.data.reading.mapping import rename_columns
 from peftrec.data.reading.table_files import read_text
 from peftrec.data.reading.tables import read_table
 from peftrec.data.reading.values import as_id, as_moment, as_number, as_text, is_blank
-from peftrec.data.source import DataSource
+from peftrec.data.source import OF_ALL_EVENTS, DataSource
 from peftrec.data.sources.channels import REFERRER, URL, entry_channels
 from peftrec.data.sources.epoch import unix_times
 from peftrec.data.sources.online_shoppers import SIGNS, online_shoppers
@@ -22,8 +22,7 @@ SOURCE = DataSource(
     name="click-stream, one row for each page",
     licence="the shop's own",
     url="",
-    note="a shopper without a user id is one visit; products and their titles are those of all pages, those after a cut"
-    " included",
+    note=f"a shopper without a user id is one visit; products, their titles and prices are those of all pages, {OF_ALL_EVENTS}",
 )
 PAGE_TYPE = "page_type"
 

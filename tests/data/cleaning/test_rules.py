@@ -279,6 +279,26 @@ def test_merging_gives_events_and_promotions_to_the_first():
     assert count(dataset, "near_duplicate").example == "item_id '2' is '1'"
 
 
+@pytest.mark.parametrize("name", ["usual_price", "usual_quantity", "canonical_id"])
+@pytest.mark.parametrize("value", ["gift", 7.0])
+def test_columns_of_a_log_called_like_what_cleaning_works_with(name: str, value: object):
+    rules = CleaningRules(near_duplicate="merge")
+    table = events([START] * 6, item_id=["1", "1", "1", "1", "1", "2"], price=[2.0, 2.0, 2.0, 2.0, 200.0, 2.0])
+    plain = shop(table, rules, CATALOG).events.frame
+    told = shop(table.with_columns(pl.lit(value).alias(name)), rules, CATALOG).events.frame
+    assert told.drop(name).equals(plain)
+    assert told[name].to_list() == [value] * 6
+    assert plain["price"].to_list() == [2.0] * 6  # cents were among them
+    assert plain["item_id"].to_list() == ["1"] * 6
+
+
+def test_every_rule_that_is_off_is_told():
+    off = CleaningRules(outlier_user=False, price_unit=False, measured_quantity=False)
+    report = shop(events([START], price=2.0), off).report
+    assert report is not None
+    assert {"outlier_user", "price_unit", "measured_quantity"} <= {*report.switched_off}
+
+
 def test_a_catalogue_without_twins_stays_as_it_is():
     off = replace(CleaningRules(), near_duplicate=False)
     plain = {"item_id": ["tea"], "title": ["green tea"]}

@@ -93,7 +93,14 @@ PARQUET_START = b"PAR1" + bytes(50)
         ("open.csv", b'item_id,title\na,b\nc,"d\ne,f\n', "row 1 .*line 3 .* quotation mark out of place"),
         ("inch.csv", b'item_id,title\na,5" nail\nb,c\nd,3" nail\n', r"row 0 .* has a quotation mark inside"),
         ("mac.csv", b"item_id,title\ra,b\r", "carriage returns alone"),
-        ("lone.csv", b"item_id\na\rb\n", "2 rows by the rules of CSV, and 1 could be read"),
+        ("lone.csv", b"item_id\na\rb\n", "row 0 .*line 2 .* ends in a carriage return alone: 'a'"),
+        ("torn.csv", b"item_id,title\na,b\nc,d\re,f\n", "row 1 .*line 3 .* ends in a carriage return alone: 'c,d'"),
+        ("carets.csv", b"item_id^title\na^b\n", r"separated by '\^'"),
+        ("hive.csv", b"item_id\x01title\na\x01b\n", r"separated by '\\x01'"),
+        ("zipped.csv", b"PK\x03\x04\x14\0\0\0item_id,title\n", "like a zip archive"),
+        ("gzipped.csv", b"\x1f\x8b\x08" + bytes(range(60)), "like gzip"),
+        ("renamed.csv", PARQUET_START, "like Parquet"),
+        ("zeros.csv", bytes(500), "begins with 500 zero bytes"),
         ("blank.csv", b"\n\n", "nothing but empty lines"),
         (
             "latin.csv",
@@ -134,6 +141,11 @@ def test_the_remedy_of_a_bad_file_reads_it(tmp_path: Path, name: str, content: b
     remedy = caught.value.remedy
     code = remedy[remedy.index("polars.read_csv(") :].partition(", and pass that")[0]
     assert eval(code, {"polars": pl, "peftrec": peftrec}).rows() == rows  # the call is there to be pasted
+
+
+def test_a_column_may_be_called_like_the_beginning_of_another_format(tmp_path: Path):
+    path = _file(tmp_path, "orcs.csv", b"ORC,PAR1\na,b\n")
+    assert read_table(path, what="catalogue").columns == ["ORC", "PAR1"]
 
 
 def test_quotation_marks_that_pair_within_a_line_are_letters(tmp_path: Path):
