@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -11,14 +11,19 @@ from peftrec.adaptation.language import adapt_language
 from peftrec.adaptation.shopping import ShoppingConfig, adapt_shopping
 from peftrec.backbone import Backbone, refuse_occupied
 from peftrec.backbone.fingerprint import weights_fingerprint
+from peftrec.backbone.saving import FACTS_FILE
 from peftrec.data.dataset import Dataset
 from peftrec.errors import ConfigError, NotEnoughDataError
 from peftrec.model.adapter import numbers_digest
+from peftrec.training.rows import check_log
 from peftrec.training.train import data_facts, versions
-from peftrec.training.workspace import claim, workspace
+from peftrec.training.workspace import claim, discard, is_of, workspace
 
 ENCODER = "encoder"
 """Folder, beside the checkpoints, of the backbone between the two stages."""
+
+LEFT = ENCODER, f".{ENCODER}.*.new"
+"""What an adaptation leaves beside its checkpoints; the second where a kill fell into the writing of the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,63 +77,82 @@ def adapt(
 
     Raises:
         NotEnoughDataError: No platforms, or one with too few texts or shoppers.
-        ConfigError: Two platforms have the same name, or the checkpoints are those of another adaptation.
-        TrainingError: A loss or gradient became no number, or a checkpoint could not be written.
+        ConfigError: Two platforms have the same name, or the checkpoints or the folder are those of another adaptation.
+        TrainingError: A loss or gradient became no number, a checkpoint could not be written, or another process adapts
+            into the same folder.
         BackboneWriteError: There is something else in the folder's place, or the disk is full or read-only.
     """
     config = config or AdaptConfig()
-    _check_names(datasets)
+    _check(datasets, config)
     digest = _run_digest(backbone, datasets, config)
-    place = None if folder is None else Path(folder)
-    if place is not None:
-        if resume and (place / "backbone.json").is_file():
-            return _finished(place, digest)
-        refuse_occupied(place)
-    work = None if place is None else place.with_name(f"{place.name}.work")
+    start = replace(backbone, origin=_origin(backbone, datasets, digest))
+    if folder is None:
+        with workspace(None) as checkpoints:
+            return _adapted(start, datasets, config, checkpoints, resume=False, progress=progress)
+    place = Path(folder).expanduser().resolve()
+    work = place.with_name(f"{place.name}.work")
+    if resume and (place / FACTS_FILE).is_file():
+        return _finished(start, place, work)
+    refuse_occupied(place)
     with workspace(work) as checkpoints:
-        if not (resume and work is not None):
-            shutil.rmtree(checkpoints / ENCODER, ignore_errors=True)
         claim(checkpoints, digest, resume=resume)
-        origin = _origin(backbone, datasets, digest)
-        found = backbone
-        if config.language is not None:
-            found = _language(found, datasets, config.language, checkpoints, origin, resume=resume, progress=progress)
-        if config.shopping is not None:
-            found = _shopping(found, datasets, config.shopping, checkpoints, resume=resume, progress=progress)
-        if place is not None:
-            found = replace(found, name=place.name)
-            found.save(place)
-    if work is not None:
-        shutil.rmtree(work, ignore_errors=True)
+        found = _adapted(start, datasets, config, checkpoints, resume=resume, progress=progress)
+        found = replace(found, name=place.name)
+        found.save(place)
+        discard(checkpoints, *LEFT)
     return found
 
 
-def _language(
-    backbone: Backbone,
+def _adapted(
+    start: Backbone,
     datasets: Sequence[Dataset],
-    config: LanguageConfig,
+    config: AdaptConfig,
     work: Path,
-    origin: dict[str, object],
     *,
     resume: bool,
     progress: bool,
 ) -> Backbone:
-    if resume and (work / ENCODER / "backbone.json").is_file():
-        return Backbone.load(work / ENCODER, decoder_layers=backbone.decoder_layers)
-    result = adapt_language(backbone, datasets, config, folder=work, resume=resume, progress=progress)
+    found = start
+    if config.language is not None:
+        found = _language(found, datasets, config.language, work, resume=resume, progress=progress)
+    if config.shopping is not None:
+        found = _shopping(found, datasets, config.shopping, work, resume=resume, progress=progress)
+    return found
+
+
+def _language(
+    start: Backbone,
+    datasets: Sequence[Dataset],
+    config: LanguageConfig,
+    work: Path,
+    *,
+    resume: bool,
+    progress: bool,
+) -> Backbone:
+    if resume and (work / ENCODER / FACTS_FILE).is_file():
+        done = _again(start, work / ENCODER)
+        if done.origin.get("run") == start.origin["run"]:
+            return done
+    result = adapt_language(start, datasets, config, folder=work, resume=resume, progress=progress)
     stage = {"stage": "language", "objectives": asdict(config), "steps": result.steps, "log": _last(result.history)}
     # A decoder of its own has read other vectors: it is dropped, and the shopping stage makes a new one.
     adapted = replace(
-        backbone,
-        name=f"{backbone.name}-adapted",
+        start,
+        name=f"{start.name}-adapted",
         bert=result.bert,
         encoder_fingerprint=weights_fingerprint(result.bert),
         shopping=None,
-        origin={**origin, "stages": [stage]},
+        origin={**start.origin, "stages": [stage]},
     )
     shutil.rmtree(work / ENCODER, ignore_errors=True)
     adapted.save(work / ENCODER)
     return adapted
+
+
+def _again(start: Backbone, folder: Path) -> Backbone:
+    """What was saved in a folder, as if it had just been made of ``start``."""
+    found = Backbone.load(folder, decoder_layers=start.decoder_layers)
+    return replace(found, templates=start.templates).to(start.device)
 
 
 def _shopping(
@@ -141,7 +165,7 @@ def _shopping(
     progress: bool,
 ) -> Backbone:
     result = adapt_shopping(backbone, datasets, config, folder=work, resume=resume, progress=progress)
-    stage = {"stage": "shopping", "objectives": asdict(config), "steps": result.steps, "log": _last(result.curve)}
+    stage = {"stage": "shopping", "objectives": _told(config), "steps": result.steps, "log": _last(result.curve)}
     before = backbone.origin.get("stages", [])
     stages = [*before, stage] if isinstance(before, list) else [stage]
     return replace(backbone, shopping=result.shopping, origin={**backbone.origin, "stages": stages})
@@ -163,12 +187,20 @@ def _origin(backbone: Backbone, datasets: Sequence[Dataset], digest: str) -> dic
     }
 
 
-def _last(history: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The last value of every number that was logged."""
+def _told(config: ShoppingConfig) -> dict[str, object]:
+    """The settings as plain values; an augmentation, which may hold a dictionary or a model, in words."""
+    augmentation = config.training.augmentation
+    told = asdict(replace(config, training=replace(config.training, augmentation=None)))
+    told["training"]["augmentation"] = None if augmentation is None else repr(augmentation)
+    return told
+
+
+def _last(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The last value of every loss that was logged; those that stand for the whole run differ where it was resumed."""
     found: dict[str, float] = {}
     for entry in history:
-        found |= {name: float(value) for name, value in entry.items() if "loss" in name or name.startswith("eval_")}
-    return {name: value for name, value in found.items() if "per_second" not in name and "runtime" not in name}
+        found |= {name: float(value) for name, value in entry.items() if name == "loss" or name.startswith("eval_")}
+    return {name: value for name, value in found.items() if not name.endswith(("_per_second", "_runtime"))}
 
 
 def _run_digest(backbone: Backbone, datasets: Sequence[Dataset], config: AdaptConfig) -> str:
@@ -184,18 +216,21 @@ def _run_digest(backbone: Backbone, datasets: Sequence[Dataset], config: AdaptCo
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _finished(place: Path, digest: str) -> Backbone:
-    found = Backbone.load(place)
+def _finished(start: Backbone, place: Path, work: Path) -> Backbone:
+    found, digest = _again(start, place), str(start.origin["run"])
     if found.origin.get("run") != digest:
         raise ConfigError(
             f"{place} holds another backbone",
             expected="the result of the very same adaptation: data, backbone, settings and seed",
             remedy="name another folder",
         )
+    if is_of(work, digest):  # a kill came between the result and the end
+        with workspace(work) as checkpoints:
+            discard(checkpoints, *LEFT)
     return found
 
 
-def _check_names(datasets: Sequence[Dataset]) -> None:
+def _check(datasets: Sequence[Dataset], config: AdaptConfig) -> None:
     names = [dataset.name for dataset in datasets]
     if not names:
         raise NotEnoughDataError(
@@ -208,3 +243,5 @@ def _check_names(datasets: Sequence[Dataset]) -> None:
             expected="platforms of different names",
             remedy="rename one with dataclasses.replace(dataset, name=...)",
         )
+    for dataset in datasets if config.shopping is not None else ():
+        check_log(dataset)  # before hours are spent on language

@@ -21,10 +21,11 @@ from peftrec.errors import ConfigError, NotEnoughDataError
 from peftrec.model.adapter import numbers_digest
 from peftrec.model.platform import Platform
 from peftrec.model.purchase import PurchaseModel
+from peftrec.training.augmenting import text_variants
 from peftrec.training.config import TrainConfig
 from peftrec.training.feature_path import Labelled, events_of, fit_feature_path, labelled_of
 from peftrec.training.platform_rows import BETAS, PlatformRows, candidates_bar
-from peftrec.training.rows import Rows
+from peftrec.training.rows import RowDataset, Rows
 from peftrec.training.train import starting_extras
 from peftrec.training.trainer import DecoderStage, RetrievalRows, as_is, run_stage, train_retrieval
 
@@ -139,41 +140,44 @@ def adapt_shopping(
         datasets: The platforms, each cut where its test window begins.
         config: See :class:`ShoppingConfig`.
         folder: For checkpoints.
-        resume: Continue from them.
+        resume: Continue from the last of them; what comes before the decoder is fitted anew, to the same values.
         progress: Show bars.
 
     Raises:
         NotEnoughDataError: A platform has too few shoppers with a history and a later purchase.
-        TrainingError: A loss became no number.
+        TrainingError: A loss became no number, or a checkpoint could not be written.
     """
-    training = config.training
+    training, rng = config.training, np.random.default_rng(config.training.seed)
     sources = [_read(dataset, backbone, training, progress=progress) for dataset in datasets]
     model = PurchaseModel(backbone.decoder().requires_grad_(True), starting_extras(backbone, seed=training.seed))
-    rng = np.random.default_rng(training.seed)
-    rows = [RetrievalRows(source.rows(source.parts)) for source in sources]
-    mixed = PooledBatches(
-        [one.__getitems__ for one in rows],
-        [len(one) for one in rows],
-        batch_size=256,
-        sampling=config.sampling,
-        rng=rng,
-    )
-    train_retrieval(model, mixed, training, folder=folder, progress=progress, batch_size=1)
+    _train_retrieval(model, sources, config, rng, folder=folder, progress=progress)
     _choose_popularity(model, sources)
     with candidates_bar(sum(source.shoppers for source in sources), show=progress) as bar:
         offered = [source.offered(model, bar) for source in sources]
+    variants = [
+        text_variants(source.platform, backbone, training.augmentation, source.rng, progress=progress)
+        for source in sources
+    ]
     fit_feature_path(
         model,
-        _pooled(offered, config.sampling, rng),
+        _pooled(sources, offered, config.sampling, rng),
         _words(offered, rng),
         training,
         rng,
         folder=folder,
         progress=progress,
     )
+    validation = [source.validation(parts) for source, parts in zip(sources, offered, strict=True)]
     trainer = run_stage(
         DecoderStage(model, training),
-        _batches(sources, offered, config, rng),
+        _batches(
+            [
+                source.rows(parts, variants=other)
+                for source, parts, other in zip(sources, offered, variants, strict=True)
+            ],
+            config,
+            rng,
+        ),
         training,
         folder=folder,
         name=SHOPPING,
@@ -182,7 +186,7 @@ def adapt_shopping(
         batch_size=1,
         learning_rate=training.learning_rate,
         rates={"model.decoder.": config.decoder_learning_rate},
-        validation=_batches(sources, offered, config, rng, validation=True),
+        validation=_batches(validation, config, rng) if any(map(len, validation)) else None,
         bf16=training.precision == "bf16",
         resume=resume,
         progress=progress,
@@ -201,6 +205,26 @@ def _read(dataset: Dataset, backbone: Backbone, training: TrainConfig, *, progre
         ) from error
 
 
+def _train_retrieval(
+    model: PurchaseModel,
+    sources: Sequence[PlatformRows],
+    config: ShoppingConfig,
+    rng: np.random.Generator,
+    *,
+    folder: Path,
+    progress: bool,
+) -> None:
+    rows = [RetrievalRows(source.rows(source.parts)) for source in sources]
+    mixed = PooledBatches(
+        [one.__getitems__ for one in rows],
+        [len(one) for one in rows],
+        batch_size=256,
+        sampling=config.sampling,
+        rng=rng,
+    )
+    train_retrieval(model, mixed, config.training, folder=folder, progress=progress, batch_size=1)
+
+
 def _choose_popularity(model: PurchaseModel, sources: Sequence[PlatformRows]) -> None:
     """Sets the weight of log popularity that is best on average over platforms."""
     hits = np.array([[source.popularity_hits(model)[beta] for beta in BETAS] for source in sources], np.float64)
@@ -209,9 +233,16 @@ def _choose_popularity(model: PurchaseModel, sources: Sequence[PlatformRows]) ->
         model.extras["popularity"].data.fill_(BETAS[int((hits / hits.max(axis=1, keepdims=True)).sum(axis=0).argmax())])
 
 
-def _pooled(offered: Sequence[list[Rows]], sampling: float, rng: np.random.Generator) -> Labelled:
-    """As many candidates as there are, but drawn from each platform with its chance."""
-    found = [labelled_of(parts) for parts in offered]
+def _pooled(
+    sources: Sequence[PlatformRows], offered: Sequence[list[Rows]], sampling: float, rng: np.random.Generator
+) -> Labelled:
+    """As many candidates as there are, but drawn from each platform with its chance.
+
+    Those of shoppers held out are left out: a platform's adapter asks them, where it has the same seed, whether its own
+    numbers say more than those learned here.
+    """
+    kept = [~source.held_out for source in sources]
+    found = [labelled_of(parts, keep=keep) for parts, keep in zip(offered, kept, strict=True)]
     sizes = [len(labels) for _, labels in found]
     drawn = [
         rng.choice(size, wanted, replace=wanted > size)
@@ -227,18 +258,7 @@ def _words(offered: Sequence[list[Rows]], rng: np.random.Generator) -> NDArray[n
     return np.concatenate([one[rng.permutation(len(one))[: EVENT_WORDS // len(found)]] for one in found])
 
 
-def _batches(
-    sources: Sequence[PlatformRows],
-    offered: Sequence[list[Rows]],
-    config: ShoppingConfig,
-    rng: np.random.Generator,
-    *,
-    validation: bool = False,
-) -> PooledBatches:
-    rows = [
-        source.validation(parts) if validation else source.rows(parts)
-        for source, parts in zip(sources, offered, strict=True)
-    ]
+def _batches(rows: Sequence[RowDataset], config: ShoppingConfig, rng: np.random.Generator) -> PooledBatches:
     return PooledBatches(
         [lambda at, one=one: one.collate([one[row] for row in at]) for one in rows],
         [len(one) for one in rows],

@@ -4,11 +4,13 @@
 and the origin. What is loaded must have those fingerprints: a changed byte in a weight is refused.
 """
 
+import contextlib
 import copy
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,11 +45,12 @@ class Saved:
     decoder_layers: int
     fingerprints: Mapping[str, str]
     origin: Mapping[str, object]
-    shopping: "Shopping | None"
+    shopping: Shopping | None
 
 
 def save(backbone: "Backbone", folder: Path) -> Path:
     """Writes the folder, whole or not at all; see :meth:`peftrec.Backbone.save`."""
+    folder = folder.expanduser().resolve()  # "." has no name, and "~" is the home that Backbone.load reads from
     refuse_occupied(folder)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     with worded_write_errors(folder, BackboneWriteError):
@@ -89,18 +92,22 @@ def read(folder: Path, bert: BertModel) -> Saved | None:
         return None
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version, depth = int(facts["format"]), int(facts["decoder_layers"])
+        _check_format(path, int(facts["format"]))
+        depth = int(facts["decoder_layers"])
         fingerprints = {name: str(facts["fingerprints"][name]) for name in ("backbone", "encoder", "tokenizer")}
         origin, owns = dict(facts["origin"]), bool(facts["shopping"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, f"cannot be read: {error!r}") from error
+    if not 1 <= depth <= bert.config.num_hidden_layers:
+        raise _damaged(path, f"tells of a decoder of {depth} layers")
+    return Saved(depth, fingerprints, origin, _shopping(folder / DECODER_FILE, bert, depth) if owns else None)
+
+
+def _check_format(path: Path, version: int) -> None:
     if version != FORMAT:
         raise UnsupportedBackboneError(
             f"{path} has format {version}", expected=f"format {FORMAT}", remedy="load it with the peftrec that wrote it"
         )
-    if not 1 <= depth <= bert.config.num_hidden_layers:
-        raise _damaged(path, f"tells of a decoder of {depth} layers")
-    return Saved(depth, fingerprints, origin, _shopping(folder / DECODER_FILE, bert, depth) if owns else None)
 
 
 def check(folder: Path, loaded: "Backbone", saved: Saved) -> None:
@@ -126,7 +133,7 @@ def _shopping(path: Path, bert: BertModel, depth: int) -> Shopping:
 
 
 def _write(backbone: "Backbone", folder: Path) -> None:
-    with quiet():
+    with quiet(), _system_errors():
         backbone.bert.save_pretrained(folder)
         backbone.tokenizer.save_pretrained(folder)
     if backbone.shopping is not None:
@@ -146,6 +153,18 @@ def _write(backbone: "Backbone", folder: Path) -> None:
         finally:
             os.close(handle)
     sync_folder(folder)
+
+
+@contextlib.contextmanager
+def _system_errors() -> Generator[None]:
+    """Lets the system's errors through as such: safetensors and tokenizers wrap them in errors of their own."""
+    try:
+        yield
+    except Exception as error:  # tokenizers raises bare Exception
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if isinstance(error, OSError) or number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def _fingerprints(backbone: "Backbone") -> dict[str, str]:

@@ -4,48 +4,32 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from torch import nn
 
 from peftrec.backbone import Backbone
 from peftrec.backbone.int8 import int8_linears
 from peftrec.data.dataset import Dataset
-from peftrec.data.histories import DAY, Histories, Ragged
-from peftrec.data.snapshot import PLANNED_WEEKS, Snapshot
-from peftrec.errors import AdapterNotFoundError, ConfigError, RegistryError, RequestError, UnknownUserError
+from peftrec.data.histories import DAY, Ragged
+from peftrec.data.snapshot import PLANNED_WEEKS
+from peftrec.errors import AdapterNotFoundError, ConfigError, RegistryError, RequestError
 from peftrec.model.adapter import Adapter, expected_shapes, first_layer
 from peftrec.model.candidates import Candidates, describe, generate
 from peftrec.model.platform import Platform, unit
 from peftrec.model.scoring import AdapterRecommender, Reader, retrieval
 from peftrec.registry import Fingerprints, Registry
 from peftrec.registry.compatibility import check
-from peftrec.serving.requests import Product, Recommendation, Request, check_product, described, history_of
+from peftrec.serving.preparing import Row, check_fits, id_of, prepare
+from peftrec.serving.requests import Product, Recommendation, Request, check_product, described
 from peftrec.serving.slots import Loaded, Slots, mixed_layers, parse_bytes, stacked
 
 _log = logging.getLogger(__name__)
 
 PRECISIONS = ("int8", "bf16", "fp32")
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A request made ready: its adapter, its platform (with the products it describes), its shopper."""
-
-    request: Request
-    loaded: Loaded
-    platform: Platform
-    snapshot: Snapshot
-    history: Histories
-    profile: NDArray[np.float32]
-    scene: NDArray[np.float32]
-    new: int
 
 
 class Engine:
@@ -184,7 +168,7 @@ class Engine:
             check_product(item)
         row = self._prepare(Request(adapter=adapter, user=user, history=history, profile=profile, scene=scene), items)
         at = iter(range(len(row.platform.text_of) - sum(map(described, items)), len(row.platform.text_of)))
-        known = iter(row.platform.dataset.catalog.indices([_id(item) for item in items if not described(item)]))
+        known = iter(row.platform.dataset.catalog.indices([id_of(item) for item in items if not described(item)]))
         chosen = np.array([next(at) if described(item) else next(known) for item in items], np.int32)
         reader, readings = self._read([row])
         candidates = describe(row.history, row.snapshot, Ragged.join([chosen]))
@@ -201,7 +185,7 @@ class Engine:
         check_product(item)
         row = self._prepare(Request(adapter=adapter, k=k), [item])
         catalog, base = row.platform.dataset.catalog, len(row.platform.dataset.catalog)
-        at = base if described(item) else int(catalog.indices([_id(item)])[0])
+        at = base if described(item) else int(catalog.indices([id_of(item)])[0])
         map_ = row.loaded.extras["item_map"].numpy()
         vectors = unit(row.platform.vectors @ map_)
         cosine = (vectors @ vectors[row.platform.text_of[at]])[row.platform.text_of[:base]]
@@ -272,7 +256,7 @@ class Engine:
         """The adapter of a version, or what the backbone does without one."""
         return self._own if version is None and self._own is not None else self.slots.get(str(version))
 
-    def _prepare(self, request: Request, items: Sequence[Product] = ()) -> _Row:
+    def _prepare(self, request: Request, items: Sequence[Product] = ()) -> Row:
         name, version = self._resolve(request.adapter)
         platform = self._platforms.get(name)
         if platform is None:
@@ -281,60 +265,14 @@ class Engine:
                 expected=f"one of {', '.join(self._platforms) or 'none: nothing is attached yet'}",
                 remedy=f'engine.attach(dataset, adapter="{name}")',
             )
-        if request.k > len(platform.dataset.catalog):
-            raise RequestError(
-                f"k={request.k}",
-                expected=f"at most {len(platform.dataset.catalog):,}, the catalogue",
-                remedy="ask for fewer",
-            )
-        if request.user is not None and not len(platform.dataset.users):
-            raise UnknownUserError(
-                f"unknown shopper {request.user!r}",
-                expected=f"none: {platform.dataset.name!r} knows no shoppers yet",
-                remedy="pass history=[...] or profile={...} instead",
-            )
-        loaded, moment = self._loaded(version), platform.dataset.now
-        base = len(platform.text_of)
-        fresh = [product for product in (*(request.history or ()), *items) if described(product)]
-        snapshot = platform.snapshot(moment)
-        if fresh:
-            platform, snapshot = platform.with_new(self._encode(fresh)), snapshot.with_new(len(fresh))
-        new = [base + index for index in range(sum(map(described, request.history or ())))]
-        history = history_of(request, platform.dataset, new, moment, channels=platform.channels)
-        scene = self._scene(request, loaded.adapter, platform, history, moment)
-        return _Row(request, loaded, platform, snapshot, history, self._profile(request, platform), scene, len(fresh))
+        check_fits(request, platform.dataset)
+        return prepare(request, items, loaded=self._loaded(version), platform=platform)
 
-    def _encode(self, products: Sequence[Product]) -> NDArray[np.float32]:
-        fields = [_worded(product) for product in products if not isinstance(product, str)]
-        frame = pl.DataFrame(fields, schema=dict.fromkeys({key for entry in fields for key in entry}, pl.String))
-        return unit(self.backbone.encode(self.backbone.templates.product.render(frame).to_list(), progress=False))
-
-    def _profile(self, request: Request, platform: Platform) -> NDArray[np.float32]:
-        """(1, H), zeros where nothing is known."""
-        if request.profile:
-            known = {name: [value] for name, value in request.profile.items() if value is not None}
-            frame = pl.DataFrame({"user_id": [""], **known}, strict=False)
-            return unit(self.backbone.encode(self.backbone.templates.profile.render(frame).to_list(), progress=False))
-        if request.user is not None:
-            at = int(platform.dataset.users.search_sorted(request.user))
-            return platform.profiles[platform.profile_of[[at]]]
-        return np.zeros((1, self.backbone.hidden), np.float32)
-
-    def _scene(
-        self, request: Request, adapter: Adapter, platform: Platform, history: Histories, moment: float
-    ) -> NDArray[np.float32]:
-        """(1, H), zeros for an adapter that reads no scenes."""
-        if not adapter.scene:
-            return np.zeros((1, self.backbone.hidden), np.float32)
-        if request.scene is not None:
-            return unit(self.backbone.encode([request.scene], progress=False))
-        return platform.scenes(history.channel, moment)
-
-    def _read(self, rows: Sequence[_Row]):
+    def _read(self, rows: Sequence[Row]):
         """Reads all shoppers of a batch at once; returns what scores one of them, and each one's reading."""
         from peftrec.serving.batch import Part, read_mixed
 
-        def reader(row: _Row) -> Reader:
+        def reader(row: Row) -> Reader:
             layers = mixed_layers(self._layers, [row.loaded], first_layer=first_layer(self.backbone))
             return Reader(layers, row.loaded.extras, bf16=self.precision == "bf16")
 
@@ -351,26 +289,11 @@ class Engine:
         return self._decoder  # pyright: ignore[reportReturnType]  # int8_linears returns what it was given
 
 
-def _id(item: Product) -> str:
-    return item if isinstance(item, str) else str(item["item_id"])
-
-
-def _worded(product: Mapping[str, object]) -> dict[str, str | None]:
-    """A description as a row of text columns, read as a catalogue is: numbers are no words, nothing is no word."""
-    return {name: _word(value) for name, value in product.items()}
-
-
-def _word(value: object) -> str | None:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, cast(Sequence[object], value)))
-    return value if isinstance(value, str) else None
-
-
 def _chance(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
 
 
-def _named(row: _Row, near: NDArray[np.float32]) -> Candidates:
+def _named(row: Row, near: NDArray[np.float32]) -> Candidates:
     """The products worth ranking, as many as are asked for where retrieval has to find them alone."""
     least = row.request.k + len(np.unique(row.history.item))  # the history may be left out of the answer
     config = row.loaded.adapter.candidates
@@ -378,7 +301,7 @@ def _named(row: _Row, near: NDArray[np.float32]) -> Candidates:
 
 
 def _best(
-    row: _Row, items: NDArray[np.int32], logits: NDArray[np.float32], near: NDArray[np.float32]
+    row: Row, items: NDArray[np.int32], logits: NDArray[np.float32], near: NDArray[np.float32]
 ) -> list[Recommendation]:
     """The best products by probability, of equals the nearest; ``near`` (n_items,) holds retrieval scores."""
     catalog = row.platform.dataset.catalog

@@ -104,6 +104,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         lowest = {"anchors": 1, "history": 1, "sampled_candidates": 2, "batch_size": 1, "negatives": 1, "patience": 1}
+        lowest |= {"seed": 0}
         above_zero = (
             "horizon_days",
             "stride_days",
@@ -113,9 +114,9 @@ class TrainConfig:
             "feature_learning_rate",
         )
         for name in (entry.name for entry in fields(self)):
-            value: Any = getattr(self, name)
-            if value is None and name in ("horizon_days", "stride_days"):  # the data decides
+            if name in ("horizon_days", "stride_days") and getattr(self, name) is None:  # the data decides
                 continue
+            value: Any = getattr(self, name)
             if name in lowest and (not isinstance(value, int) or value < lowest[name]):
                 _refuse(name, value, f"a whole number of at least {lowest[name]}")
             if name in above_zero and not value > 0:

@@ -57,7 +57,8 @@ def train_adapter(
 
     Raises:
         NotEnoughDataError: Too few shoppers with a history and a later purchase.
-        TrainingError: A loss became no number.
+        TrainingError: A loss became no number, a checkpoint could not be written, or another training is at work in
+            ``folder``.
         ConfigError: A setting cannot work, or ``folder`` holds the checkpoints of another training.
     """
     check_log(dataset)
@@ -131,20 +132,20 @@ def _choose_popularity(model: PurchaseModel, source: PlatformRows) -> None:
 
 
 def data_facts(dataset: Dataset) -> dict[str, object]:
-    """What a manifest tells of the data that something was trained on."""
-    source, log = dataset.source, dataset.promotion_log
+    """What a manifest tells of the data that something was trained on; of a catalogue alone, language can be learned."""
+    source, promotions, log = dataset.source, dataset.promotion_log, dataset.log
     return {
         "dataset": dataset.name,
         "source": source.name if source else "not stated",
         "licence": source.licence if source else "not stated",
         "note": source.note if source else "",
         "digest": dataset.digest,
-        "start": dataset.start.isoformat(),
-        "end": dataset.end.isoformat(),
-        "shoppers": len(np.unique(dataset.log.user)),
+        "start": dataset.start.isoformat() if len(log) else None,
+        "end": dataset.end.isoformat() if len(log) else None,
+        "shoppers": len(np.unique(log.user)),
         "products": len(dataset.catalog),
         "events": len(dataset.events),
-        "promotions": 0 if log is None else len(log.known(float(dataset.log.time[-1])).item),
+        "promotions": len(promotions.known(float(log.time[-1])).item) if promotions is not None and len(log) else 0,
         "cleaning": None if dataset.report is None else dataset.report.to_dict(),
     }
 

@@ -199,6 +199,14 @@ def test_a_platform_that_is_too_small_is_named(tiny_backbone: Backbone, shops: l
         adapt(tiny_backbone, [few], AdaptConfig(language=None), progress=False)
 
 
+@pytest.mark.slow
+def test_where_nobody_is_held_out_it_trains_to_the_end(tiny_backbone: Backbone, shops: list[Dataset]):
+    training = replace(small().shopping.training, epochs=0.1, anchors=1, validation_share=1e-9)  # pyright: ignore
+    config = AdaptConfig(language=None, shopping=ShoppingConfig(training=training))
+    [told] = adapt(tiny_backbone, shops[:1], config, progress=False).origin["stages"]  # pyright: ignore
+    assert told["steps"] > 0
+
+
 CHILD = """
 import sys
 sys.path[:0] = [sys.argv[2], sys.argv[3]]

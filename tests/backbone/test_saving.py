@@ -3,16 +3,20 @@
 import errno
 import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import BertModel
+from transformers import BertModel, PreTrainedTokenizerFast
 
 from peftrec.backbone import Backbone, Shopping, refuse_occupied
 from peftrec.errors import BackboneNotFoundError, BackboneWriteError, ConfigError, UnsupportedBackboneError
+from tests.backbone import berts
 
 TEXTS = ["tea kettle", "red socks", ""]
 SETTINGS = {"history": 24, "scene": False, "candidates": {}, "numbers": "0" * 64}
@@ -82,6 +86,33 @@ def test_a_plain_bert_is_saved_too(tiny_backbone: Backbone, tmp_path: Path):
     assert not (tmp_path / "plain" / "decoder.safetensors").exists()
 
 
+KINDS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+    **berts.TOKENIZERS,
+    "cased": lambda: berts.wordpiece(berts.ENGLISH + " Tea Red", do_lower_case=False),
+    "accents kept": lambda: berts.wordpiece(berts.ENGLISH + " é", strip_accents=False),
+    "short": lambda: berts.wordpiece(model_max_length=16),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("used", [False, True])
+def test_tokenizers_of_every_kind_come_back(tmp_path: Path, kind: str, *, used: bool):
+    told = ["Red Tea, <s>tea</s> [SEP] kettle", "茶壶 milk 牛奶", "é e\u0301 \ud83d 𒀀", "tea " * 90, ""]
+    backbone = Backbone.load(berts.save(tmp_path / "bert", KINDS[kind]()))
+    if used:  # a call leaves its truncation in the tokenizer
+        backbone.tokenizer(["tea"], truncation=True, max_length=8, padding=True)
+    vectors = backbone.encode(told, precision="fp32")
+    again = Backbone.load(backbone.save(tmp_path / "once"))
+    twice = Backbone.load(again.save(tmp_path / "twice"))
+    for one in (again, twice):
+        assert one.tokenizer_fingerprint == backbone.tokenizer_fingerprint
+        assert one.fingerprint == backbone.fingerprint
+        assert np.array_equal(one.encode(told, precision="fp32"), vectors)
+        pair = [of.tokenizer(["tea"], ["red kettle"]) for of in (one, backbone)]
+        assert dict(pair[0]) == dict(pair[1])
+        assert one.tokenizer.special_tokens_map == backbone.tokenizer.special_tokens_map
+
+
 def test_the_depth_of_an_adapted_decoder_is_fixed(adapted: Backbone, tmp_path: Path):
     folder = adapted.save(tmp_path / "shops")
     assert Backbone.load(folder, decoder_layers=1).decoder_layers == 1
@@ -112,6 +143,31 @@ def test_a_full_disk_leaves_nothing(adapted: Backbone, tmp_path: Path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+FULL = """
+import resource, sys
+from peftrec import Backbone
+backbone = Backbone.load(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
+backbone.save(sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+def test_a_disk_that_is_full_for_real_leaves_nothing(tmp_path: Path, file: str):
+    """Libraries with errors of their own write both: one is too large, the other is not."""
+    thin = {"hidden_size": 2, "num_attention_heads": 1, "intermediate_size": 2}
+    words = berts.wordpiece(" ".join(f"a{'b' * number}" for number in range(300))) if file == "tokenizer.json" else None
+    bert = berts.save(tmp_path / "bert", words or berts.wordpiece(), **(thin if words else {}))
+    limit = (bert / file).stat().st_size // 2
+    command = [sys.executable, "-c", FULL, str(bert), str(tmp_path / "shops"), str(limit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"BackboneWriteError: {tmp_path / 'shops'} cannot be written: File too large" in done.stderr
+    assert "raise the limit on file sizes" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bert"]
+    assert [path.name for path in bert.iterdir() if path.stat().st_size > limit] == [file]
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "decoder.safetensors", "tokenizer.json"])
 def test_a_changed_byte_is_refused(adapted: Backbone, tmp_path: Path, file: str):
     folder = adapted.save(tmp_path / "shops")
@@ -138,6 +194,7 @@ def test_a_damaged_decoder_is_refused(adapted: Backbone, tmp_path: Path, content
     ("change", "error"),
     [
         (lambda facts: facts | {"format": 99}, UnsupportedBackboneError),
+        (lambda facts: {"format": 99}, UnsupportedBackboneError),
         (lambda facts: facts | {"decoder_layers": 9}, BackboneNotFoundError),
         (lambda facts: {"format": 1}, BackboneNotFoundError),
         (lambda facts: [], BackboneNotFoundError),
