@@ -109,6 +109,7 @@ def _peft_name(key: str, wrapped: PeftModel) -> str:
 
 
 def test_neutral_form_goes_to_peft_and_back(trained: Adapter):
+    assert trained.config is not None
     again = LowRank.from_peft(trained.low_rank.to_peft(trained.config.scale), trained.config.scale)
     assert again.ranks == trained.low_rank.ranks
     for name, pair in trained.low_rank.pairs.items():
