@@ -33,16 +33,15 @@ def holidays_ahead(moments: pl.Series, country: str, *, days: int) -> pl.Series:
     Raises:
         ConfigError: There is no such country.
     """
-    dates = moments.dt.date().rename("date")
-    distinct = dates.drop_nulls().unique().sort()
-    try:
-        known = holidays.country_holidays(country, language="en_US", years={day.year for day in distinct})
-    except NotImplementedError as error:  # what the library raises for a country that it does not know
+    if country not in holidays.list_supported_countries():
         raise ConfigError(
-            f"country={country!r}: {error}",
+            f"country={country!r}",
             expected="an ISO 3166 code of two letters, such as 'US' or 'GB'",
             remedy="correct the country of the data source, or leave it out",
-        ) from error
+        )
+    dates = moments.dt.date().rename("date")
+    distinct = dates.drop_nulls().unique().sort()
+    known = holidays.country_holidays(country, language="en_US", years={day.year for day in distinct})
 
     def coming(day: date) -> str | None:
         names = (known.get(day + timedelta(days=ahead)) for ahead in range(days + 1))
