@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from peftrec.data import Catalog, Dataset, Events
 from peftrec.data.augment import (
@@ -475,7 +476,7 @@ def test_the_last_event_of_a_shopper_is_chosen_by_chance(one_event: Histories):
     whole = made(one_event, [[4]] * 1000)
     kept = EventDrop(1)(whole, rng=rng()).item
     assert (np.diff(kept // 4) == 1).all()
-    assert np.bincount(kept % 4) == pytest.approx(250, abs=50)
+    assert chisquare(np.bincount(kept % 4, minlength=4)).pvalue > 0.01
 
 
 @settings(max_examples=60, deadline=None)
@@ -501,7 +502,7 @@ def test_every_order_of_a_basket_is_as_likely(one_event: Histories):
     found = ReorderWithinBasket()(whole, rng=rng()).item % 5
     orders, counts = np.unique(found.reshape(-1, 5), axis=0, return_counts=True)
     assert orders[:, [0, 4]].tolist() == [[0, 4]] * 6
-    assert counts == pytest.approx(500, abs=100)
+    assert chisquare(counts).pvalue > 0.01
 
 
 def test_a_chain_leaves_the_shoppers_it_does_not_pick(one_event: Histories):

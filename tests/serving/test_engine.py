@@ -23,6 +23,7 @@ from peftrec.model import Adapter
 from peftrec.registry import Registry
 from peftrec.serving import Engine
 from peftrec.serving.requests import Request, history_of
+from tests.serving.adapters import loud
 
 CUT = "2017-11-27T05:00"
 
@@ -31,21 +32,8 @@ CUT = "2017-11-27T05:00"
 def registry(trained: Adapter, tmp_path_factory: pytest.TempPathFactory) -> Registry:
     registry = Registry(tmp_path_factory.mktemp("registry"))
     registry.publish("grocery", trained, alias="production")
-    registry.publish("other", _loud(trained), alias="production")
+    registry.publish("other", loud(trained), alias="production")
     return registry
-
-
-def _loud(adapter: Adapter) -> Adapter:
-    """The same with a decoder that has much to say, and says it otherwise: a short training leaves it nearly silent."""
-    random = np.random.default_rng(0)
-    extras = dict(adapter.extras)
-    for name, size in (("head_2", 1.0), ("candidate_in", 0.3), ("shopper_gate", 0.3)):
-        extras[name] = random.normal(size=extras[name].shape, scale=size).astype(np.float16).astype(np.float32)
-    pairs = {
-        name: replace(pair, b=random.normal(size=pair.b.shape, scale=0.02).astype(np.float16).astype(np.float32))
-        for name, pair in adapter.low_rank.pairs.items()
-    }
-    return replace(adapter, extras=extras, low_rank=replace(adapter.low_rank, pairs=pairs))
 
 
 def _with(adapter: Adapter, extras: dict) -> Adapter:
@@ -101,10 +89,10 @@ def test_an_adapter_that_reads_scenes_hears_them_in_a_mixed_batch(
     backbone: Backbone, trained: Adapter, grocery: Dataset, tmp_path: Path
 ):
     registry = Registry(tmp_path)
-    loud = _loud(trained)
-    words = np.random.default_rng(1).normal(size=loud.extras["scene"].shape).astype(np.float16).astype(np.float32)
-    registry.publish("grocery", _loud(trained))
-    registry.publish("other", replace(loud, extras={**loud.extras, "scene": words}, scene=True))
+    heard_of = loud(trained)
+    words = np.random.default_rng(1).normal(size=heard_of.extras["scene"].shape).astype(np.float16).astype(np.float32)
+    registry.publish("grocery", loud(trained))
+    registry.publish("other", replace(heard_of, extras={**heard_of.extras, "scene": words}, scene=True))
     engine = _engine(backbone, registry, grocery)
     scenes = (None, "Saturday evening, December, mobile app", "Monday morning, July, email")
     requests = [
@@ -113,11 +101,10 @@ def test_an_adapter_that_reads_scenes_hears_them_in_a_mixed_batch(
         for scene in scenes
     ]
     chances = [[entry.probability for entry in answer] for answer in engine.recommend_batch(requests)]
-    assert chances[0] == pytest.approx(chances[1], abs=1e-6)  # an adapter without scenes does not listen
-    assert chances[0] == pytest.approx(chances[2], abs=1e-6)
+    assert chances[0] == chances[1] == chances[2]  # an adapter without scenes does not listen
     heard = np.array(chances[3:])
     apart = [np.abs(heard[a] - heard[b]).max() for a, b in ((0, 1), (0, 2), (1, 2))]
-    assert min(apart) > 1e-3  # far more than the tolerance above: an adapter with scenes does
+    assert min(apart) > 1e-3  # an adapter with scenes does
     for request, answer in zip(requests, chances, strict=True):
         alone = engine.recommend_batch([request])[0]
         assert [entry.probability for entry in alone] == pytest.approx(answer, abs=2e-3)

@@ -28,21 +28,9 @@ from peftrec.registry import Registry
 from peftrec.serving import Engine
 from peftrec.serving.requests import Request
 from peftrec.training import train_adapter
+from tests.serving.adapters import loud
 
 CUT = "2017-11-27T05:00"
-
-
-def _drawn(adapter: Adapter, *, seed: int) -> Adapter:
-    """The same with a decoder that has much to say: a short training leaves it nearly silent."""
-    random = np.random.default_rng(seed)
-    extras = dict(adapter.extras)
-    for name, size in (("head_2", 1.0), ("candidate_in", 0.3), ("shopper_gate", 0.3)):
-        extras[name] = random.normal(size=extras[name].shape, scale=size).astype(np.float16).astype(np.float32)
-    pairs = {
-        name: replace(pair, b=random.normal(size=pair.b.shape, scale=0.02).astype(np.float16).astype(np.float32))
-        for name, pair in adapter.low_rank.pairs.items()
-    }
-    return replace(adapter, extras=extras, low_rank=replace(adapter.low_rank, pairs=pairs))
 
 
 def _knowing(backbone: Backbone, adapter: Adapter, **settings: object) -> Backbone:
@@ -76,13 +64,13 @@ def new_shop(grocery: Dataset) -> Dataset:
 
 @pytest.fixture(scope="module")
 def knowing(backbone: Backbone, trained: Adapter) -> Backbone:
-    return _knowing(backbone, _drawn(trained, seed=1))
+    return _knowing(backbone, loud(trained, seed=1))
 
 
 @pytest.fixture
 def registry(knowing: Backbone, trained: Adapter, tmp_path: Path) -> Registry:
     registry = Registry(tmp_path / "registry")
-    registry.publish("tuned", replace(_drawn(trained, seed=2), backbone=knowing), alias="production")
+    registry.publish("tuned", replace(loud(trained, seed=2), backbone=knowing), alias="production")
     return registry
 
 
@@ -172,7 +160,7 @@ def test_of_products_that_are_as_likely_the_nearer_come_first(
     backbone: Backbone, trained: Adapter, registry: Registry, new_shop: Dataset
 ):
     """Where the decoder is silent, all products of a new shop have the same numbers, and the profile decides."""
-    extras = dict(_drawn(trained, seed=1).extras)
+    extras = dict(loud(trained, seed=1).extras)
     extras["head_2"] = np.zeros_like(extras["head_2"])
     engine = _engine(_knowing(backbone, replace(trained, extras=extras)), registry, {"new": new_shop})
     young, old = (engine.recommend("new", profile={"age": age}, k=20) for age in ("19-24", "65+"))
@@ -197,7 +185,7 @@ def test_a_published_adapter_takes_over_at_the_next_request(
 
     before = answer()
     assert engine.slots.loads == 0
-    registry.publish("shop", replace(_drawn(trained, seed=5), backbone=knowing))
+    registry.publish("shop", replace(loud(trained, seed=5), backbone=knowing))
     assert _ids(answer()) != _ids(before)
     assert engine.slots.loads == 1
     shutil.rmtree(registry.root / "shop")
