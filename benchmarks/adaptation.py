@@ -7,13 +7,15 @@ which can be run alone; rows of parts that are not run are kept from the result 
                original, as long and on the same texts. Whether vectors still tell what is bought together, before and after,
                on visits after the cut. Time and memory of an epoch, and the plain recipe's (all texts padded to 512, fp32, logits
                at all words) over ours.
-``adapters``   On each platform an adapter on the adapted backbone (all three pooled) and one on the original, same settings.
+``adapters``   On each platform an adapter on the adapted backbone (all three pooled) and one on the original, same settings:
+               equal budgets of tuning, but the adapted backbone has read the pasts before.
 ``zero_shot``  The backbone is adapted to the other two platforms alone. Without an adapter and without a single event of the
                platform it recommends to shoppers whose own past comes with the request; then with the platform's log, still
                without training; then adapters trained on a few events (shoppers drawn at random, of each some visits
                drawn at random, about twenty events), on this backbone and on the original.
                ``popular`` and ``TF-IDF`` know the whole log.
-``speed``      Seconds of a language epoch, steps and words per second, peak memory, and the plain recipe beside it.
+``speed``      Seconds of a language epoch, steps and words per second, and the plain recipe beside it. Peak memory is that of
+               the whole process with its data, so run this part alone.
 
 Everything is learned from before the cut and measured after it; ``--validation`` moves the cuts one window back, which is
 where settings were chosen. Run it alone on the machine::
@@ -35,6 +37,7 @@ import numpy as np
 import polars as pl
 import torch
 from results import FOLDER, write
+from sampling import every, some
 from transformers import BertForPreTraining
 
 from peftrec import AdaptConfig, Backbone, LanguageConfig, ShoppingConfig, TrainConfig, adapt, evaluate, load_dataset
@@ -42,7 +45,7 @@ from peftrec import train_adapter as train
 from peftrec.adaptation import Baskets, copurchase_auc, fit_head, masked_loss
 from peftrec.adaptation.language import adapt_language, held_out
 from peftrec.backbone.fingerprint import weights_fingerprint
-from peftrec.data import Dataset, Events, Profiles
+from peftrec.data import Dataset, Events
 from peftrec.data.snapshot import Snapshot
 from peftrec.errors import NotEnoughDataError
 from peftrec.evaluation import Recommender
@@ -61,6 +64,9 @@ ASKED = 800
 """Shoppers that zero- and few-shot systems are asked about on a platform, drawn evenly."""
 
 PARTS = ("language", "adapters", "zero_shot", "speed")
+HEAD_RATES = (1e-4, 1e-3, 3e-3)
+"""Rates of the fresh head; the best on the very texts it is measured on counts, which favours it."""
+
 TUNE = TrainConfig(anchors=3)
 """Settings of every adapter here: the defaults, but for fewer moments of the past."""
 
@@ -116,7 +122,7 @@ def _splits(options: argparse.Namespace) -> dict[str, Split]:
     window = 1 if options.validation else 0
     grocery = load_dataset("completejourney")
     if options.every > 1:
-        grocery = _shoppers(grocery, grocery.users[:: options.every])
+        grocery = every(grocery, options.every)
     shops = {"completejourney": grocery, "online_retail": load_dataset("online_retail", options.online_retail)}
     splits: dict[str, Split] = {}
     for name, shop in shops.items():
@@ -125,13 +131,6 @@ def _splits(options: argparse.Namespace) -> dict[str, Split]:
     office = replace(load_dataset("amazon", options.amazon_office), name="amazon_office")
     splits["amazon_office"] = (office.leave_last_out()[0] if options.validation else office).leave_last_out()
     return splits
-
-
-def _shoppers(shop: Dataset, users: pl.Series) -> Dataset:
-    """A data set of some shoppers and all products."""
-    events = Events(shop.events.frame.filter(pl.col("user_id").is_in(users.implode())))
-    profiles = shop.profiles and Profiles(shop.profiles.frame.filter(pl.col("user_id").is_in(users.implode())))
-    return replace(shop, events=events, profiles=profiles, index=None)
 
 
 class Run:
@@ -151,7 +150,9 @@ class Run:
         """Masked-word loss and similarity, before and after."""
         config, pasts = self.config.language or LanguageConfig(), [past for past, _ in self.splits.values()]
         with tempfile.TemporaryDirectory() as work:
-            head = fit_head(self.original, pasts, config, folder=work)
+            heads = [
+                fit_head(self.original, pasts, replace(config, learning_rate=rate), folder=work) for rate in HEAD_RATES
+            ]
             result = adapt_language(self.original, pasts, config, folder=work)
         adapted = replace(
             self.original, bert=result.bert, encoder_fingerprint=weights_fingerprint(result.bert), name="adapted"
@@ -161,7 +162,7 @@ class Run:
             past, future = self.splits[name]
             texts = _distinct(past, self.original)
             out = [text for text in texts if left_out(text)]
-            before = masked_loss(self.original, out, head=head, config=config)
+            before = min(masked_loss(self.original, out, head=head, config=config) for head in heads)
             after = masked_loss(self.original, out, head=result.head, bert=result.bert, config=config)
             rows += [
                 _row("fresh_head_alone", name, "mlm_loss", before, "nats"),
@@ -196,19 +197,19 @@ class Run:
         rows: list[dict[str, object]] = []
         for name in asked:
             past, whole = self.splits[name]
-            backbone, future = self.adapted(without=name), _some(whole, ASKED, self.seed)
+            backbone, future = self.adapted(without=name), some(whole, ASKED, seed=self.seed)
             alone = Adapter.of_backbone(backbone)
             systems: list[Recommender] = [
                 Young(alone, few_events(past, 0, seed=self.seed), name="zero_shot"),
                 alone.recommender(name="zero_shot, with the log"),
             ]
             for count in FEW:
-                some = few_events(past, count, seed=self.seed)
-                systems.append(Young(alone, some, name=f"no adapter, {count} events"))
+                young = few_events(past, count, seed=self.seed)
+                systems.append(Young(alone, young, name=f"no adapter, {count} events"))
                 for of, told in ((backbone, f"few_shot_{count}"), (self.original, f"original, {count} events")):
-                    adapter = self._few(some, of)
+                    adapter = self._few(young, of)
                     if adapter is not None:
-                        systems.append(Young(adapter, some, name=told))
+                        systems.append(Young(adapter, young, name=told))
             baselines = [
                 Baseline("popular", [Popular()]),
                 Baseline("TF-IDF of text", [TfidfText(popularity=weight) for weight in (0.05, 0.2, 0.5)]),
@@ -223,11 +224,11 @@ class Run:
                     rows += _paired(result, name, *pair)
         return rows
 
-    def _few(self, some: Dataset, backbone: Backbone) -> Adapter | None:
+    def _few(self, young: Dataset, backbone: Backbone) -> Adapter | None:
         try:
-            return train(some, backbone, config=replace(TUNE, seed=self.seed), progress=False)
+            return train(young, backbone, config=replace(TUNE, seed=self.seed), progress=False)
         except NotEnoughDataError as error:
-            print(f"{some.name}, {len(some.events)} events: {error.found}", flush=True)
+            print(f"{young.name}, {len(young.events)} events: {error.found}", flush=True)
             return None
 
     def speed(self, asked: Sequence[str]) -> list[dict[str, object]]:
@@ -238,13 +239,14 @@ class Run:
         with tempfile.TemporaryDirectory() as work:
             begun = time.perf_counter()
             result = adapt_language(self.original, [past], config, folder=work)
-            seconds = (time.perf_counter() - begun) * 20_000 / len(texts)
+            took = time.perf_counter() - begun
+        seconds = took * 20_000 / len(texts)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         plain = _plain_recipe(self.original, texts, self.seed)
         words = sum(len(ids) for ids in self.original.tokenizer(texts, truncation=True, max_length=64)["input_ids"])
         rows = [
             _row("language", "completejourney", "seconds_per_epoch", seconds, "s per 20,000 texts"),
-            _row("language", "completejourney", "steps_per_second", result.steps / seconds, "1/s"),
+            _row("language", "completejourney", "steps_per_second", result.steps / took, "1/s"),
             _row("language", "completejourney", "tokens_per_second", words * 20_000 / len(texts) / seconds, "1/s"),
             _row("language", "completejourney", "peak_gib", peak, "GiB"),
             _row("plain_recipe", "completejourney", "seconds_per_epoch", plain, "s per 20,000 texts"),
@@ -300,17 +302,6 @@ def few_events(past: Dataset, count: int, *, seed: int) -> Dataset:
     shoppers = pl.DataFrame({"user": rng.permutation(np.unique(log.user))}).with_row_index("turn")
     chosen = lines.join(shoppers, on="user").sort("turn", "row").head(count)["row"].sort()
     return replace(past, events=Events(past.events.frame[chosen.to_numpy()]), index=None, past=None)
-
-
-def _some(future: Dataset, count: int, seed: int) -> Dataset:
-    """The same window for some of its shoppers."""
-    known = np.intersect1d(np.unique(future.log.user), np.unique(future.past.log.user if future.past else []))
-    if len(known) <= count:
-        return future
-    users = future.users.gather(np.sort(np.random.default_rng(seed).choice(known, count, replace=False)))
-    return replace(
-        future, events=Events(future.events.frame.filter(pl.col("user_id").is_in(users.implode()))), index=None
-    )
 
 
 def _similarity(

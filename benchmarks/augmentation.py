@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from results import write
+from sampling import some
 
 from peftrec import Backbone, TrainConfig, evaluate, load_dataset, train_adapter
-from peftrec.data import Catalog, Dataset, Events
+from peftrec.data import Catalog, Dataset
 from peftrec.data.augment import AttributeDrop, Crop, EventDrop, ReorderWithinBasket, SynonymReplacement, WordDrop
 from peftrec.errors import MissingExtraError
 from peftrec.evaluation import Evaluation
@@ -70,7 +71,7 @@ def main() -> None:
     options = parser.parse_args()
     shop, backbone = load_dataset("amazon", options.data), Backbone.load("minilm-l6")
     past, future = shop.leave_last_out()
-    future = _some(future, options.asked, options.seed)
+    future = some(future, options.asked, seed=options.seed)
     adapters = {}
     for name, augmentation in _augmentations(options.there, options.back).items():
         config = replace(CONFIG, seed=options.seed, augmentation=augmentation)
@@ -83,13 +84,6 @@ def main() -> None:
         print(condition, result, sep="\n")
         rows += [dict(row) | {"dataset": f"{shop.name}, {condition}"} for row in result.rows()]
     write("augmentation_amazon_office", rows, seed=options.seed)
-
-
-def _some(future: Dataset, count: int, seed: int) -> Dataset:
-    """The same window for some of its shoppers."""
-    users = future.users.gather(np.sort(np.random.default_rng(seed).choice(len(future.users), count, replace=False)))
-    events = future.events.frame.filter(pl.col("user_id").is_in(users.implode()))
-    return replace(future, events=Events(events), index=None)
 
 
 def _augmentations(there: str | None, back: str | None) -> dict[str, Augmentation | None]:

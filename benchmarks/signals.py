@@ -16,12 +16,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from results import write
+from sampling import every
 
 from peftrec import Backbone, TrainConfig, evaluate, load_dataset, train_adapter
-from peftrec.data import Dataset, Events, Profiles
+from peftrec.data import Dataset
 from peftrec.data.signals import present, without
 from peftrec.data.simulate import simulate_browsing
 from peftrec.evaluation import Recommender
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--signals", nargs="*", help="signals to hide; all that the log holds if left out")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    shop = _some(load_dataset(options.dataset, options.data), options.every)
+    shop = every(load_dataset(options.dataset, options.data), options.every)
     if options.simulated:
         shop = simulate_browsing(shop, seed=options.seed)
     past, rest = shop.split(at=CUTS[options.dataset])
@@ -90,14 +90,6 @@ def _systems(past: Dataset, config: TrainConfig, signals: Sequence[str]) -> list
             adapter = train_adapter(without(past, signal), backbone, config=config)
             systems.append(Hidden(adapter.recommender(), signal))
     return systems
-
-
-def _some(shop: Dataset, every: int) -> Dataset:
-    """Every n-th shopper and all products."""
-    users = shop.users[::every].implode()
-    events = Events(shop.events.frame.filter(pl.col("user_id").is_in(users)))
-    profiles = shop.profiles and Profiles(shop.profiles.frame.filter(pl.col("user_id").is_in(users)))
-    return replace(shop, events=events, profiles=profiles)
 
 
 if __name__ == "__main__":
