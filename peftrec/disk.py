@@ -17,7 +17,7 @@ _REMEDIES = {
 }
 
 
-def write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes | memoryview) -> None:
     """Writes a file and waits until it is on the disk."""
     with path.open("xb") as file:
         file.write(content)

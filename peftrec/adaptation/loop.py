@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PrinterCallback, TrainingArguments
-from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
+from transformers import TrainingArguments
 
 from peftrec.adaptation.batches import Batches, only
 from peftrec.adaptation.config import LanguageConfig
 from peftrec.adaptation.stage import TERMS
-from peftrec.training.callbacks import Bar, Guard
-from peftrec.training.checkpoints import KeepingTrainer, last_checkpoint
+from peftrec.training.callbacks import Guard, show
+from peftrec.training.checkpoints import COMMON, KeepingTrainer, last_checkpoint
 
 LOGGED_STEPS = 10
 """Steps that an entry of the log averages."""
@@ -62,10 +61,7 @@ def train_language(
         data_collator=only,  # pyright: ignore[reportArgumentType]
         callbacks=[Guard(folder.name, folder)],
     )
-    trainer.remove_callback(PrinterCallback)  # without a bar, transformers would print every log entry
-    if progress:
-        trainer.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # another one in notebooks
-        trainer.add_callback(Bar(folder.name))
+    show(trainer, folder.name, progress=progress)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder) if resume else None)
     entries = [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
     return tuple({name: value for name, value in entry.items() if _tells(name)} for entry in entries)
@@ -85,6 +81,7 @@ def _arguments(
     progress: bool,
 ) -> TrainingArguments:
     return TrainingArguments(
+        **COMMON,
         output_dir=str(folder),
         max_steps=len(train),
         per_device_train_batch_size=1,  # an entry of the dataset is a whole batch
@@ -92,9 +89,7 @@ def _arguments(
         train_sampling_strategy="sequential",
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
-        lr_scheduler_type="cosine",
         warmup_steps=round(config.warmup_share * len(train)),
-        max_grad_norm=1.0,
         bf16=config.precision == "bf16",
         use_cpu=next(stage.parameters()).device.type == "cpu",
         seed=config.seed,
@@ -104,12 +99,6 @@ def _arguments(
         eval_steps=max(1, train.per_epoch // 2),
         save_strategy="steps",
         save_steps=config.checkpoint_steps,
-        save_total_limit=2,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        prediction_loss_only=True,
-        dataloader_pin_memory=False,
-        report_to=[],
         disable_tqdm=not progress,
     )
 

@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from torch import nn
-from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
 from peftrec.errors import TrainingError
 from peftrec.training.checkpoints import last_checkpoint
@@ -87,3 +96,11 @@ class Bar(ProgressCallback):
         self.shown |= {name: f"{value:.4f}" for name, value in (logs or {}).items() if name in ("loss", "eval_loss")}
         if self.training_bar is not None:
             self.training_bar.set_postfix(self.shown)
+
+
+def show(trainer: Trainer, stage: str, *, progress: bool) -> None:
+    """Has a trainer show one bar, or nothing at all."""
+    trainer.remove_callback(PrinterCallback)  # without a bar, transformers would print every log entry
+    if progress:
+        trainer.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # another one in notebooks
+        trainer.add_callback(Bar(stage))

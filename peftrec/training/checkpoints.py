@@ -16,6 +16,18 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from peftrec.errors import TrainingError
 
+COMMON: Mapping[str, Any] = {
+    "lr_scheduler_type": "cosine",
+    "max_grad_norm": 1.0,
+    "save_total_limit": 2,
+    "remove_unused_columns": False,
+    "label_names": ["labels"],
+    "prediction_loss_only": True,
+    "dataloader_pin_memory": False,
+    "report_to": [],
+}
+"""``TrainingArguments`` of every stage."""
+
 
 def last_checkpoint(folder: Path) -> str | None:
     """The newest whole checkpoint; what a kill left half-written after it is removed."""

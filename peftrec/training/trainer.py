@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
-from transformers import PrinterCallback, Trainer, TrainingArguments
-from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
+from transformers import Trainer, TrainingArguments
 
 from peftrec.model import extras as ops
 from peftrec.model import losses
 from peftrec.model.purchase import PurchaseModel, never_bought
-from peftrec.training.callbacks import Bar, Guard
-from peftrec.training.checkpoints import KeepingTrainer, Patience, ended, last_checkpoint
+from peftrec.training.callbacks import Guard, show
+from peftrec.training.checkpoints import COMMON, KeepingTrainer, Patience, ended, last_checkpoint
 from peftrec.training.config import TrainConfig
 from peftrec.training.rows import Batch, RowDataset
 
@@ -194,10 +193,7 @@ def run_stage(
         optimizers=(_optimizer(stage, learning_rate, config.weight_decay, rates) if rates else None, None),
         callbacks=[Guard(name, place), *([] if validation is None else [Patience(config.patience)])],
     )
-    trainer.remove_callback(PrinterCallback)  # without a bar, transformers would print every log entry
-    if progress:
-        trainer.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # another one in notebooks
-        trainer.add_callback(Bar(name))
+    show(trainer, name, progress=progress)
     kept = last_checkpoint(place) if resume else None
     over = None if kept is None else ended(stage, kept, steps=steps, patience=config.patience)
     if over is None:
@@ -220,15 +216,14 @@ def _arguments(
     progress: bool,
 ) -> TrainingArguments:
     return TrainingArguments(
+        **COMMON,
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=batch_size,
         per_device_eval_batch_size=batch_size,
         learning_rate=learning_rate,
         weight_decay=config.weight_decay,
-        lr_scheduler_type="cosine",
         warmup_steps=round(config.warmup_share * steps),
-        max_grad_norm=1.0,
         bf16=bf16,
         use_cpu=True,  # rows, candidates and statistics live there
         seed=config.seed,
@@ -238,15 +233,9 @@ def _arguments(
         eval_steps=every if checks else None,
         save_strategy="steps" if checks else "no",
         save_steps=every,
-        save_total_limit=2,
         load_best_model_at_end=checks,
         metric_for_best_model="eval_loss" if checks else None,
         greater_is_better=False if checks else None,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        prediction_loss_only=True,
-        dataloader_pin_memory=False,
-        report_to=[],
         disable_tqdm=not progress,
     )
 

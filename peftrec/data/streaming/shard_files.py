@@ -7,7 +7,6 @@ profiles, promotions and coupons. The manifest is written last, and seals itself
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -19,6 +18,7 @@ import polars as pl
 from peftrec.data.cleaning.report import CleaningReport, RuleCount
 from peftrec.data.reading.tables import unreadable
 from peftrec.data.source import DataSource
+from peftrec.disk import sync_folder, write_durably
 from peftrec.errors import SchemaError
 
 FORMAT = 1
@@ -89,14 +89,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes ``shards.json``; until then the folder cannot be opened."""
     values = manifest.to_dict()
     text = json.dumps({**values, _SEAL: _seal(values)}, indent=1)
-    _write(folder / MANIFEST, text.encode())
+    write_durably(folder / MANIFEST, text.encode())
 
 
 def move_whole(folder: Path, place: Path) -> None:
     """Gives a finished folder its name in one step, and waits until that is on the disk."""
-    _sync(folder)
+    sync_folder(folder)
     folder.rename(place)
-    _sync(place.parent)
+    sync_folder(place.parent)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -134,7 +134,7 @@ def write_table(path: Path, frame: pl.DataFrame) -> str:
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", compression_level=1, row_group_size=2**17)
     content = buffer.getbuffer()
-    _write(path, content)
+    write_durably(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -184,22 +184,6 @@ def _manifest(values: dict[str, Any]) -> Manifest:
 
 def _seal(values: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _write(path: Path, content: bytes | memoryview) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Waits until a folder's entries are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _damaged(path: Path, what: str) -> SchemaError:
