@@ -32,14 +32,14 @@ class LanguageConfig:
         seed: Of everything that is drawn.
     """
 
-    epochs: float = 3.0
+    epochs: float = 1.5
     batch_size: int = 64
-    learning_rate: float = 1e-4
+    learning_rate: float = 5e-4
     weight_decay: float = 0.01
     warmup_share: float = 0.1
     mask_share: float = 0.15
     nsp_weight: float = 0.5
-    contrastive_weight: float = 0.1
+    contrastive_weight: float = 0.3
     distillation_weight: float = 1.0
     temperature: float = 0.05
     merge: float = 1.0

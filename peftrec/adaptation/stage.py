@@ -42,6 +42,8 @@ class LanguageStage(nn.Module):
     def __init__(self, bert: BertModel, config: LanguageConfig) -> None:
         super().__init__()
         self.bert, self.settings = bert, config  # Trainer takes an attribute named config for a transformers config
+        if bert.device.type == "cpu":  # where the fused attention's backward pass takes twice as long as a plain one's
+            bert.set_attn_implementation("eager")
         self.masked_head = MaskedHead(bert.config)
         self.next_head = nn.Sequential(  # reads the first word, [CLS]
             BertPooler(bert.config), BertOnlyNSPHead(bert.config)

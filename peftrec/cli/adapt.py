@@ -1,5 +1,6 @@
 """``peftrec adapt``: a backbone for the products and shoppers of several platforms."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +28,7 @@ def adapt(
         ),
     ],
     backbone: Annotated[str, typer.Option(help="Short name, local folder of a BERT, or hub id.")] = "minilm-l6",
-    language_epochs: Annotated[float, typer.Option(help="Passes over product texts; 0 leaves that stage out.")] = 3.0,
+    language_epochs: Annotated[float, typer.Option(help="Passes over product texts; 0 leaves that stage out.")] = 1.5,
     shopping_epochs: Annotated[float, typer.Option(help="Passes over shoppers; 0 leaves that stage out.")] = 1.0,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoints in OUT.work.")] = False,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
@@ -40,10 +41,10 @@ def adapt(
     Example: peftrec adapt backbones/shops --platform completejourney@2017-11-27T05:00
     --platform online_retail=invoices.parquet@2011-11-04
     """
-    from peftrec import AdaptConfig, Backbone, LanguageConfig, ShoppingConfig, TrainConfig
+    from peftrec import AdaptConfig, Backbone, LanguageConfig, ShoppingConfig
     from peftrec import adapt as run
 
-    training = TrainConfig(epochs=shopping_epochs or 1.0, anchors=3, seed=seed)
+    training = replace(ShoppingConfig().training, epochs=shopping_epochs or 1.0, seed=seed)
     config = AdaptConfig(
         language=LanguageConfig(epochs=language_epochs, seed=seed) if language_epochs else None,
         shopping=ShoppingConfig(training=training) if shopping_epochs else None,

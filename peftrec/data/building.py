@@ -1,6 +1,6 @@
 """From the tables of a shop, as they came, to the parts of a data set that fit each other."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict, cast
 
@@ -9,6 +9,7 @@ import polars as pl
 from peftrec.data import columns as col
 from peftrec.data.catalog import Catalog
 from peftrec.data.cleaning.clean import canonical, clean_events, known_coupons, known_promotions, read_and_repair
+from peftrec.data.cleaning.currency import refuse_several
 from peftrec.data.cleaning.products import clean_products, read_products
 from peftrec.data.cleaning.report import CleaningReport, RuleCount
 from peftrec.data.cleaning.rules import PRODUCT_RULES, CleaningRules
@@ -57,7 +58,8 @@ def built(given: Given, rules: CleaningRules, *, name: str) -> Built:
 
 def _built(given: Given, rules: CleaningRules, name: str) -> Built:
     parts = read_parts(given, rules)
-    raw, repairs = _events(given, rules)
+    raw, repairs, currencies = _events(given, rules)
+    refuse_several({"catalogue": parts.currencies, "events": currencies})
     none = raw, list[RuleCount](), list[str]()
     kept, dropped, off = (
         none if raw.is_empty() else clean_events(canonical(raw, parts.merged), parts.catalog.ids, rules)
@@ -93,6 +95,7 @@ class Parts:
         merged: ``item_id`` and ``canonical_id`` of products that are gone; None where none are.
         came: Products that came in.
         counts: What rules did to these tables.
+        currencies: What prices of products name.
     """
 
     catalog: Catalog
@@ -102,14 +105,15 @@ class Parts:
     merged: pl.DataFrame | None
     came: int
     counts: tuple[RuleCount, ...]
+    currencies: Sequence[str]
 
 
 def read_parts(given: Given, rules: CleaningRules) -> Parts:
     """Reads, cleans and joins all tables but the events."""
-    counts, merged, came = list[RuleCount](), None, 0
+    counts, currencies, merged, came = list[RuleCount](), list[str](), None, 0
     catalog, columns = given.catalog
     if not isinstance(catalog, Catalog):
-        products, counts = read_products(catalog, columns, rules)
+        products, counts, currencies = read_products(catalog, columns, rules)
         came = len(products)
         products, merged, more = clean_products(products, rules)
         catalog, counts = Catalog(products), [*counts, *more]
@@ -127,11 +131,13 @@ def read_parts(given: Given, rules: CleaningRules) -> Parts:
     if coupons is not None:
         coupons, count = known_coupons(replace(coupons, products=canonical(coupons.products, merged)), catalog.ids)
         counts.append(count)
-    return Parts(catalog, _profiles(given), promotions, coupons, merged, came or len(catalog), tuple(counts))
+    return Parts(
+        catalog, _profiles(given), promotions, coupons, merged, came or len(catalog), tuple(counts), currencies
+    )
 
 
-def _events(given: Given, rules: CleaningRules) -> tuple[pl.DataFrame, list[RuleCount]]:
-    """Typed events and what was repaired in them; no rows where the shop has no events yet.
+def _events(given: Given, rules: CleaningRules) -> tuple[pl.DataFrame, list[RuleCount], Sequence[str]]:
+    """Typed events, what was repaired in them, and the currencies that they name; no rows where the shop has no events yet.
 
     A table without rows is refused: where events were asked for, none is more often a mistake than a new shop.
     """
@@ -144,13 +150,13 @@ def _events(given: Given, rules: CleaningRules) -> tuple[pl.DataFrame, list[Rule
         )
     if events is None or (isinstance(events, Events) and not len(events)):
         none = pl.DataFrame(schema={col.USER: pl.String, col.ITEM: pl.String, col.TIME: MOMENT})
-        return typed_events(none if events is None else events.frame), []
-    raw, repairs = read_and_repair(events.frame if isinstance(events, Events) else events, columns, rules)
+        return typed_events(none if events is None else events.frame), [], []
+    raw, repairs, currencies = read_and_repair(events.frame if isinstance(events, Events) else events, columns, rules)
     if raw.is_empty():
         error = no_events()
         remedy = f"{error.remedy}; leave events out where the shop has none yet"
         raise NotEnoughDataError(error.found, expected=error.expected, remedy=remedy)
-    return raw, repairs
+    return raw, repairs, currencies
 
 
 def _profiles(given: Given) -> Profiles | None:

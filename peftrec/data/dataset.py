@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
+from typing import cast
 
 import polars as pl
 
@@ -26,7 +27,7 @@ from peftrec.data.reading.values import parse_moment
 from peftrec.data.segments import segment
 from peftrec.data.source import DataSource
 from peftrec.data.split import leave_last_out, rolling
-from peftrec.errors import InvalidValueError, NotEnoughDataError, UnknownUserError
+from peftrec.errors import InvalidValueError, NotEnoughDataError, SchemaError, UnknownUserError
 
 HOUR = 3600.0
 
@@ -166,9 +167,16 @@ class Dataset:
             InvalidValueError: Names are doubled or contain "/", a rate is not above 0, a type of event is unknown, a
                 platform that is not pooled is named, pasts and parts overlap or only some have one, or only some
                 platforms have real moments.
-            SchemaError: A table has a column ``platform`` already.
+            SchemaError: A platform is no data set, or a table has a column ``platform`` already.
             NotEnoughDataError: There are no platforms, or no part or past has an event.
         """
+        strangers = [one for one in datasets if not isinstance(cast(object, one), Dataset)]
+        if strangers:
+            raise SchemaError(
+                f"one of the platforms is a {type(strangers[0]).__name__}",
+                expected="data sets",
+                remedy="read each platform with load_dataset(...) or Dataset.build(...) first",
+            )
         return pool(datasets, name=name, currencies=currencies, events=events)
 
     @cached_property

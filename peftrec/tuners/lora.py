@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from torch import nn
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # its usual name
 
 from peftrec.errors import ConfigError
 from peftrec.tuners.neutral import LowRank, LowRankPair
@@ -32,7 +34,8 @@ class LoRAConfig:
     Attributes:
         rank: Inner width r, from 1 to the decoder's width.
         alpha: Numerator of the scale ``alpha / rank``; twice the rank when left out.
-        dropout: Share of the tuner's inputs set to zero while training, 0 to below 1.
+        dropout: Share of the tuner's inputs set to zero while training, 0 to below 1; for all words of a row the same ones,
+            see :class:`RowDropout`.
         targets: Linear maps to tune, out of ``query, key, value, attention_output, intermediate, output``.
     """
 
@@ -66,6 +69,19 @@ class LoRAConfig:
     def describe(self) -> dict[str, object]:
         """The fields as plain values."""
         return {**asdict(self), "targets": list(self.targets)}
+
+
+class RowDropout(nn.Dropout):
+    """Dropout whose mask is drawn once for all words of a row (variational dropout, Gal and Ghahramani, 2016).
+
+    A mask for every word of every input took a third of the training's time on a CPU, where chance comes from one thread.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # torch's own name for it
+        """``(B, T, in) -> (B, T, in)``."""
+        if not self.training:
+            return input
+        return input * F.dropout(torch.ones_like(input[:, :1]), self.p)
 
 
 def peft_config(config: LoRAConfig, *, first_layer: int, layers: int) -> LoraConfig:
@@ -106,6 +122,9 @@ def attach(decoder: nn.ModuleList, config: LoRAConfig, *, seed: int) -> None:
             ),
             decoder,
         )
+    for module in decoder.modules() if config.dropout else ():
+        if isinstance(module, LoraLayer):
+            module.lora_dropout["default"] = RowDropout(config.dropout)
 
 
 def export(decoder: nn.ModuleList, config: LoRAConfig, *, first_layer: int) -> LowRank:

@@ -266,6 +266,11 @@ def test_rates_that_are_none(books: Dataset, rate: float):
         Dataset.pool([books], currencies={"books": rate})
 
 
+def test_only_data_sets_are_pooled(books: Dataset):
+    with pytest.raises(SchemaError, match="one of the platforms is a str"):
+        Dataset.pool([books, "tools"])  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize(
     ("currencies", "events", "says"),
     [

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from peftrec.data import columns as col
-from peftrec.data.cleaning.currency import in_one_currency
+from peftrec.data.cleaning.currency import Priced, in_one_currency
 from peftrec.data.cleaning.report import RuleCount, counted
 from peftrec.data.cleaning.rules import ROW, TIME_TEXT, CleaningRules, Rule, check, event_rules, example
 from peftrec.data.cleaning.units import measured_quantity, price_unit
@@ -84,24 +84,24 @@ def rules_for(present: Sequence[str], items: pl.Series | None, rules: CleaningRu
 
 def read_and_repair(
     table: Table, columns: Mapping[str, str] | None, rules: CleaningRules
-) -> tuple[pl.DataFrame, list[RuleCount]]:
+) -> tuple[pl.DataFrame, list[RuleCount], Sequence[str]]:
     """Reads events and repairs how their prices and times are written.
 
     Returns:
-        Typed events with row numbers, and one count for each repair that is on.
+        Typed events with row numbers, one count for each repair that is on, and the currencies that prices name.
     """
     named = named_events(table, columns)
     total, counts = len(named), list[RuleCount]()
+    priced = in_one_currency(named, "events", rules.rates) if rules.currency else Priced(named)
     if rules.currency:
-        named, rows, shown = in_one_currency(named, "events", rules.rates)
-        counts.append(counted("currency", len(rows), total, shown, action="repaired"))
-    typed = typed_events(named)
+        counts.append(counted("currency", len(priced.rows), total, priced.example, action="repaired"))
+    typed = typed_events(priced.frame)
     if TIME_TEXT in typed.columns:
         refuse_other_times(named[col.TIME], name=col.TIME)
     if rules.timezone is not None:
         typed, rows, shown = in_utc(typed, named[col.TIME], rules.timezone)
         counts.append(counted("timezone", len(rows), total, shown, action="repaired"))
-    return typed, counts
+    return typed, counts, priced.currencies
 
 
 _STAYS = "__stays"

@@ -1,7 +1,8 @@
 """Prices written as people write them: "£2.55", "1.234,50 €", "USD 12"."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -98,9 +99,43 @@ def _is_decimal(digits: pl.Expr, mark: str) -> pl.Expr:
     return last & (both | after_zero | ~digits.str.contains(rf"\{mark}\p{{N}}{{3}}$"))
 
 
-def in_one_currency(
-    frame: pl.DataFrame, what: str, rates: Mapping[str, float] | None
-) -> tuple[pl.DataFrame, list[int], str]:
+@dataclass(frozen=True)
+class Priced:
+    """A table whose prices are numbers of one currency.
+
+    Attributes:
+        frame: The table.
+        rows: Those whose text was more than a number.
+        example: The first of them in words.
+        currencies: What prices name, sorted; those that were converted into a common one are left out.
+    """
+
+    frame: pl.DataFrame
+    rows: Sequence[int] = ()
+    example: str = ""
+    currencies: Sequence[str] = ()
+
+
+def refuse_several(found: Mapping[str, Sequence[str]]) -> None:
+    """Raises where tables of one shop name several currencies, none of which was converted.
+
+    Args:
+        found: What a table is -> the currencies that it names.
+
+    Raises:
+        InvalidValueError: Names the tables.
+    """
+    distinct = sorted({name for names in found.values() for name in names})
+    if len(distinct) > 1:
+        told = "; ".join(f"{', '.join(names)} in the {what}" for what, names in found.items() if names)
+        raise InvalidValueError(
+            f"prices are in {len(distinct)} currencies: {told}",
+            expected="one currency, or the value of each in a common one",
+            remedy="pass rules=CleaningRules(rates={" + ", ".join(f"'{name}': ..." for name in distinct) + "})",
+        )
+
+
+def in_one_currency(frame: pl.DataFrame, what: str, rates: Mapping[str, float] | None) -> Priced:
     """Turns a price column of texts into numbers of one currency.
 
     Args:
@@ -108,20 +143,17 @@ def in_one_currency(
         what: What the table is, for messages.
         rates: Value of one unit of each currency in the common one; needed where prices name several.
 
-    Returns:
-        The table, the rows whose text was more than a number, and the first of them in words.
-
     Raises:
         SchemaError: A price cannot be read.
         InvalidValueError: Prices name several currencies, or one without a rate.
     """
     if frame.schema.get(col.PRICE) != pl.String:
-        return frame, [], ""
+        return Priced(frame)
     column = frame[col.PRICE]
     told = column.str.strip_chars().str.to_lowercase().is_in(_NOTHING).not_() & column.is_not_null()
     written = (column.str.strip_chars().cast(pl.Float64, strict=False).is_null() & told).arg_true()
     if not len(written):
-        return frame, [], ""
+        return Priced(frame)
     read = amounts(column.gather(written))
     unread = read["amount"].is_null().arg_true()
     if len(unread):
@@ -136,7 +168,8 @@ def in_one_currency(
     values = column.str.strip_chars().cast(pl.Float64, strict=False).scatter(written, read["amount"] * factor)
     first = written[0]
     shown = f"row {first}: {col.PRICE} {column[first]!r} -> {values[first]:g}"
-    return frame.with_columns(values.alias(col.PRICE)), written.to_list(), shown
+    named = [] if rates is not None else read["currency"].drop_nulls().unique().sort().to_list()
+    return Priced(frame.with_columns(values.alias(col.PRICE)), written.to_list(), shown, named)
 
 
 def _factors(named: pl.Series, what: str, rates: Mapping[str, float] | None) -> pl.Series:

@@ -6,7 +6,7 @@ import polars as pl
 
 from peftrec.data import columns as col
 from peftrec.data.catalog import named_catalog, typed_catalog
-from peftrec.data.cleaning.currency import in_one_currency
+from peftrec.data.cleaning.currency import Priced, in_one_currency
 from peftrec.data.cleaning.duplicates import near_duplicates
 from peftrec.data.cleaning.repair import REPAIRS, repaired
 from peftrec.data.cleaning.report import RuleCount, counted
@@ -17,13 +17,16 @@ from peftrec.data.reading.values import is_blank
 
 def read_products(
     table: Table, columns: Mapping[str, str] | None, rules: CleaningRules
-) -> tuple[pl.DataFrame, list[RuleCount]]:
-    """Reads products and repairs how their prices are written; returns a count where there was something to repair."""
-    named, rows, shown = named_catalog(table, columns), list[int](), ""
-    if rules.currency:
-        named, rows, shown = in_one_currency(named, "catalogue", rules.rates)
-    count = counted("catalogue_currency", len(rows), len(named), shown, action="repaired")
-    return typed_catalog(named), [count] if rows else []
+) -> tuple[pl.DataFrame, list[RuleCount], Sequence[str]]:
+    """Reads products and repairs how their prices are written.
+
+    Returns:
+        The products, a count where there was something to repair, and the currencies that prices name.
+    """
+    named = named_catalog(table, columns)
+    priced = in_one_currency(named, "catalogue", rules.rates) if rules.currency else Priced(named)
+    count = counted("catalogue_currency", len(priced.rows), len(named), priced.example, action="repaired")
+    return typed_catalog(priced.frame), [count] if priced.rows else [], priced.currencies
 
 
 def clean_products(

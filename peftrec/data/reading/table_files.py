@@ -8,7 +8,7 @@ import polars as pl
 from peftrec.data.reading.encodings import in_encoding, survey, wrong_encoding
 from peftrec.data.reading.faults import FAULTS, reason, unreadable
 from peftrec.data.reading.memory import refuse_too_large
-from peftrec.data.reading.text_files import MARKS, count_records, likely_separator, odd_record, read_header
+from peftrec.data.reading.text_files import MARKS, count_records, likely_separator, odd_record, read_header, width_by
 from peftrec.errors import SchemaError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -211,6 +211,8 @@ def _refuse_separator(path: Path, header: Sequence[str], separator: str) -> None
     single = len(header) == 1
     if other is None and single:  # no row agrees with the next: the header alone has to tell
         other = max((mark for mark in MARKS if mark != separator), key=header[0].count)
+    if single and not any(mark in header[0] for mark in MARKS):
+        _refuse_pattern(path, header[0])
     if other in (None, separator) or not header[0].count(other) or not (single or header[0].startswith("sep=")):
         return
     skipped = ", skip_rows=1" if header[0].startswith("sep=") else ""
@@ -219,6 +221,21 @@ def _refuse_separator(path: Path, header: Sequence[str], separator: str) -> None
         expected="commas in a .csv file, tabs in a .tsv file",
         remedy=f"pass polars.read_csv({str(path)!r}, separator={other!r}{skipped}, infer_schema=False)",
     )
+
+
+_PATTERNS = {"::": ("'::'", "::"), None: ("blanks", r"\s+")}
+"""What texts may be split by that is more than one letter -> its name, and the pattern that pandas takes."""
+
+
+def _refuse_pattern(path: Path, header: str) -> None:
+    """Refuses a table whose fields are parted by more than a single letter, which polars cannot read."""
+    for mark, (name, pattern) in _PATTERNS.items():
+        if width_by(path, mark) > 1:
+            raise SchemaError(
+                f"{path} has a single column named {header[:80]!r}: it is separated by {name}",
+                expected="commas in a .csv file, tabs in a .tsv file",
+                remedy=f"pass pandas.read_csv({str(path)!r}, sep={pattern!r}, engine='python', dtype=str)",
+            )
 
 
 def _refuse_cut_row(path: Path, separator: str, width: int) -> None:

@@ -153,11 +153,24 @@ def separator_of(text: str, *, header: bool = True, cut: bool = False) -> str | 
     return best if widths[best] > 1 else None
 
 
+def width_by(path: Path, mark: str | None) -> int:
+    """Fields of nearly all lines of a file's beginning where a text, or any run of blanks, parts them; else 0."""
+    with path.open("rb") as file:
+        sample = file.read(_SAMPLE)
+    lines = codecs.decode(sample, "utf-8-sig", "replace").splitlines()
+    lines = lines[: -1 if len(sample) == _SAMPLE and len(lines) > 2 else None]
+    return _most([len(line.split(mark)) for line in lines if line.strip()])
+
+
 def _width(lines: Sequence[str], mark: str) -> int:
     """Fields of nearly all records; 0 where that differs from record to record."""
-    widths = Counter(len(record) for record in csv.reader(lines, delimiter=mark) if record)
-    width, rows = max(widths.items(), key=lambda item: item[1], default=(0, 0))
-    return width if rows >= 0.9 * widths.total() else 0
+    return _most([len(record) for record in csv.reader(lines, delimiter=mark) if record])
+
+
+def _most(widths: Sequence[int]) -> int:
+    counts = Counter(widths)
+    width, rows = max(counts.items(), key=lambda item: item[1], default=(0, 0))
+    return width if rows >= 0.9 * counts.total() else 0
 
 
 def _first_fault(path: Path, separator: str, width: int) -> SchemaError:

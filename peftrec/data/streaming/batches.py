@@ -11,10 +11,10 @@ import polars as pl
 
 from peftrec.data import columns as col
 from peftrec.data.cleaning.clean import read_and_repair
-from peftrec.data.cleaning.currency import amounts
+from peftrec.data.cleaning.currency import refuse_several
 from peftrec.data.cleaning.report import RuleCount, counted
 from peftrec.data.cleaning.rules import ROW, TIME_TEXT, CleaningRules
-from peftrec.data.events import MADE_UP, named_events
+from peftrec.data.events import MADE_UP
 from peftrec.data.reading.faults import FAULTS, unreadable
 from peftrec.data.reading.table_files import SEPARATORS, check_file
 from peftrec.data.reading.text_files import count_records
@@ -126,13 +126,21 @@ class Batches:
         files: In order; each must have the same columns.
         columns: Our name -> their name.
         rules: Say how prices and times are repaired.
+        currencies: What prices of the catalogue name.
 
     Raises:
         SchemaError: A file cannot be read, or a row of a text file has more or fewer fields than its header.
     """
 
-    def __init__(self, files: Sequence[Path], columns: Mapping[str, str] | None, rules: CleaningRules) -> None:
-        self.columns, self.rules = columns, rules
+    def __init__(
+        self,
+        files: Sequence[Path],
+        columns: Mapping[str, str] | None,
+        rules: CleaningRules,
+        *,
+        currencies: Sequence[str] = (),
+    ) -> None:
+        self.columns, self.rules, self.others = columns, rules, currencies
         self._files, self.rows = [_File.of(path) for path in files], 0
         self._counts = list[list[RuleCount]]()
         self._currencies = set[str]()
@@ -161,8 +169,9 @@ class Batches:
 
     def _typed(self, raw: pl.DataFrame, path: Path) -> pl.DataFrame:
         try:
-            frame, counts = read_and_repair(raw, self.columns, self.rules)
-            self._note_currencies(raw, counts)
+            frame, counts, currencies = read_and_repair(raw, self.columns, self.rules)
+            self._currencies |= {*currencies}
+            refuse_several({"catalogue": self.others, "events": sorted(self._currencies)})
         except DataError as error:
             start = f" (rows counted from row {self.rows:,} of all events)" if self.rows else ""
             raise type(error)(f"{path}: {error.found}{start}", expected=error.expected, remedy=error.remedy) from error
@@ -178,20 +187,6 @@ class Batches:
         self._counts.append([_moved(count, self.rows) for count in counts])
         self.rows += len(raw)
         return frame
-
-    def _note_currencies(self, raw: pl.DataFrame, counts: Sequence[RuleCount]) -> None:
-        """Refuses a currency in one batch and another in the next; within one, reading refuses them."""
-        if self.rules.rates is not None or not any(count.rule == "currency" and count.rows for count in counts):
-            return
-        named = amounts(named_events(raw, self.columns)[col.PRICE].unique())["currency"].drop_nulls()
-        self._currencies |= {*named.to_list()}
-        if len(self._currencies) > 1:
-            found = sorted(self._currencies)
-            raise InvalidValueError(
-                f"prices of the events are in {len(found)} currencies: {', '.join(found)}",
-                expected="one currency, or the value of each in a common one",
-                remedy="pass rules=CleaningRules(rates={" + ", ".join(f"'{name}': ..." for name in found) + "})",
-            )
 
 
 def summed(parts: Sequence[Sequence[RuleCount]], total: int) -> list[RuleCount]:

@@ -107,7 +107,7 @@ def stream_events(
     )
     with naming_files(catalogue=given.catalog, profiles=given.profiles, promotions=given.promotions):
         parts = read_parts(given, rules)
-    batches = Batches(files, columns, rules)
+    batches = Batches(files, columns, rules, currencies=parts.currencies)
     count = max(1, -(-batches.total // SHARD_ROWS)) if shards is None else _checked(shards)
     with _partial(place) as partial:
         spool = Spool(partial / "spool", count)

@@ -160,6 +160,17 @@ def test_prices_of_the_catalogue_are_read_as_well():
     assert count(dataset, "catalogue_currency").rows == 1
 
 
+def test_catalogue_and_events_have_one_currency():
+    catalog = {"item_id": ["tea"], "title": ["green tea"], "price": ["€ 3,20"]}
+    table = events([START] * 2, price=["£2.50", "3"])
+    with pytest.raises(InvalidValueError, match="2 currencies: EUR in the catalogue; GBP in the events") as caught:
+        shop(table, catalog=catalog)
+    assert "'EUR': ..., 'GBP': ..." in caught.value.remedy
+    dataset = shop(table, CleaningRules(rates={"EUR": 0.5, "GBP": 1}), catalog=catalog)
+    assert dataset.catalog.frame["price"].to_list() == pytest.approx([1.6])
+    assert dataset.events.frame["price"].to_list() == pytest.approx([2.5, 3.0])
+
+
 def test_clocks_of_a_place():
     texts = ["2024-07-01 12:00:00", "2024-07-01T12:00:00+00:00", "2024-01-15"]
     table = pl.DataFrame({"user_id": "u", "item_id": "tea", "timestamp": texts})

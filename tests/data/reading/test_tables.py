@@ -1,5 +1,6 @@
 """Every form of table is read as it is; every kind of broken file is named."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,8 @@ PARQUET_START = b"PAR1" + bytes(50)
         ("torn.csv", b"item_id,title\na,b\nc,d\re,f\n", "row 1 .*line 3 .* ends in a carriage return alone: 'c,d'"),
         ("carets.csv", b"item_id^title\na^b\n", r"separated by '\^'"),
         ("hive.csv", b"item_id\x01title\na\x01b\n", r"separated by '\\x01'"),
+        ("colons.csv", b"item_id::title\na::green tea\n", "separated by '::'"),
+        ("blanks.csv", b"item_id title\na   tea\n", "separated by blanks"),
         ("zipped.csv", b"PK\x03\x04\x14\0\0\0item_id,title\n", "like a zip archive"),
         ("gzipped.csv", b"\x1f\x8b\x08" + bytes(range(60)), "like gzip"),
         ("renamed.csv", PARQUET_START, "like Parquet"),
@@ -124,6 +127,8 @@ def test_bad_files(tmp_path: Path, name: str, content: bytes, says: str):
     [
         ("semicolons.csv", b"item_id;title\na;b\n", [("a", "b")]),
         ("sep.csv", b"sep=;\nitem_id;title\na;b\nc;d\n", [("a", "b"), ("c", "d")]),
+        ("colons.csv", b"item_id::title\na::green tea\n", [("a", "green tea")]),
+        ("blanks.csv", b"item_id title\na   tea\n", [("a", "tea")]),
         ("latin.csv", "item_id,title\na,thé\n".encode("cp1252"), [("a", "thé")]),
         ("cyrillic.csv", "item_id,title\na,чайник\n".encode("cp1251"), [("a", "чайник")]),
         ("chinese.csv", "item_id,title\na,红茶壶\n".encode("gb18030"), [("a", "红茶壶")]),
@@ -138,9 +143,10 @@ def test_bad_files(tmp_path: Path, name: str, content: bytes, says: str):
 def test_the_remedy_of_a_bad_file_reads_it(tmp_path: Path, name: str, content: bytes, rows: list[tuple[str, ...]]):
     with pytest.raises(SchemaError) as caught:
         read_table(_file(tmp_path, name, content), what="catalogue")
-    remedy = caught.value.remedy
-    code = remedy[remedy.index("polars.read_csv(") :].partition(", and pass that")[0]
-    assert eval(code, {"polars": pl, "peftrec": peftrec}).rows() == rows  # the call is there to be pasted
+    _, call, rest = re.split(r"((?:pandas|polars)\.read_csv)", caught.value.remedy, maxsplit=1)
+    code = call + rest.partition(", and pass that")[0]
+    found = eval(code, {"pandas": pd, "polars": pl, "peftrec": peftrec})  # the call is there to be pasted
+    assert read_table(found, what="catalogue").rows() == rows
 
 
 def test_a_column_may_be_called_like_the_beginning_of_another_format(tmp_path: Path):
