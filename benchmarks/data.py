@@ -212,7 +212,7 @@ def batches() -> Figures:
 
     config, backbone = TrainConfig(anchors=1), Backbone.load("minilm-l6")
     platform = Platform.of(load_completejourney(promotions=False), backbone, progress=False)
-    one, rng = anchor(platform, MOMENT, config), np.random.default_rng(config.seed)
+    one, rng = anchor(platform.dataset, MOMENT, config), np.random.default_rng(config.seed)
     start_of_rows = time.perf_counter()
     snapshot = platform.snapshot(MOMENT)
     rows = Rows.begin(one, snapshot, config, rng).offered(one, snapshot, config, nearest=None, rng=rng)

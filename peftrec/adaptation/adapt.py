@@ -8,14 +8,13 @@ from pathlib import Path
 
 from peftrec.adaptation.config import LanguageConfig
 from peftrec.adaptation.language import adapt_language
-from peftrec.adaptation.shopping import ShoppingConfig, adapt_shopping
+from peftrec.adaptation.shopping import ShoppingConfig, adapt_shopping, check_shoppers
 from peftrec.backbone import Backbone, refuse_occupied
 from peftrec.backbone.fingerprint import weights_fingerprint
-from peftrec.backbone.saving import FACTS_FILE
+from peftrec.backbone.saving import FACTS_FILE, remove_unfinished
 from peftrec.data.dataset import Dataset
 from peftrec.errors import ConfigError, NotEnoughDataError
 from peftrec.model.adapter import numbers_digest
-from peftrec.training.rows import check_log
 from peftrec.training.train import data_facts, versions
 from peftrec.training.workspace import claim, discard, is_of, workspace
 
@@ -98,6 +97,7 @@ def adapt(
         claim(checkpoints, digest, resume=resume)
         found = _adapted(start, datasets, config, checkpoints, resume=resume, progress=progress)
         found = replace(found, name=place.name)
+        remove_unfinished(place)
         found.save(place)
         discard(checkpoints, *LEFT)
     return found
@@ -244,4 +244,4 @@ def _check(datasets: Sequence[Dataset], config: AdaptConfig) -> None:
             remedy="rename one with dataclasses.replace(dataset, name=...)",
         )
     for dataset in datasets if config.shopping is not None else ():
-        check_log(dataset)  # before hours are spent on language
+        check_shoppers(dataset, config.shopping)

@@ -6,7 +6,8 @@ move. A batch holds rows of one platform, drawn with a chance that grows slower 
 Devlin, 2018, multilingual BERT), so that a small shop is not drowned.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from peftrec.training.augmenting import text_variants
 from peftrec.training.config import TrainConfig
 from peftrec.training.feature_path import Labelled, events_of, fit_feature_path, labelled_of
 from peftrec.training.platform_rows import BETAS, PlatformRows, candidates_bar
-from peftrec.training.rows import RowDataset, Rows
+from peftrec.training.rows import RowDataset, Rows, anchors_of, check_log
 from peftrec.training.train import starting_extras
 from peftrec.training.trainer import DecoderStage, RetrievalRows, as_is, run_stage, train_retrieval
 
@@ -194,9 +195,26 @@ def adapt_shopping(
     return ShoppingResult(_exported(model, training), trainer.state.global_step, trainer.state.log_history)
 
 
+def check_shoppers(dataset: Dataset, config: ShoppingConfig) -> None:
+    """Refuses a log that is too short or small for the stage, before hours are spent on another one.
+
+    Raises:
+        NotEnoughDataError: Names the platform.
+    """
+    check_log(dataset)
+    with _naming(dataset):
+        anchors_of(dataset, config.training.on(dataset))
+
+
 def _read(dataset: Dataset, backbone: Backbone, training: TrainConfig, *, progress: bool) -> PlatformRows:
-    try:
+    with _naming(dataset):
         return PlatformRows.of(Platform.of(dataset, backbone, progress=progress), training.on(dataset))
+
+
+@contextmanager
+def _naming(dataset: Dataset) -> Generator[None]:
+    try:
+        yield
     except NotEnoughDataError as error:
         raise NotEnoughDataError(
             f"'{dataset.name}': {error.found}",

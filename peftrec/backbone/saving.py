@@ -6,6 +6,7 @@ and the origin. What is loaded must have those fingerprints: a changed byte in a
 
 import contextlib
 import copy
+import glob
 import json
 import os
 import re
@@ -64,6 +65,12 @@ def save(backbone: "Backbone", folder: Path) -> Path:
         finally:
             shutil.rmtree(new, ignore_errors=True)
     return folder
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a kill left of a save into this folder; for the one process that may save there."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.new"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def refuse_occupied(folder: Path) -> None:

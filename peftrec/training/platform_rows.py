@@ -8,13 +8,12 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from peftrec.errors import NotEnoughDataError
 from peftrec.model import extras as ops
 from peftrec.model.candidates import Nearest
 from peftrec.model.platform import Platform
 from peftrec.model.purchase import PurchaseModel
-from peftrec.training.config import DAY, TrainConfig
-from peftrec.training.rows import Anchor, RowDataset, Rows, anchor, check_enough, check_rows, history_means, moments
+from peftrec.training.config import TrainConfig
+from peftrec.training.rows import Anchor, RowDataset, Rows, anchors_of, check_rows, history_means
 
 BETAS = (0.0, 0.3, 0.6, 1.0, 1.5, 2.0)
 """Weights of log popularity in retrieval that validation chooses from."""
@@ -51,7 +50,7 @@ class PlatformRows:
             NotEnoughDataError: The log is too short, or too few shoppers buy again.
             ConfigError: All shoppers would be held out.
         """
-        anchors = _anchors(platform, config)
+        anchors = anchors_of(platform.dataset, config)
         rng = np.random.default_rng(config.seed)
         held_out = rng.random(len(platform.dataset.users)) < config.validation_share
         parts = [Rows.begin(one, platform.snapshot(one.moment), config, rng, augmented=~held_out) for one in anchors]
@@ -122,17 +121,3 @@ def nearest(model: PurchaseModel, platform: Platform, means: NDArray[np.float32]
 def candidates_bar(shoppers: int, *, show: bool) -> "tqdm[NoReturn]":
     """Moves on by every shopper whose candidates are named."""
     return tqdm(total=shoppers, desc="naming candidates", unit="row", disable=not show, leave=False)
-
-
-def _anchors(platform: Platform, config: TrainConfig) -> list[Anchor]:
-    log = platform.dataset.log
-    times = moments(float(log.time[-1]) + 1, float(log.time[0]), config) if len(log) else []
-    if not times:
-        raise NotEnoughDataError(
-            f"{platform.dataset!r} covers less than one horizon of {config.horizon / DAY:g} days and a history before it",
-            expected=f"events over more than {config.horizon / DAY:g} days",
-            remedy="use a longer log or a shorter TrainConfig.horizon_days, or serve it with an adapted backbone alone",
-        )
-    anchors = [anchor(platform, moment, config) for moment in times]
-    check_enough(anchors)
-    return [one for one in anchors if len(one.users)]

@@ -58,15 +58,15 @@ def moments(end: float, start: float, config: TrainConfig) -> list[float]:
     return [moment for moment in wanted if moment >= early] or ([last] if last > start else [])
 
 
-def anchor(platform: Platform, moment: float, config: TrainConfig) -> Anchor:
+def anchor(dataset: Dataset, moment: float, config: TrainConfig) -> Anchor:
     """Reads one moment: who had a history, and what they bought within the horizon."""
-    log, n_items = platform.dataset.log, len(platform.dataset.catalog)
+    log, n_items = dataset.log, len(dataset.catalog)
     begin, end = np.searchsorted(log.time, [moment, moment + config.horizon])
     purchase = log.event[begin:end] == PURCHASE
     keys = np.unique(log.user[begin:end][purchase].astype(np.int64) * n_items + log.item[begin:end][purchase])
     known = np.unique(log.user[:begin])
     users = np.intersect1d(keys // n_items, known).astype(np.int32)
-    histories = Histories.of(platform.dataset, users, moment=moment)
+    histories = Histories.of(dataset, users, moment=moment)
     old_item = histories.item[histories.event == PURCHASE]
     old_row = histories.row[histories.event == PURCHASE]
     keys = keys[np.isin(keys // n_items, users)]
@@ -300,6 +300,25 @@ def _stacked(rows_: list[tuple[HistoryTokens, int]]) -> HistoryTokens:
         return padded(parts)[0] if len({len(part) for part in parts}) > 1 else np.stack(parts)
 
     return HistoryTokens(**{field.name: stack(field.name) for field in fields(HistoryTokens)})  # pyright: ignore
+
+
+def anchors_of(dataset: Dataset, config: TrainConfig) -> list[Anchor]:
+    """The moments of a log that training looks at, latest first; ``config`` as :meth:`TrainConfig.on` made it.
+
+    Raises:
+        NotEnoughDataError: The log is too short, or too few shoppers buy again.
+    """
+    log = dataset.log
+    times = moments(float(log.time[-1]) + 1, float(log.time[0]), config) if len(log) else []
+    if not times:
+        raise NotEnoughDataError(
+            f"{dataset!r} covers less than one horizon of {config.horizon / DAY:g} days and a history before it",
+            expected=f"events over more than {config.horizon / DAY:g} days",
+            remedy="use a longer log or a shorter TrainConfig.horizon_days, or serve it with an adapted backbone alone",
+        )
+    anchors = [anchor(dataset, moment, config) for moment in times]
+    check_enough(anchors)
+    return [one for one in anchors if len(one.users)]
 
 
 def check_enough(anchors: list[Anchor], *, shoppers_needed: int = 20) -> None:

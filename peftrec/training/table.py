@@ -35,7 +35,7 @@ class CandidateTable:
         log = past.log
         features, labels, groups = [], [], []
         for moment in moments(float(log.time[-1]) + 1, float(log.time[0]), self.config):
-            one = anchor(platform, moment, self.config)
+            one = anchor(platform.dataset, moment, self.config)
             rows = Rows.begin(one, platform.snapshot(moment), self.config, rng)
             rows = rows.offered(one, platform.snapshot(moment), self.config, nearest=None, rng=rng)
             features.append(rows.candidates.features.astype(np.float32))

@@ -193,10 +193,15 @@ def test_a_finished_run_is_found_again_and_another_is_refused(folder: Path, back
         adapt(backbone, shops, small(epochs=2.0), folder=folder, resume=True, progress=False)
 
 
-def test_a_platform_that_is_too_small_is_named(tiny_backbone: Backbone, shops: list[Dataset]):
+def test_a_platform_that_is_too_small_is_named_before_language_is_learned(
+    tiny_backbone: Backbone, shops: list[Dataset], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        sys.modules["peftrec.adaptation.adapt"], "adapt_language", lambda *_, **__: pytest.fail("language began")
+    )
     few = replace(shops[1], events=peftrec.Events(shops[1].events.frame.head(30)), index=None)
     with pytest.raises(NotEnoughDataError, match="'odd': "):
-        adapt(tiny_backbone, [few], AdaptConfig(language=None), progress=False)
+        adapt(tiny_backbone, [few], progress=False)
 
 
 @pytest.mark.slow

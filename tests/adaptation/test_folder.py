@@ -18,6 +18,7 @@ from peftrec.data.augment import SynonymReplacement
 from peftrec.errors import ConfigError, NotEnoughDataError, TrainingError
 from peftrec.text import ProductTemplate, Templates
 from peftrec.training import Augmentation, TrainConfig
+from peftrec.training.rows import check_log
 from peftrec.training.workspace import LOCK_FILE, RUN_FILE, workspace
 from tests.adaptation.worlds import SMALL, small_shop
 
@@ -46,6 +47,12 @@ class Stage:
         return ShoppingResult(
             shopping, 3, [{"loss": 2.0}, {"eval_loss": 1.0, "eval_runtime": 9.0}, {"train_loss": 5.0}]
         )
+
+
+@pytest.fixture(autouse=True)
+def _all_on_one_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody in the small shop buys again, which the stand-in does not mind."""
+    monkeypatch.setattr(HERE, "check_shoppers", lambda dataset, _: check_log(dataset))
 
 
 @pytest.fixture
@@ -127,6 +134,19 @@ def test_a_kill_after_the_result_leaves_nothing_for_good(
     assert (tmp_path / "shops.work" / "encoder").is_dir()
     made = run(tiny_backbone, tmp_path / "shops", resume=True)
     assert made.shopping is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["shops"]
+
+
+def test_a_kill_while_the_result_is_written_leaves_nothing_for_good(
+    tiny_backbone: Backbone, tmp_path: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(HERE, "adapt_shopping", killed)
+        with pytest.raises(KilledError):
+            run(tiny_backbone, tmp_path / "shops")
+    (tmp_path / ".shops.4711.new").mkdir()
+    (tmp_path / ".shops.4711.new" / "model.safetensors").write_bytes(b"half")
+    run(tiny_backbone, tmp_path / "shops", resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["shops"]
 
 

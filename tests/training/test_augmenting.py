@@ -28,7 +28,7 @@ def rows_of(platform: Platform, config: TrainConfig, variants: np.ndarray | None
     """Rows of one moment with candidates, plain and augmented for the first half of the shoppers."""
     log = platform.dataset.log
     moment = moments(float(log.time[-1]) + 1, float(log.time[0]), config)[0]
-    one, snapshot = anchor(platform, moment, config), platform.snapshot(moment)
+    one, snapshot = anchor(platform.dataset, moment, config), platform.snapshot(moment)
     half = np.arange(len(platform.dataset.users)) < len(platform.dataset.users) // 2
     rng = np.random.default_rng(0)
     parts = [
@@ -89,7 +89,7 @@ def test_only_pasts_of_some_shoppers_are_told_otherwise(platform: Platform, quic
 
 def test_pasts_that_are_not_augmented_are_the_same_object(platform: Platform, quick: TrainConfig):
     log = platform.dataset.log
-    one = anchor(platform, moments(float(log.time[-1]) + 1, float(log.time[0]), quick)[0], quick)
+    one = anchor(platform.dataset, moments(float(log.time[-1]) + 1, float(log.time[0]), quick)[0], quick)
     everyone, rng = np.ones(len(one.users), bool), np.random.default_rng(0)
     assert told_otherwise(one.histories, None, rng, of=everyone) is one.histories
     assert told_otherwise(one.histories, Augmentation(text=WordDrop()), rng, of=everyone) is one.histories

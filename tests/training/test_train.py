@@ -43,7 +43,7 @@ def test_labels_are_what_was_bought_after_the_anchor(grocery: Dataset, backbone:
     platform = Platform.of(grocery, backbone, progress=False)
     log = grocery.log
     moment = moments(float(log.time[-1]) + 1, float(log.time[0]), quick)[0]
-    one = anchor(platform, moment, quick)
+    one = anchor(platform.dataset, moment, quick)
     row = 5
     later = (log.user == one.users[row]) & (log.time >= moment)
     assert np.array_equal(one.bought[row], np.unique(log.item[later]))

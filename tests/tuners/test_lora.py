@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from scipy.stats import binomtest
 
 from peftrec.backbone import Backbone
 from peftrec.errors import ConfigError
@@ -43,6 +44,20 @@ def test_a_fresh_tuner_changes_nothing_and_only_it_is_trainable(tiny_backbone: B
     assert {name for name, value in tuned.named_parameters() if value.requires_grad} == {
         name for name, _ in tuned.named_parameters() if "lora_" in name
     }
+
+
+def test_all_words_of_a_row_lose_the_same_inputs(tiny_backbone: Backbone):
+    decoder = tiny_backbone.decoder()
+    lora.attach(decoder, LoRAConfig(rank=4, dropout=0.25), seed=0)
+    dropouts = [module for module in decoder.modules() if isinstance(module, lora.RowDropout)]
+    assert len(dropouts) == len(lora.TARGETS) * len(decoder)
+    x = torch.rand(200, 7, 64) + 1
+    kept = dropouts[0](x)
+    lost = kept == 0
+    assert (lost == lost[:, :1]).all()
+    assert binomtest(int(lost[:, 0].sum()), lost[:, 0].numel(), 0.25).pvalue > 0.01
+    torch.testing.assert_close(kept[~lost], x[~lost] / 0.75)
+    assert dropouts[0].eval()(x) is x
 
 
 def test_what_was_trained_is_what_is_exported(tiny_backbone: Backbone):
