@@ -151,8 +151,7 @@ def _language(
 
 def _again(start: Backbone, folder: Path) -> Backbone:
     """What was saved in a folder, as if it had just been made of ``start``."""
-    found = Backbone.load(folder, decoder_layers=start.decoder_layers)
-    return replace(found, templates=start.templates).to(start.device)
+    return Backbone.load(folder, decoder_layers=start.decoder_layers).to(start.device)
 
 
 def _shopping(

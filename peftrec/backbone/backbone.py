@@ -91,6 +91,7 @@ class Backbone:
             decoder_layers=_checked_depth(depth, layers=bert.config.num_hidden_layers),
             encoder_fingerprint=weights_fingerprint(bert),
             tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+            templates=Templates() if saved is None else saved.templates,
             shopping=None if saved is None else saved.shopping,
             origin={} if saved is None else saved.origin,
         )
@@ -102,7 +103,7 @@ class Backbone:
         """Writes the backbone as a folder that :meth:`load` and, for the encoder, ``BertModel.from_pretrained`` open.
 
         The folder appears whole or not at all: ``config.json``, ``model.safetensors``, the tokenizer, the decoder if it has
-        one of its own, and ``backbone.json`` with fingerprints and origin.
+        one of its own, and ``backbone.json`` with templates, fingerprints and origin.
 
         Raises:
             BackboneWriteError: There is something in the folder's place already, or the disk is full or read-only.

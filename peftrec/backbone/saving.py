@@ -1,7 +1,7 @@
 """An adapted backbone on disk: a BERT's folder, a decoder beside it, and ``backbone.json`` that seals them.
 
-``backbone.json`` holds the format's number, the depth of the decoder, the fingerprints of encoder, tokenizer and the whole,
-and the origin. What is loaded must have those fingerprints: a changed byte in a weight is refused.
+``backbone.json`` holds the format's number, the depth of the decoder, the templates, the fingerprints of encoder, tokenizer,
+templates and the whole, and the origin. What is loaded must have those fingerprints: a changed byte in a weight is refused.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from peftrec.backbone.loading import quiet
 from peftrec.backbone.shopping import DECODER_FILE, Shopping
 from peftrec.disk import sync_folder, worded_write_errors, write_durably
 from peftrec.errors import BackboneNotFoundError, BackboneWriteError, UnsupportedBackboneError
+from peftrec.text import Templates
 
 if TYPE_CHECKING:
     from peftrec.backbone.backbone import Backbone
@@ -31,6 +32,9 @@ FACTS_FILE = "backbone.json"
 FORMAT = 1
 """Of the folder; another number means another form."""
 
+NAMES = ("backbone", "encoder", "tokenizer", "templates")
+"""Of the fingerprints."""
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -38,12 +42,14 @@ class Saved:
 
     Attributes:
         decoder_layers: Depth of the decoder.
-        fingerprints: ``backbone``, ``encoder``, ``tokenizer``.
+        templates: How texts were written when it was adapted.
+        fingerprints: ``backbone``, ``encoder``, ``tokenizer``, ``templates``.
         origin: Parents, data and stages.
         shopping: The decoder of its own, if there is one.
     """
 
     decoder_layers: int
+    templates: Templates
     fingerprints: Mapping[str, str]
     origin: Mapping[str, object]
     shopping: Shopping | None
@@ -100,14 +106,15 @@ def read(folder: Path, bert: BertModel) -> Saved | None:
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         _check_format(path, int(facts["format"]))
-        depth = int(facts["decoder_layers"])
-        fingerprints = {name: str(facts["fingerprints"][name]) for name in ("backbone", "encoder", "tokenizer")}
+        depth, templates = int(facts["decoder_layers"]), Templates.of(facts["templates"])
+        fingerprints = {name: str(facts["fingerprints"][name]) for name in NAMES}
         origin, owns = dict(facts["origin"]), bool(facts["shopping"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, f"cannot be read: {error!r}") from error
     if not 1 <= depth <= bert.config.num_hidden_layers:
         raise _damaged(path, f"tells of a decoder of {depth} layers")
-    return Saved(depth, fingerprints, origin, _shopping(folder / DECODER_FILE, bert, depth) if owns else None)
+    shopping = _shopping(folder / DECODER_FILE, bert, depth) if owns else None
+    return Saved(depth, templates, fingerprints, origin, shopping)
 
 
 def _check_format(path: Path, version: int) -> None:
@@ -148,6 +155,7 @@ def _write(backbone: "Backbone", folder: Path) -> None:
     facts = {
         "format": FORMAT,
         "decoder_layers": backbone.decoder_layers,
+        "templates": asdict(backbone.templates),
         "fingerprints": _fingerprints(backbone),
         "shopping": backbone.shopping is not None,
         "origin": backbone.origin,
@@ -175,11 +183,13 @@ def _system_errors() -> Generator[None]:
 
 
 def _fingerprints(backbone: "Backbone") -> dict[str, str]:
-    return {
-        "backbone": backbone.fingerprint,
-        "encoder": backbone.encoder_fingerprint,
-        "tokenizer": backbone.tokenizer_fingerprint,
-    }
+    found = (
+        backbone.fingerprint,
+        backbone.encoder_fingerprint,
+        backbone.tokenizer_fingerprint,
+        backbone.template_fingerprint,
+    )
+    return dict(zip(NAMES, found, strict=True))
 
 
 def _damaged(path: Path, what: str) -> BackboneNotFoundError:

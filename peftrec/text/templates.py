@@ -7,9 +7,10 @@ becomes the empty text, which the encoder reads as ``[CLS] [SEP]``: a valid vect
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -170,6 +171,25 @@ class Templates:
     def fingerprint(self) -> str:
         """Sha256 of the content of all three, in hex."""
         return _fingerprint(self)
+
+    @classmethod
+    def of(cls, told: Mapping[str, Mapping[str, object]]) -> "Templates":
+        """From plain values, as ``dataclasses.asdict`` and JSON leave them.
+
+        Raises:
+            TypeError: A field is unknown.
+            KeyError: A template is missing.
+        """
+        kinds = {"product": ProductTemplate, "profile": ProfileTemplate, "scene": SceneTemplate}
+        made = {
+            name: kind(**{key: _frozen(value) for key, value in told[name].items()}) for name, kind in kinds.items()
+        }
+        return cls(**made)
+
+
+def _frozen(value: object) -> Any:
+    """Lists as tuples."""
+    return tuple(_frozen(one) for one in value) if isinstance(value, list | tuple) else value
 
 
 def _fingerprint(template: ProductTemplate | ProfileTemplate | SceneTemplate | Templates) -> str:

@@ -16,6 +16,7 @@ from transformers import BertModel, PreTrainedTokenizerFast
 
 from peftrec.backbone import Backbone, Shopping, refuse_occupied
 from peftrec.errors import BackboneNotFoundError, BackboneWriteError, ConfigError, UnsupportedBackboneError
+from peftrec.text import ProductTemplate, SceneTemplate, Templates
 from tests.backbone import berts
 
 TEXTS = ["tea kettle", "red socks", ""]
@@ -56,6 +57,21 @@ def test_what_is_saved_is_read_bit_by_bit(adapted: Backbone, tmp_path: Path):
     assert again.origin == adapted.origin
     for name in ("fingerprint", "encoder_fingerprint", "tokenizer_fingerprint", "decoder_layers"):
         assert getattr(again, name) == getattr(adapted, name)
+
+
+def test_the_templates_come_back(adapted: Backbone, tmp_path: Path):
+    templates = Templates(product=ProductTemplate(skip=("brand",)), scene=SceneTemplate(parts=((0, "day"),), ahead=3))
+    folder = replace(adapted, templates=templates).save(tmp_path / "shops")
+    assert Backbone.load(folder).templates == templates
+    facts = json.loads((folder / "backbone.json").read_text())
+    facts["templates"]["product"]["skip"] = []
+    (folder / "backbone.json").write_text(json.dumps(facts))
+    with pytest.raises(BackboneNotFoundError, match="not what was saved there: templates"):
+        Backbone.load(folder)
+    facts["templates"]["product"] = {"columns": ["title"]}
+    (folder / "backbone.json").write_text(json.dumps(facts))
+    with pytest.raises(BackboneNotFoundError, match="cannot be read"):
+        Backbone.load(folder)
 
 
 def test_the_fingerprint_covers_the_decoder_and_the_item_table_does_not(adapted: Backbone, tiny_backbone: Backbone):
