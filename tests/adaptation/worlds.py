@@ -17,7 +17,9 @@ from peftrec.adaptation.pairs import Baskets
 from peftrec.backbone import Backbone
 from peftrec.data import Catalog, Dataset, Events
 
-SMALL = LanguageConfig(epochs=2, batch_size=4, learning_rate=1e-3, checkpoint_steps=3, validation_share=0.2)
+SMALL = LanguageConfig(
+    epochs=2, batch_size=4, learning_rate=1e-3, contrastive_weight=0.1, checkpoint_steps=3, validation_share=0.2
+)
 LONG = replace(SMALL, epochs=10)
 WORDS = ("tea", "kettle", "pot", "socks", "milk", "bread", "paper", "box")
 PIECES = "<s> <pad> </s> <unk> <mask> ▁ ▁red ▁te a ▁ket tle s , 茶 壶"
