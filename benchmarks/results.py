@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from peftrec.backbone import native_precision
+
 FOLDER = Path(__file__).parent / "results"
 PACKAGES = ("peftrec", "torch", "transformers", "peft", "lightgbm", "implicit", "scikit-learn", "numpy", "polars")
 
@@ -34,7 +36,7 @@ def write(name: str, rows: Sequence[dict[str, object]], *, seed: int) -> Path:
     result = {
         "benchmark": name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {native_precision()}",
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "commit": COMMIT,
         "seed": seed,

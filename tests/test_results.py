@@ -21,7 +21,16 @@ def test_the_form_is_the_agreed_one(path: Path):
     assert set(result) == {"benchmark", "created", "machine", "versions", "commit", "seed", "rows"}
     assert result["benchmark"] == path.stem
     for row in result["rows"]:
-        assert set(row) - {"against", "part"} == {"system", "dataset", "slice", "metric", "value", "low", "high", "unit"}
+        assert set(row) - {"against", "part"} == {
+            "system",
+            "dataset",
+            "slice",
+            "metric",
+            "value",
+            "low",
+            "high",
+            "unit",
+        }
         assert isinstance(row["value"], int | float)
 
 

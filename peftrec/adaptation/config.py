@@ -1,7 +1,8 @@
 """How the backbone learns the language of products."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from peftrec.backbone import native_precision
 from peftrec.errors import ConfigError
 
 
@@ -28,7 +29,7 @@ class LanguageConfig:
         max_words: Words read of a text, special ones included; two texts read together may have twice as many.
         validation_share: Share of the distinct texts that are held out, chosen by their hash; 0 for none.
         checkpoint_steps: Steps between two checkpoints: what a kill can cost.
-        precision: ``bf16`` or ``fp32`` arithmetic.
+        precision: ``bf16`` or ``fp32`` arithmetic; the faster one on this machine when left out.
         seed: Of everything that is drawn.
     """
 
@@ -47,7 +48,7 @@ class LanguageConfig:
     max_words: int = 64
     validation_share: float = 0.05
     checkpoint_steps: int = 100
-    precision: str = "bf16"
+    precision: str = field(default_factory=native_precision)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -75,5 +76,5 @@ class LanguageConfig:
 
 
 def _refuse(name: str, value: object, expected: str) -> None:
-    default = LanguageConfig.__dataclass_fields__[name].default
+    default = getattr(LanguageConfig(), name)
     raise ConfigError(f"{name}={value!r}", expected=expected, remedy=f"the default is {name}={default!r}")

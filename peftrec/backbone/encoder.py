@@ -6,7 +6,7 @@ left at their natural length. No batch is padded further than its longest text, 
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, NoReturn, get_args
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from peftrec.backbone.arithmetic import Precision
 from peftrec.backbone.int8 import int8_linears
 from peftrec.errors import ConfigError
 from peftrec.text import WordBatch, batches
@@ -21,11 +22,6 @@ from peftrec.text.words import MAX_LENGTH, TOKEN_BUDGET
 
 if TYPE_CHECKING:
     from transformers import BertModel, PreTrainedTokenizerFast
-
-Precision = Literal["fp32", "bf16", "int8"]
-"""Arithmetic of the encoder: fp32 is the reference; bf16 is the fastest where the processor knows it (cosine to fp32
-above 0.9998); int8 takes the least memory, with int8 weights and activations and float32 in between (0.9975 on
-average over a grocer's 20,707 products and 0.994 at worst; 0.986 for the empty text, where outliers weigh most)."""
 
 _SLOW_AFTER_S = 2.0
 

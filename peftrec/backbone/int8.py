@@ -16,6 +16,8 @@ outweigh them there.
 import torch
 from torch import Tensor, nn
 
+from peftrec.backbone.arithmetic import whole_product
+
 _LEVELS = 127.0
 _CUDA_ROWS = 32  # torch._int_mm on CUDA wants more than 16 rows, in multiples of 8
 
@@ -65,7 +67,7 @@ class Int8Linear(nn.Module):
         Returns:
             (n, out_features) float32.
         """
-        answer = _int_mm(rows, self.weight).to(torch.float32).mul_(steps)
+        answer = _product(rows, self.weight).mul_(steps)
         if self.bias is None:
             return answer.mul_(self.steps)
         return torch.addcmul(self.bias, answer, self.steps, out=answer)
@@ -102,12 +104,12 @@ def int8_linears(module: nn.Module) -> nn.Module:
     return module
 
 
-def _int_mm(rows: Tensor, weight: Tensor) -> Tensor:
-    """``rows @ weightᵀ`` in int32; pads the rows where the kernel has a minimum."""
+def _product(rows: Tensor, weight: Tensor) -> Tensor:
+    """``rows @ weightᵀ`` as float32; pads the rows where the kernel has a minimum."""
     count = rows.shape[0]
     if rows.is_cuda and (count < _CUDA_ROWS or count % 8):
         padding = max(_CUDA_ROWS - count, -count % 8)
         rows = torch.cat([rows, rows.new_zeros(padding, rows.shape[1])])
     if count == 0:
-        return rows.new_zeros(0, weight.shape[0], dtype=torch.int32)
-    return torch._int_mm(rows, weight.t())[:count]  # pyright: ignore[reportPrivateImportUsage]  # no public name yet
+        return rows.new_zeros(0, weight.shape[0], dtype=torch.float32)
+    return whole_product(rows, weight)[:count]

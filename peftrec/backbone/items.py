@@ -20,8 +20,9 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from peftrec.backbone import segments
-from peftrec.backbone.backbone import DEFAULT_PRECISION, Backbone
-from peftrec.backbone.encoder import Precision, progress_bar
+from peftrec.backbone.arithmetic import Precision, native_precision
+from peftrec.backbone.backbone import Backbone
+from peftrec.backbone.encoder import progress_bar
 from peftrec.backbone.segments import Segment
 from peftrec.errors import ItemTableError
 
@@ -51,7 +52,7 @@ class ItemTable:
     Args:
         backbone: Encodes what the table lacks.
         root: Folder that holds the tables of all backbones; :func:`default_root` when left out.
-        precision: Arithmetic of the encoder; tables of different precision are different tables.
+        precision: Arithmetic of the encoder; tables of different precision are different tables. See :meth:`Backbone.encode`.
         segment_rows: Texts per segment.
     """
 
@@ -60,13 +61,13 @@ class ItemTable:
         backbone: Backbone,
         root: str | Path | None = None,
         *,
-        precision: Precision = DEFAULT_PRECISION,
+        precision: Precision | None = None,
         segment_rows: int = SEGMENT_ROWS,
     ) -> None:
         self.backbone = backbone
-        self.precision: Precision = precision
+        self.precision: Precision = precision or native_precision()
         self.segment_rows = segment_rows
-        self.folder = (default_root() if root is None else Path(root)) / _table_name(backbone, precision)
+        self.folder = (default_root() if root is None else Path(root)) / _table_name(backbone, self.precision)
         self._segments: dict[str, Segment] = {}
         self._intact: set[str] = set()
         self._refused: set[str] = set()  # damaged, and maybe not set aside: the folder may be read-only

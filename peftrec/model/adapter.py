@@ -122,7 +122,7 @@ class Adapter:
         extras = {name: torch.from_numpy(np.array(value)) for name, value in self.extras.items()}
         return PurchaseModel(decoder, extras).eval()
 
-    def recommender(self, *, precision: str = "bf16", name: str = "peftrec") -> "AdapterRecommender":
+    def recommender(self, *, precision: str | None = None, name: str = "peftrec") -> "AdapterRecommender":
         """This adapter as :func:`peftrec.evaluate` sees it, run in float arithmetic through peft's own modules."""
         from peftrec.model.scoring import AdapterRecommender  # it imports this module
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from peftrec.backbone import native_precision
 from peftrec.data.dataset import Dataset
 from peftrec.data.features import pairs_of
 from peftrec.data.histories import Histories, Ragged
@@ -111,17 +112,17 @@ class AdapterRecommender:
 
     Args:
         adapter: With its backbone.
-        precision: ``bf16`` or ``fp32``.
+        precision: ``bf16`` or ``fp32``; the faster one on this machine when left out.
         name: In tables of results.
     """
 
     probabilistic = True
 
-    def __init__(self, adapter: Adapter, *, precision: str = "bf16", name: str = "peftrec") -> None:
+    def __init__(self, adapter: Adapter, *, precision: str | None = None, name: str = "peftrec") -> None:
         self.adapter, self.name = adapter, name
         model = adapter.model()
         extras = {key: value.detach() for key, value in model.extras.items()}
-        self.reader = Reader(model.layers(), extras, bf16=precision == "bf16")
+        self.reader = Reader(model.layers(), extras, bf16=(precision or native_precision()) == "bf16")
         self._platform: Platform | None = None
 
     def platform(self, past: Dataset) -> Platform:

@@ -5,12 +5,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from peftrec.backbone import Backbone, ItemTable
+from peftrec.backbone.arithmetic import Precision
 from peftrec.backbone.items import default_root
 from peftrec.errors import ItemTableError
 
@@ -109,8 +111,10 @@ def test_vectors_are_those_of_the_encoder(tiny_backbone: Backbone, tmp_path: Pat
     assert len(list(table.folder.glob("seg-*"))) == 3
 
 
-def test_the_two_precisions_keep_to_themselves(tiny_backbone: Backbone, tmp_path: Path):
-    assert ItemTable(tiny_backbone, tmp_path).folder != ItemTable(tiny_backbone, tmp_path, precision="fp32").folder
+def test_precisions_keep_to_themselves(tiny_backbone: Backbone, tmp_path: Path):
+    tables = [ItemTable(tiny_backbone, tmp_path, precision=precision) for precision in get_args(Precision)]
+    assert len({table.folder for table in tables}) == len(tables)
+    assert ItemTable(tiny_backbone, tmp_path).folder in {table.folder for table in tables}
 
 
 def test_a_second_run_encodes_nothing(tiny_backbone: Backbone, tmp_path: Path, encoded: list[str]):

@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from peftrec import LanguageConfig, TrainConfig
+from peftrec.backbone import Backbone, arithmetic, native_precision
+
+
+@pytest.mark.parametrize("columns", [1, 384, 1040, 1041, 4096])
+def test_both_ways_to_multiply_int8_are_exact(columns: int):
+    generator = torch.Generator().manual_seed(columns)
+    rows, weight = (torch.randint(-127, 128, (n, columns), generator=generator, dtype=torch.int8) for n in (5, 7))
+    rows[0], weight[0], weight[1] = 127, 127, -127  # the largest sums there can be
+    exact = (rows.to(torch.int64) @ weight.to(torch.int64).t()).float()
+    assert arithmetic._by_floats(rows, weight).equal(exact)
+    assert arithmetic._by_integers(rows, weight).equal(exact)
+    assert arithmetic.whole_product(rows, weight).equal(exact)
+
+
+@pytest.mark.parametrize(
+    ("knows", "expected"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, "fp32"),
+        ({"avx2": True, "avx512_bf16": True}, "bf16"),
+        ({"amx_bf16": True}, "bf16"),
+        ({"neon": True, "bf16": True}, "bf16"),
+        ({}, "fp32"),
+    ],
+)
+def test_bf16_is_chosen_where_it_is_not_emulated(
+    knows: dict[str, bool], expected: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: knows)
+    assert native_precision.__wrapped__() == expected
+
+
+def test_all_defaults_follow_the_machine(tiny_backbone: Backbone):
+    assert TrainConfig().precision == LanguageConfig().precision == native_precision()
+    assert (tiny_backbone.encode(["tea"]) == tiny_backbone.encode(["tea"], precision=native_precision())).all()
