@@ -24,9 +24,9 @@ from peftrec.model.platform import Platform
 from peftrec.model.purchase import PurchaseModel
 from peftrec.training.augmenting import text_variants
 from peftrec.training.config import TrainConfig
-from peftrec.training.feature_path import Labelled, events_of, fit_feature_path, labelled_of
+from peftrec.training.feature_path import events_of, fit_feature_path, labelled_of
 from peftrec.training.platform_rows import BETAS, PlatformRows, candidates_bar
-from peftrec.training.rows import RowDataset, Rows, anchors_of, check_log
+from peftrec.training.rows import Labelled, RowDataset, Rows, anchors_of, check_log
 from peftrec.training.train import starting_extras
 from peftrec.training.trainer import DecoderStage, RetrievalRows, as_is, run_stage, train_retrieval
 
@@ -261,13 +261,13 @@ def _pooled(
     """
     kept = [~source.held_out for source in sources]
     found = [labelled_of(parts, keep=keep) for parts, keep in zip(offered, kept, strict=True)]
-    sizes = [len(labels) for _, labels in found]
+    sizes = [len(one.bought) for one in found]
     drawn = [
         rng.choice(size, wanted, replace=wanted > size)
         for size, wanted in zip(sizes, np.round(sum(sizes) * shares(sizes, sampling)).astype(int), strict=True)
     ]
-    features = np.concatenate([one[at] for (one, _), at in zip(found, drawn, strict=True)])
-    return features, np.concatenate([labels[at] for (_, labels), at in zip(found, drawn, strict=True)])
+    chosen = [[values[at] for values in one] for one, at in zip(found, drawn, strict=True)]
+    return Labelled(*(np.concatenate(values) for values in zip(*chosen, strict=True)))
 
 
 def _words(offered: Sequence[list[Rows]], rng: np.random.Generator) -> NDArray[np.floating]:

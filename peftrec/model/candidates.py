@@ -5,7 +5,7 @@ sources are the same everywhere.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, NoReturn
 
@@ -61,10 +61,30 @@ class Candidates:
     Attributes:
         items: C product indices, row by row, each row rising and without repeats unless a caller chose them.
         features: (C, len(FEATURES)) float32.
+        weight: (C,) float32, how many products of its row each stands for; None where none was left out.
     """
 
     items: Ragged
     features: NDArray[np.float32]
+    weight: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How training thins candidates out: all that were bought stay, and of each row's others an even sample.
+
+    Each of the others then stands for several, as its weight says, so that weighted sums over what is kept estimate those
+    over all candidates (case-control sampling; King & Zeng, 2001, section 4), chances stay natural, and no purchase is lost.
+
+    Attributes:
+        limit: Candidates kept of a row; more only where more were bought.
+        kept: What each shopper bought, rising.
+        rng: Draws.
+    """
+
+    limit: int
+    kept: Ragged
+    rng: np.random.Generator
 
 
 def generate(
@@ -75,8 +95,7 @@ def generate(
     nearest: Nearest | None = None,
     least: int = 0,
     pairs: Pairs | None = None,
-    limit: int | None = None,
-    rng: np.random.Generator | None = None,
+    sample: Sample | None = None,
     bar: "tqdm[NoReturn] | None" = None,
 ) -> Candidates:
     """Names the products worth ranking for each shopper and computes their features.
@@ -89,8 +108,7 @@ def generate(
         least: Products that this source names at least where it stands in for others, see :class:`CandidateConfig`
             (serving only: as many as a request asks for).
         pairs: :func:`pairs_of` the histories, where the caller has them already.
-        limit: Keep an even sample of this many per shopper, drawn with ``rng`` (training only).
-        rng: Draws the sample.
+        sample: Which of them are kept (training only).
         bar: Moves on by every shopper done.
     """
     parts: list[Candidates] = []
@@ -99,9 +117,10 @@ def generate(
         known = pairs_of(some, snapshot.n_items) if pairs is None or len(histories) > CHUNK else pairs
         scores = collaborative(some, snapshot)
         items = _named(some, snapshot, config, rows, nearest, known, scores, least)
-        if limit is not None:  # before numbers are computed, of which most would be thrown away
-            items = _sampled(items, limit, rng or np.random.default_rng(0))
-        parts.append(_described(some, snapshot, items, known, *scores))
+        weight = None
+        if sample is not None:  # before numbers are computed, of which most would be thrown away
+            items, weight = _sampled(items, sample, rows, snapshot.n_items)
+        parts.append(replace(_described(some, snapshot, items, known, *scores), weight=weight))
         if bar is not None:
             bar.update(len(rows))
     return _joined(parts)
@@ -124,7 +143,12 @@ def _joined(parts: list[Candidates]) -> Candidates:
     lengths = np.concatenate([np.diff(part.items.offsets) for part in parts])
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     values = np.concatenate([part.items.values for part in parts])
-    return Candidates(Ragged(offsets, values), np.concatenate([part.features for part in parts]))
+    weights = [part.weight for part in parts if part.weight is not None]
+    return Candidates(
+        Ragged(offsets, values),
+        np.concatenate([part.features for part in parts]),
+        np.concatenate(weights) if weights else None,
+    )
 
 
 def _described(
@@ -171,13 +195,22 @@ def _named(
     return Ragged.join(chosen)
 
 
-def _sampled(items: Ragged, limit: int, rng: np.random.Generator) -> Ragged:
-    """At most ``limit`` of each row, drawn evenly, so that the share of purchases stays natural."""
-    rows = items.rows
-    order = np.lexsort((rng.random(len(rows)), rows))
-    kept = np.sort(order[np.arange(len(rows)) - items.offsets[rows] < limit])
-    lengths = np.minimum(np.diff(items.offsets), limit)
-    return Ragged(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items.values[kept])
+def _sampled(
+    items: Ragged, sample: Sample, chosen: NDArray[np.int64], n_items: int
+) -> tuple[Ragged, NDArray[np.float32]]:
+    """What is kept of some shoppers' candidates, ``chosen`` being their rows among all, and what each stands for."""
+    rows, shoppers = items.rows, len(items)
+    bought = np.concatenate([row * n_items + sample.kept[at].astype(np.int64) for row, at in enumerate(chosen)])
+    case = np.isin(rows * n_items + items.values, bought)
+    cases = np.bincount(rows[case], minlength=shoppers)
+    others = np.diff(items.offsets) - cases
+    wanted = np.minimum(others, np.maximum(sample.limit - cases, 1))
+    order = np.lexsort((sample.rng.random(len(rows)), ~case, rows))  # row by row, what was bought first
+    kept = np.sort(order[np.arange(len(rows)) - items.offsets[rows] < (cases + wanted)[rows]])
+    stands_for = (others / np.maximum(wanted, 1)).astype(np.float32)
+    weight = np.where(case[kept], np.float32(1), stands_for[rows[kept]])
+    offsets = np.concatenate([[0], np.cumsum(cases + wanted)]).astype(np.int64)
+    return Ragged(offsets, items.values[kept]), weight
 
 
 def _own(pairs: Pairs, shoppers: int, n_items: int, limit: int) -> list[NDArray[np.int32]]:

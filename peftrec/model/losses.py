@@ -5,18 +5,27 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # its usual name
 
 
-def purchase_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross-entropy, mean over real candidates; (B, M) each."""
+def purchase_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Binary cross-entropy, mean over all candidates that those at hand stand for.
+
+    Args:
+        logits: Of any shape.
+        labels: 1 where bought.
+        weight: How many candidates each stands for, 0 for padding.
+    """
     losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    return (losses * mask).sum() / mask.sum().clamp(min=1)
+    return (losses * weight).sum() / weight.sum().clamp(min=1)
 
 
-def listwise_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+def listwise_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Softmax cross-entropy over a row's candidates (ListNet's top-one loss; Cao et al., 2007).
 
-    Mean over a row's purchases, then over rows with any; (B, M) each.
+    Mean over a row's purchases, then over rows with any; (B, M) each. A candidate that stands for several counts as often
+    in the sum below the softmax: its logit is raised by the logarithm of its weight (log-Q correction).
     """
-    chance = logits.masked_fill(~mask, -torch.inf).log_softmax(dim=1).masked_fill(~mask, 0)
+    mask = weight > 0
+    raised = logits + weight.clamp(min=1).log() * (1 - labels)
+    chance = raised.masked_fill(~mask, -torch.inf).log_softmax(dim=1).masked_fill(~mask, 0)
     bought = labels.sum(dim=1)
     losses = -(chance * labels).sum(dim=1) / bought.clamp(min=1)
     return losses.sum() / (bought > 0).sum().clamp(min=1)

@@ -57,7 +57,8 @@ class TrainConfig:
         stride_days: Days between two anchors, the last one lying one horizon before the end of the log; as long as the
             horizon, so that no purchase is a label twice and seasons mix.
         history: Longest history, in distinct products.
-        sampled_candidates: Candidates of a row that are kept for training, drawn evenly.
+        sampled_candidates: Candidates of a row that are kept for training: all that were bought, and an even sample of the
+            others, each of which weighs as many as it stands for.
         epochs: Passes over the rows.
         batch_size: Rows per step.
         learning_rate: Peak rate of tuner and decoder-side extras; the retrieval map is fitted at twice it.

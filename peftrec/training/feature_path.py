@@ -13,7 +13,7 @@ from peftrec.model.forest import forest_logits
 from peftrec.model.purchase import PurchaseModel
 from peftrec.training.config import TrainConfig
 from peftrec.training.forest import fit_forest
-from peftrec.training.rows import Rows
+from peftrec.training.rows import Labelled, Rows
 from peftrec.training.trainer import FeatureBlocks, train_network
 
 QUANTILE_ROWS = 100_000
@@ -24,9 +24,6 @@ YOUNG = 300_000
 
 ASKED_ROWS = 100_000
 """Candidates that the trial between inherited and own numbers asks about, drawn evenly."""
-
-Labelled = tuple[NDArray[np.floating], NDArray[np.bool_]]
-"""Features (C, len(FEATURES)) and whether each candidate was bought (C,)."""
 
 
 def fit_feature_path(
@@ -50,16 +47,15 @@ def fit_feature_path(
         folder: For checkpoints.
         progress: Show bars.
     """
-    features, labels = labelled
-    del labelled  # half a gigabyte for a platform of two thousand shoppers
+    features = labelled.features
     standardise(model, "feature", features)
     standardise(model, "event", event_features)
     some = rng.choice(len(features), min(len(features), QUANTILE_ROWS), replace=False)
     model.extras["feature_knots"].data.copy_(ops.knots_of(torch.from_numpy(features[some].astype(np.float32))))
-    for name, value in fit_forest(features, labels, seed=config.seed, progress=progress).items():
+    for name, value in fit_forest(labelled, seed=config.seed, progress=progress).items():
         model.extras[name].data.copy_(value)
-    table = FeatureBlocks(model, features, labels, progress=progress)
-    del features
+    table = FeatureBlocks(model, labelled, progress=progress)
+    del features, labelled  # half a gigabyte for a platform of two thousand shoppers
     train_network(model, table, config, folder=folder, progress=progress)
 
 
@@ -76,8 +72,12 @@ def standardise(model: PurchaseModel, name: str, values: NDArray[np.floating]) -
 def labelled_of(parts: Sequence[Rows], *, keep: NDArray[np.bool_] | None = None) -> Labelled:
     """All candidates of some rows; of the shoppers for whom ``keep`` (users,) is true, where it is given."""
     masks = [slice(None) if keep is None else keep[part.users][part.candidates.items.rows] for part in parts]
-    features = np.concatenate([part.candidates.features[mask] for part, mask in zip(parts, masks, strict=True)])
-    return features, np.concatenate([part.labels[mask] for part, mask in zip(parts, masks, strict=True)])
+    chosen = list(zip(parts, masks, strict=True))
+    return Labelled(
+        np.concatenate([part.candidates.features[mask] for part, mask in chosen]),
+        np.concatenate([part.labels[mask] for part, mask in chosen]),
+        np.concatenate([part.weight[mask] for part, mask in chosen]),
+    )
 
 
 def events_of(parts: Sequence[Rows]) -> NDArray[np.floating]:
@@ -96,21 +96,21 @@ def own_numbers_say_more(
     """
     if sum(len(part.labels) for part in parts) > YOUNG:
         return True
-    features, labels = labelled_of(parts, keep=~held_out)
-    asked, bought = _some(labelled_of(parts[:1], keep=held_out), np.random.default_rng(config.seed))
-    if not bought.any() or bought.all() or not labels.any():
+    own_rows = labelled_of(parts, keep=~held_out)
+    asked = _some(labelled_of(parts[:1], keep=held_out), np.random.default_rng(config.seed))
+    if not asked.bought.any() or asked.bought.all() or not own_rows.bought.any():
         return False
     inherited = {name: model.extras[name].detach() for name in ops.forest.SHAPES}
-    own = fit_forest(features, labels, seed=config.seed, progress=False)
-    return _loss(own, asked, bought) < _loss(inherited, asked, bought)
+    own = fit_forest(own_rows, seed=config.seed, progress=False)
+    return _loss(own, asked) < _loss(inherited, asked)
 
 
 def _some(labelled: Labelled, rng: np.random.Generator) -> Labelled:
-    features, labels = labelled
-    at = rng.choice(len(labels), min(len(labels), ASKED_ROWS), replace=False)
-    return features[at].astype(np.float32), labels[at]
+    at = rng.choice(len(labelled.bought), min(len(labelled.bought), ASKED_ROWS), replace=False)
+    return Labelled(*(values[at] for values in labelled))
 
 
-def _loss(forest: dict[str, torch.Tensor], features: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
-    chance = torch.sigmoid(forest_logits(forest, torch.from_numpy(features.astype(np.float32))[None])[0])
-    return float(log_loss(labels, chance.double().numpy()))
+def _loss(forest: dict[str, torch.Tensor], asked: Labelled) -> float:
+    features = torch.from_numpy(asked.features.astype(np.float32))
+    chance = torch.sigmoid(forest_logits(forest, features[None])[0])
+    return float(log_loss(asked.bought, chance.double().numpy(), sample_weight=asked.weight))

@@ -8,11 +8,11 @@ from typing import Any
 import lightgbm
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from peftrec.model.forest import DEPTH, LEAVES, NODES, TREES, empty
+from peftrec.training.rows import Labelled
 
 SETTINGS = {
     "objective": "binary",
@@ -28,22 +28,20 @@ SETTINGS = {
 }
 
 
-def fit_forest(
-    features: NDArray[np.floating], labels: NDArray[np.bool_], *, seed: int, progress: bool
-) -> dict[str, Tensor]:
+def fit_forest(labelled: Labelled, *, seed: int, progress: bool) -> dict[str, Tensor]:
     """Gradient boosting (Friedman, 2001) of the purchase loss, by LightGBM (Ke et al., 2017).
 
     Args:
-        features: (C, len(FEATURES)).
-        labels: (C,) bought within the horizon.
+        labelled: Candidates, and which of them were bought within the horizon.
         seed: Of the rows and columns that each tree sees.
         progress: Show a bar.
 
     Returns:
         The tables of :mod:`peftrec.model.forest`.
     """
-    table = lightgbm.Dataset(features, labels.astype(np.int8), free_raw_data=True)
-    leaf = int(np.clip(len(labels) / 1000, 20, 200))  # a small platform's leaves must be small to split at all
+    features, bought, weight = labelled
+    table = lightgbm.Dataset(features, bought.astype(np.int8), weight=weight, free_raw_data=True)
+    leaf = int(np.clip(len(bought) / 1000, 20, 200))  # a small platform's leaves must be small to split at all
     settings = {**SETTINGS, "min_data_in_leaf": leaf, "seed": seed, "num_threads": torch.get_num_threads()}
     with tqdm(total=TREES, desc="training, forest", unit="tree", disable=not progress) as bar:
 

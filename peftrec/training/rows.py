@@ -1,8 +1,9 @@
 """Training rows: shoppers at moments of the past, the candidates they would have been offered, and what they then bought."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from peftrec.data.histories import DAY, PURCHASE, Histories, Ragged
 from peftrec.data.snapshot import Snapshot
 from peftrec.data.tokens import HistoryTokens, history_tokens
 from peftrec.errors import ConfigError, NotEnoughDataError
-from peftrec.model.candidates import Candidates, Nearest, generate
+from peftrec.model.candidates import Candidates, Nearest, Sample, generate
 from peftrec.model.extras import Shoppers
 from peftrec.model.platform import Platform, padded, shoppers
 from peftrec.training.augmenting import told_otherwise
@@ -132,20 +133,39 @@ class Rows:
         rng: np.random.Generator,
         bar: "tqdm[NoReturn] | None" = None,
     ) -> "Rows":
-        """Generates candidates as serving does, labels them naturally, and keeps an even sample."""
+        """Generates candidates as serving does, labels them naturally, and keeps a :class:`Sample`."""
         candidates = generate(
             anchor.histories,
             snapshot,
             config.candidates,
             nearest=nearest,
-            limit=config.sampled_candidates,
-            rng=rng,
+            sample=Sample(config.sampled_candidates, anchor.bought, rng),
             bar=bar,
         )
         bought = anchor.bought.rows * snapshot.n_items + anchor.bought.values
         labels = np.isin(candidates.items.rows * snapshot.n_items + candidates.items.values, bought)
-        half = Candidates(candidates.items, candidates.features.astype(np.float16))
+        half = replace(candidates, features=candidates.features.astype(np.float16))
         return replace(self, candidates=half, labels=labels)
+
+    @property
+    def weight(self) -> NDArray[np.float32]:
+        """(C,) how many candidates each of those kept stands for."""
+        weight = self.candidates.weight
+        return np.ones(len(self.labels), np.float32) if weight is None else weight
+
+
+class Labelled(NamedTuple):
+    """Candidates of some rows, one after the other.
+
+    Attributes:
+        features: (C, len(FEATURES)).
+        bought: (C,) bool.
+        weight: (C,) how many candidates each stands for.
+    """
+
+    features: NDArray[np.floating]
+    bought: NDArray[np.bool_]
+    weight: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -156,7 +176,7 @@ class Batch:
         shoppers: The shopper side.
         vectors: (B, M, H) unit vectors of candidates.
         features: (B, M, len(FEATURES)).
-        mask: (B, M) bool.
+        weight: (B, M) how many candidates each stands for, 0 for padding.
         first: (B, P, H) unit vectors of first purchases.
         first_mask: (B, P) bool.
         negatives: (K, H) unit vectors of products drawn by popularity.
@@ -165,7 +185,7 @@ class Batch:
     shoppers: Shoppers
     vectors: torch.Tensor
     features: torch.Tensor
-    mask: torch.Tensor
+    weight: torch.Tensor
     first: torch.Tensor
     first_mask: torch.Tensor
     negatives: torch.Tensor
@@ -220,19 +240,21 @@ class RowDataset(TorchDataset[tuple[int, int]]):
         tokens = _stacked([(self.parts[part].tokens, row) for part, row in chosen])
         profiles = np.stack([self._profile(part, row) for part, row in chosen])
         scenes = np.concatenate([self._scene(part, row) for part, row in chosen])
-        of = [(self.parts[part].candidates, row) for part, row in chosen]
-        items, mask = padded([part.items[row] for part, row in of])
-        features, _ = padded([part.features[_span(part.items, row)] for part, row in of])
-        labels, _ = padded(
-            [self.parts[part].labels[_span(self.parts[part].candidates.items, row)] for part, row in chosen]
-        )
+        spans = [_span(self.parts[part].candidates.items, row) for part, row in chosen]
+
+        def cut(values: Callable[[Rows], NDArray[np.generic]]) -> NDArray[np.generic]:
+            return padded([values(self.parts[part])[span] for (part, _), span in zip(chosen, spans, strict=True)])[0]
+
+        items = cut(lambda rows_: rows_.candidates.items.values)
+        features = cut(lambda rows_: rows_.candidates.features)
+        labels, weight = cut(lambda rows_: rows_.labels), cut(lambda rows_: rows_.weight)
         first, first_mask = padded([self.parts[part].first[row] for part, row in chosen])
         return {
             "batch": Batch(
                 shoppers(tokens, self._vectors(tokens.item, draws), profiles, scenes),
                 torch.from_numpy(self._vectors(items, draws)),
                 torch.from_numpy(features.astype(np.float32)),
-                torch.from_numpy(mask),
+                torch.from_numpy(weight),
                 torch.from_numpy(self.platform.items(first)),
                 torch.from_numpy(first_mask),
                 torch.from_numpy(self.platform.items(self._negatives(draws))),

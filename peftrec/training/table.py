@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from peftrec.backbone import Backbone
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import Histories, Ragged
+from peftrec.evaluation.baselines import TrainingRows
 from peftrec.model.candidates import describe, generate
 from peftrec.model.platform import Platform
 from peftrec.training.config import TrainConfig
@@ -25,23 +26,22 @@ class CandidateTable:
     def __init__(self, backbone: Backbone, config: TrainConfig | None = None) -> None:
         self.backbone, self.config = backbone, config or TrainConfig()
         self._platform: Platform | None = None
-        self._rows: tuple[Dataset, tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]] | None = None
+        self._rows: tuple[Dataset, TrainingRows] | None = None
 
-    def training_rows(self, past: Dataset) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
-        """(C, F) features, (C,) labels, and the candidates per row, latest anchor first; kept for the next who asks."""
+    def training_rows(self, past: Dataset) -> TrainingRows:
+        """Those of all anchors, latest first; kept for the next who asks."""
         if self._rows is not None and self._rows[0] is past:
             return self._rows[1]
         platform, rng = self._of(past), np.random.default_rng(self.config.seed)
         log = past.log
-        features, labels, groups = [], [], []
+        parts: list[TrainingRows] = []
         for moment in moments(float(log.time[-1]) + 1, float(log.time[0]), self.config):
             one = anchor(platform.dataset, moment, self.config)
             rows = Rows.begin(one, platform.snapshot(moment), self.config, rng)
             rows = rows.offered(one, platform.snapshot(moment), self.config, nearest=None, rng=rng)
-            features.append(rows.candidates.features.astype(np.float32))
-            labels.append(rows.labels)
-            groups.append(np.diff(rows.candidates.items.offsets))
-        self._rows = past, (np.concatenate(features), np.concatenate(labels), np.concatenate(groups))
+            features, groups = rows.candidates.features.astype(np.float32), np.diff(rows.candidates.items.offsets)
+            parts.append(TrainingRows(features, rows.labels, rows.weight, groups))
+        self._rows = past, TrainingRows(*(np.concatenate(values) for values in zip(*parts, strict=True)))
         return self._rows[1]
 
     def candidates(self, past: Dataset, users: NDArray[np.int32]) -> tuple[Ragged, NDArray[np.float32]]:

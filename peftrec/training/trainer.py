@@ -8,9 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
@@ -22,7 +20,7 @@ from peftrec.model.purchase import PurchaseModel, never_bought
 from peftrec.training.callbacks import Guard, show
 from peftrec.training.checkpoints import COMMON, KeepingTrainer, Patience, ended, last_checkpoint
 from peftrec.training.config import TrainConfig
-from peftrec.training.rows import Batch, RowDataset
+from peftrec.training.rows import Batch, Labelled, RowDataset
 
 RETRIEVAL, FEATURE_PATH, DECODER = "retrieval", "features", "decoder"
 """Names of the stages, on their bars and of their folders of checkpoints."""
@@ -53,11 +51,10 @@ class FeatureStage(nn.Module):
         names = [name for name in model.extras if name.startswith("features_")]
         self.extras = nn.ParameterDict({name: model.extras[name] for name in names})
 
-    def forward(self, inputs: Tensor, labels: Tensor) -> Losses:
+    def forward(self, inputs: Tensor, weight: Tensor, labels: Tensor) -> Losses:
         """Purchase loss of (C, 2 * len(FEATURES)) inputs, averaged over the members, which so learn apart."""
         logits = ops.feature_network(self.extras, inputs)[1]
-        every = labels[:, None].expand_as(logits)
-        return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, every)}
+        return {"loss": losses.purchase_loss(logits, *(one[:, None].expand_as(logits) for one in (labels, weight)))}
 
 
 class DecoderStage(nn.Module):
@@ -75,12 +72,12 @@ class DecoderStage(nn.Module):
         model, config = self.model, self.settings
         reading = model.read(batch.shoppers)
         logits = model.score(reading, batch.vectors, batch.features).float()
-        new = batch.mask & never_bought(batch.features)
+        new = batch.weight * never_bought(batch.features)
         # Where all candidates were bought before, nothing else ties the loss to what is trained.
         loss = losses.purchase_loss(logits, labels, new) + 0 * reading.vector.float().sum()
         if self.training:
             if config.listwise_weight:
-                loss = loss + config.listwise_weight * losses.listwise_loss(logits, labels * new, new)
+                loss = loss + config.listwise_weight * losses.listwise_loss(logits, labels * (new > 0), new)
             if config.retrieval_weight:
                 loss = loss + config.retrieval_weight * losses.retrieval_loss(
                     reading.vector.float(),
@@ -95,22 +92,21 @@ class DecoderStage(nn.Module):
 class FeatureBlocks(TorchDataset[dict[str, Tensor]]):
     """Inputs of the feature network in half precision, fetched a whole batch at a time."""
 
-    def __init__(
-        self, model: PurchaseModel, features: NDArray[np.float16], labels: NDArray[np.bool_], *, progress: bool
-    ) -> None:
+    def __init__(self, model: PurchaseModel, labelled: Labelled, *, progress: bool) -> None:
+        features, labels, weight = labelled
         extras = {name: value.detach() for name, value in model.extras.items()}
         self.inputs = torch.empty(len(labels), 2 * features.shape[1], dtype=torch.float16)
         blocks = torch.arange(len(labels)).split(2**16)
         for rows in tqdm(blocks, desc="reading numbers", unit="block", disable=not progress, leave=False):
             self.inputs[rows] = ops.encoded(extras, torch.from_numpy(features[rows.numpy()]).float()).half()
-        self.labels = torch.from_numpy(labels).float()
+        self.labels, self.weight = torch.from_numpy(labels).float(), torch.from_numpy(weight)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitems__(self, index: list[int]) -> dict[str, Tensor]:
         at = torch.tensor(index)
-        return {"inputs": self.inputs[at].float(), "labels": self.labels[at]}
+        return {"inputs": self.inputs[at].float(), "weight": self.weight[at], "labels": self.labels[at]}
 
 
 class RetrievalRows(TorchDataset[dict[str, Tensor]]):

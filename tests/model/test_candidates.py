@@ -4,12 +4,13 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
+import pytest
 
 from peftrec.data import Dataset, Events
 from peftrec.data.features import FEATURES
-from peftrec.data.histories import Histories
+from peftrec.data.histories import Histories, Ragged
 from peftrec.data.snapshot import Snapshot
-from peftrec.model.candidates import CandidateConfig, generate
+from peftrec.model.candidates import CandidateConfig, Sample, generate
 
 CONFIG = CandidateConfig(history=50, popular=20, neighbours=10, together=10, nearest=5)
 
@@ -45,15 +46,41 @@ def test_one_shopper_alone_gets_the_same_as_in_a_crowd(grocery: Dataset):
     np.testing.assert_allclose(whole.features[span], alone.features, atol=1e-5)
 
 
-def test_sampling_keeps_the_natural_share(grocery: Dataset):
+def test_a_sample_keeps_what_was_bought_and_stands_for_all_candidates(
+    grocery: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("peftrec.model.candidates.CHUNK", 16)  # rows of a later chunk know what they bought too
     histories, snapshot, _ = made(grocery)
     whole = generate(histories, snapshot, CONFIG)
-    sample = generate(histories, snapshot, CONFIG, limit=30, rng=np.random.default_rng(0))
-    assert np.diff(sample.items.offsets).max() == 30
+    random = np.random.default_rng(1)
+    bought = [
+        np.sort(random.choice(whole.items[row], size=min(row, 9), replace=False)) for row in range(len(whole.items))
+    ]
+    bought[3] = np.array([0], np.int32) if 0 not in whole.items[3] else np.empty(0, np.int32)  # no candidate: not kept
+    sample = generate(histories, snapshot, CONFIG, sample=Sample(30, Ragged.join(bought), np.random.default_rng(0)))
+    assert sample.weight is not None
+    assert whole.weight is None
+    for row, kept in enumerate(sample.items):
+        weight = sample.weight[sample.items.offsets[row] : sample.items.offsets[row + 1]]
+        case = np.isin(kept, bought[row])
+        assert np.isin(kept, whole.items[row]).all()
+        assert case.sum() == np.isin(bought[row], whole.items[row]).sum()
+        assert len(kept) == min(len(whole.items[row]), max(30, case.sum() + 1))
+        assert (weight[case] == 1).all()
+        assert weight.sum() == pytest.approx(len(whole.items[row]), rel=1e-5)
     never = FEATURES.index("never_bought")
-    assert abs(whole.features[:, never].mean() - sample.features[:, never].mean()) < 0.15
-    for row in range(len(sample.items)):
-        assert np.isin(sample.items[row], whole.items[row]).all()
+    estimated = np.average(sample.features[:, never], weights=sample.weight)
+    assert estimated == pytest.approx(whole.features[:, never].mean(), abs=0.02)
+
+
+def test_nothing_is_left_out_of_few_candidates(grocery: Dataset):
+    histories, snapshot, _ = made(grocery)
+    none = Ragged.join([np.empty(0, np.int32)] * len(histories))
+    whole = generate(histories, snapshot, CONFIG)
+    sample = generate(histories, snapshot, CONFIG, sample=Sample(100_000, none, np.random.default_rng(0)))
+    assert np.array_equal(sample.items.values, whole.items.values)
+    assert sample.weight is not None
+    assert (sample.weight == 1).all()
 
 
 def test_what_was_looked_at_lately_is_named_before_what_nobody_touched(grocery: Dataset):

@@ -9,6 +9,7 @@ from peftrec.data.features import FEATURES
 from peftrec.model import extras as ops
 from peftrec.model import forest
 from peftrec.training.forest import SETTINGS, fit_forest, tables_of
+from peftrec.training.rows import Labelled
 
 ROWS = 4000
 
@@ -23,10 +24,11 @@ def world() -> tuple[np.ndarray, np.ndarray]:
 
 def test_tables_predict_what_lightgbm_predicts(world: tuple[np.ndarray, np.ndarray]):
     features, labels = world
-    tables = fit_forest(features, labels, seed=0, progress=False)
-    again = fit_forest(features, labels, seed=0, progress=False)
+    weight = np.where(labels, 1, 3).astype(np.float32)
+    tables = fit_forest(Labelled(features, labels, weight), seed=0, progress=False)
+    again = fit_forest(Labelled(features, labels, weight), seed=0, progress=False)
     assert all(torch.equal(tables[name], again[name]) for name in tables)
-    table = lightgbm.Dataset(features.astype(np.float32), labels.astype(np.int8))
+    table = lightgbm.Dataset(features.astype(np.float32), labels.astype(np.int8), weight=weight)
     settings = {**SETTINGS, "min_data_in_leaf": 20, "seed": 0, "num_threads": torch.get_num_threads()}
     booster = lightgbm.train(settings, table, forest.TREES)
     expected = booster.predict(features.astype(np.float32), raw_score=True)
@@ -37,7 +39,8 @@ def test_tables_predict_what_lightgbm_predicts(world: tuple[np.ndarray, np.ndarr
 
 def test_stacked_forests_answer_as_each_alone(world: tuple[np.ndarray, np.ndarray]):
     features, labels = world
-    several = [fit_forest(features, labels ^ (features[:, column] > 0), seed=0, progress=False) for column in (3, 4)]
+    worlds = [Labelled(features, labels ^ (features[:, column] > 0), np.ones(ROWS, np.float32)) for column in (3, 4)]
+    several = [fit_forest(one, seed=0, progress=False) for one in worlds]
     stack = {name: torch.stack([one[name] for one in several]) for name in several[0]}
     x = torch.from_numpy(features[:200].astype(np.float32)).unflatten(0, (2, 100))
     together = forest.forest_logits(stack, x)
@@ -48,7 +51,8 @@ def test_stacked_forests_answer_as_each_alone(world: tuple[np.ndarray, np.ndarra
 
 def test_few_rows_make_trees_without_splits():
     features = np.zeros((50, len(FEATURES)), np.float16)
-    tables = fit_forest(features, np.arange(50) < 10, seed=0, progress=False)
+    labelled = Labelled(features, np.arange(50) < 10, np.ones(50, np.float32))
+    tables = fit_forest(labelled, seed=0, progress=False)
     logits = forest.forest_logits(tables, torch.zeros(3, len(FEATURES)))
     torch.testing.assert_close(torch.sigmoid(logits), torch.full((3,), 0.2), atol=1e-3, rtol=0)
 

@@ -96,8 +96,8 @@ def test_a_batch_of_known_products_can_be_trained_on(model: PurchaseModel, input
     shoppers, vectors, features = inputs
     features[..., NEVER] = 0
     none = vectors[:, :0]
-    ones = torch.ones(ROWS, CANDIDATES, dtype=torch.bool)
-    batch = Batch(shoppers, vectors, features, ones, none, ones[:, :0], vectors[0, :4])
+    ones = torch.ones(ROWS, CANDIDATES)
+    batch = Batch(shoppers, vectors, features, ones, none, ones[:, :0].bool(), vectors[0, :4])
     stage = DecoderStage(model, TrainConfig(retrieval_weight=0.0)).train()
     loss = stage(batch, torch.zeros(ROWS, CANDIDATES))["loss"]
     loss.backward()

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 
 from peftrec.evaluation.baselines.base import Baseline
-from peftrec.evaluation.baselines.boosting import CandidateFeatures, LightGBMRanker
+from peftrec.evaluation.baselines.boosting import CandidateFeatures, LightGBMRanker, TrainingRows
 from peftrec.evaluation.baselines.frequency import PersonalFrequency, Popular, UserPopularityCF
 from peftrec.evaluation.baselines.linear import ALS, EASE, ItemKNN, TfidfText
 
@@ -17,6 +17,7 @@ __all__ = [
     "PersonalFrequency",
     "Popular",
     "TfidfText",
+    "TrainingRows",
     "UserPopularityCF",
     "default_baselines",
 ]

@@ -1,6 +1,6 @@
 """LightGBM on the very features and candidates that the adapter ranks: what the numbers give without the text."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,27 @@ from peftrec.errors import ConfigError
 from peftrec.evaluation.run import Report, quiet
 
 
+class TrainingRows(NamedTuple):
+    """Candidates of shoppers at moments of the past, latest first, row after row.
+
+    Attributes:
+        features: (C, F).
+        bought: (C,) bool.
+        weight: (C,) how many candidates each stands for; what was bought stands for itself.
+        groups: (rows,) candidates of each row.
+    """
+
+    features: NDArray[np.float32]
+    bought: NDArray[np.bool_]
+    weight: NDArray[np.float32]
+    groups: NDArray[np.int64]
+
+
 class CandidateFeatures(Protocol):
     """Gives candidates and their numbers; the model package implements it."""
 
-    def training_rows(self, past: Dataset) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
-        """(C, F) features, (C,) labels and the candidates per row, latest rows first."""
+    def training_rows(self, past: Dataset) -> TrainingRows:
+        """What trees learn from."""
         ...
 
     def candidates(self, past: Dataset, users: NDArray[np.int32]) -> tuple[Ragged, NDArray[np.float32]]:
@@ -83,7 +99,8 @@ class LightGBMRanker:
         import lightgbm  # slow to import
 
         report("reading the past")
-        features, labels, groups = self.source.training_rows(past)
+        found = self.source.training_rows(past)
+        features, labels, _, groups = found
         # The latest rows come first: they choose the settings, then all rows train.
         rows = min(VALIDATION_ROWS, len(groups) // 5)
         held = int(groups[:rows].sum())
@@ -93,7 +110,8 @@ class LightGBMRanker:
                 if state.iteration % 20 == 0:  # pyright: ignore[reportAttributeAccessIssue]
                     report(f"{step}, round {state.iteration} of {rounds}")  # pyright: ignore[reportAttributeAccessIssue]
 
-            table = _dataset(lightgbm, features[first:], labels[first:], groups[row:], settings)
+            rows_ = TrainingRows(features[first:], labels[first:], found.weight[first:], groups[row:])
+            table = _dataset(lightgbm, rows_, settings)
             return lightgbm.train(_parameters(settings), table, rounds, callbacks=[tell])
 
         best = (-1.0, self._settings(LEAVES[0]), ROUNDS)
@@ -110,9 +128,11 @@ class LightGBMRanker:
         return {"objective": self.objective, "num_leaves": leaves, "learning_rate": 0.05}
 
 
-def _dataset(lightgbm, features, labels, groups, settings):  # lightgbm has no types
-    group = groups if settings["objective"] == "lambdarank" else None
-    return lightgbm.Dataset(features, labels.astype(np.int8), group=group, free_raw_data=True)
+def _dataset(lightgbm, rows: TrainingRows, settings):  # lightgbm has no types
+    """Rows as an objective needs them: pairs within groups have no use for weights, chances are wrong without them."""
+    ranking = settings["objective"] == "lambdarank"
+    told = {"group": rows.groups} if ranking else {"weight": rows.weight}
+    return lightgbm.Dataset(rows.features, rows.bought.astype(np.int8), **told, free_raw_data=True)
 
 
 def _parameters(settings: dict[str, object]) -> dict[str, object]:

@@ -23,6 +23,7 @@ from peftrec.evaluation.baselines import (
     PersonalFrequency,
     Popular,
     TfidfText,
+    TrainingRows,
     UserPopularityCF,
     default_baselines,
 )
@@ -239,7 +240,7 @@ class CountsAndPopularity:
     def __init__(self, cut_days: Sequence[float] = (80, 70, 60)) -> None:
         self.cut_days = cut_days
 
-    def training_rows(self, past: Dataset) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
+    def training_rows(self, past: Dataset) -> TrainingRows:
         features, labels, groups = [], [], []
         for day in self.cut_days:
             before, after = past.split(at=START + timedelta(days=day))
@@ -250,7 +251,8 @@ class CountsAndPopularity:
             bought[task.slices[0].relevant.rows, task.slices[0].relevant.values] = True
             labels.append(bought[items.rows, items.values])
             groups.append(np.diff(items.offsets))
-        return np.concatenate(features), np.concatenate(labels), np.concatenate(groups)
+        rows = np.concatenate(features), np.concatenate(labels), np.concatenate(groups)
+        return TrainingRows(rows[0], rows[1], np.ones(len(rows[1]), np.float32), rows[2])
 
     def candidates(self, past: Dataset, users: NDArray[np.int32]) -> tuple[Ragged, NDArray[np.float32]]:
         items = Ragged.grid(np.tile(np.arange(len(past.catalog), dtype=np.int32), (len(users), 1)))

@@ -1,0 +1,34 @@
+import pytest
+import torch
+
+from peftrec.model.losses import listwise_loss, purchase_loss
+
+
+def test_losses_of_a_sample_estimate_those_of_all_candidates():
+    random = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(1, 600, generator=random), torch.zeros(1, 600)
+    labels[0, :3] = 1
+    draws = []
+    for _ in range(400):
+        at = torch.cat([torch.arange(3), 3 + torch.randperm(597, generator=random)[:97]])
+        weight = torch.where(labels[:, at] > 0, 1.0, 597 / 97)
+        draws.append([float(loss(logits[:, at], labels[:, at], weight)) for loss in (purchase_loss, listwise_loss)])
+    whole = [float(loss(logits, labels, torch.ones(1, 600))) for loss in (purchase_loss, listwise_loss)]
+    assert torch.tensor(draws).mean(dim=0).tolist() == pytest.approx(whole, rel=0.01)
+    blind = float(listwise_loss(logits[:, :100], labels[:, :100], torch.ones(1, 100)))
+    assert whole[1] - blind > 1  # what it would be if those left out were not counted
+
+
+def test_padding_says_nothing():
+    logits, labels = torch.tensor([[1.0, -1.0, 50.0]]), torch.tensor([[1.0, 0.0, 1.0]])
+    weight = torch.tensor([[1.0, 2.0, 0.0]])
+    for loss in (purchase_loss, listwise_loss):
+        assert float(loss(logits, labels * (weight > 0), weight)) == pytest.approx(
+            float(loss(logits[:, :2], labels[:, :2], weight[:, :2]))
+        )
+
+
+def test_rows_without_a_purchase_do_not_count_in_the_listwise_loss():
+    logits, labels = torch.tensor([[1.0, 0.0], [3.0, 2.0]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    both = listwise_loss(logits, labels, torch.ones(2, 2))
+    assert float(both) == pytest.approx(float(listwise_loss(logits[:1], labels[:1], torch.ones(1, 2))))
