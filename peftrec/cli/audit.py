@@ -31,6 +31,12 @@ def audit(
             help="Our name = your name, such as user_id=CustomerID, of a column of events; repeat for several."
         ),
     ] = None,
+    catalog_column: Annotated[
+        list[str] | None, typer.Option(help="The same for a column of the products, such as title=Description.")
+    ] = None,
+    profile_column: Annotated[
+        list[str] | None, typer.Option(help="The same for a column of the shoppers' attributes.")
+    ] = None,
     features: Annotated[
         bool, typer.Option(help="Also compute all statistics with and without the future; for --dataset.")
     ] = True,
@@ -43,16 +49,24 @@ def audit(
     peftrec data audit --train train.csv --test test.csv --catalog products.csv
     """
     own, named = {"--dataset": dataset, "--at": at}, {"--train": train, "--test": test}
-    if all(own.values()) and not any((*named.values(), catalog, profiles, column)):
+    mappings = [
+        _mapping(option, given or [])
+        for option, given in (
+            ("--column", column),
+            ("--catalog-column", catalog_column),
+            ("--profile-column", profile_column),
+        )
+    ]
+    if all(own.values()) and not any((*named.values(), catalog, profiles, *mappings)):
         report = _of_dataset(str(dataset), data, str(at), features=features)
     elif train is not None and test is not None and not any((*own.values(), data)):
-        report = _of_tables(train, test, catalog, profiles, column or [])
+        report = _of_tables(train, test, catalog, profiles, mappings)
     else:
         given = [name for name, value in (own | named).items() if value is not None]
         raise ConfigError(
             f"an audit of {' and '.join(given) or 'nothing'}",
             expected="--dataset and --at (with --data where it comes as files), or --train and --test (with --catalog,"
-            " --profiles and --column)",
+            " --profiles, --column, --catalog-column and --profile-column)",
             remedy="peftrec data audit --dataset completejourney --at 2017-11-27T05:00",
         )
     told = json.dumps(report.to_dict(), indent=2) if as_json else str(report)
@@ -70,14 +84,26 @@ def _of_dataset(name: str, data: Path | None, at: str, *, features: bool) -> "Au
 
 
 def _of_tables(
-    train: Path, test: Path, catalog: Path | None, profiles: Path | None, column: list[str]
+    train: Path, test: Path, catalog: Path | None, profiles: Path | None, mappings: list[dict[str, str]]
 ) -> "AuditReport":
     from peftrec.data import audit_tables
 
-    wrong = [pair for pair in column if not all(pair.partition("="))]
+    columns, of_products, of_shoppers = mappings
+    return audit_tables(
+        train,
+        test,
+        columns=columns,
+        catalog=catalog,
+        catalog_columns=of_products,
+        profiles=profiles,
+        profile_columns=of_shoppers,
+    )
+
+
+def _mapping(option: str, pairs: list[str]) -> dict[str, str]:
+    wrong = [pair for pair in pairs if not all(pair.partition("="))]
     if wrong:
         raise ConfigError(
-            f"--column {wrong[0]}", expected="our name = your name", remedy="write --column user_id=CustomerID"
+            f"{option} {wrong[0]}", expected="our name = your name", remedy=f"write {option} user_id=CustomerID"
         )
-    columns = {ours: theirs for ours, _, theirs in (pair.partition("=") for pair in column)}
-    return audit_tables(train, test, columns=columns, catalog=catalog, profiles=profiles)
+    return {ours: theirs for ours, _, theirs in (pair.partition("=") for pair in pairs)}

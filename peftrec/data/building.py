@@ -20,7 +20,7 @@ from peftrec.data.promotions import Promotions
 from peftrec.data.reading.places import naming_files
 from peftrec.data.reading.tables import Table
 from peftrec.data.reading.values import MOMENT
-from peftrec.errors import NotEnoughDataError, SchemaError
+from peftrec.errors import ConfigError, NotEnoughDataError, SchemaError
 
 Columns = Mapping[str, str] | None
 """Our name -> their name."""
@@ -51,6 +51,8 @@ class Built(TypedDict):
 
 def built(given: Given, rules: CleaningRules, *, name: str) -> Built:
     """Reads, cleans and joins; see ``Dataset.build`` for the errors, which name the files that values stand in."""
+    if not isinstance(cast(object, rules), CleaningRules):
+        raise ConfigError(f"rules={rules!r:.60}", expected="CleaningRules(...)", remedy="write rules=CleaningRules()")
     places = {"catalogue": given.catalog, "events": given.events}
     with naming_files(**places, profiles=given.profiles, promotions=given.promotions):
         return _built(given, rules, name)

@@ -170,7 +170,14 @@ class Dataset:
             SchemaError: A platform is no data set, or a table has a column ``platform`` already.
             NotEnoughDataError: There are no platforms, or no part or past has an event.
         """
-        strangers = [one for one in datasets if not isinstance(cast(object, one), Dataset)]
+        given = cast(object, datasets)
+        if not isinstance(given, Sequence):
+            raise SchemaError(
+                f"the platforms are a {type(given).__name__}",
+                expected="a list of data sets",
+                remedy="write Dataset.pool([a, b])",
+            )
+        strangers = [one for one in cast("Sequence[object]", given) if not isinstance(one, Dataset)]
         if strangers:
             raise SchemaError(
                 f"one of the platforms is a {type(strangers[0]).__name__}",

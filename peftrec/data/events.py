@@ -21,6 +21,9 @@ _TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
     col.EVENT: pl.String,
     col.QUANTITY: pl.Float32,
 }
+USUAL = {col.EVENT: "purchase", col.QUANTITY: 1}
+"""What an event is taken for where its row, or its table, does not tell."""
+
 POSITION, MADE_UP = "position", "__made_up"
 """The column that orders a shopper's events where there are no moments, and the one that tells this until they are typed."""
 
@@ -108,13 +111,16 @@ def named_events(table: Table, columns: Mapping[str, str] | None) -> pl.DataFram
 
 def typed_events(frame: pl.DataFrame) -> pl.DataFrame:
     """A table with our names in our types, see :func:`read_events`."""
+    typed = typed_columns(frame)
+    return typed.with_columns(pl.col(name).fill_null(value) for name, value in USUAL.items())
+
+
+def typed_columns(frame: pl.DataFrame) -> pl.DataFrame:
+    """The same, where rows that do not tell what happened, or how often, are left as they are."""
     text = frame[col.TIME] if frame.schema[col.TIME] == pl.String else None
     typed = pl.DataFrame([_typed(column) for column in frame])
-    if col.EVENT not in typed.columns:
-        typed = typed.with_columns(pl.lit("purchase").alias(col.EVENT))
-    if col.QUANTITY not in typed.columns:
-        typed = typed.with_columns(pl.lit(1, dtype=pl.Float32).alias(col.QUANTITY))
-    typed = typed.with_columns(pl.col(col.EVENT).fill_null("purchase"), pl.col(col.QUANTITY).fill_null(1))
+    absent = [name for name in USUAL if name not in typed.columns]
+    typed = typed.with_columns(pl.lit(USUAL[name], dtype=_TYPES[name]).alias(name) for name in absent)
     if text is not None and typed[col.TIME].null_count():
         typed = typed.with_columns(text.alias(TIME_TEXT))
     return typed.with_row_index(ROW)

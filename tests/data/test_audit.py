@@ -605,3 +605,20 @@ def test_real_households_as_of_the_cut(grocery: Dataset):
     assert found(audit(*grocery.split(at="2017-11-27T05:00"))) == {}
     report = audit(*with_prices_and_sales(grocery).split(at="2017-11-27T05:00"), features=False)
     assert report["catalogue_columns"].severity == "leak"
+
+
+def test_a_bad_value_is_told_with_its_file(tmp_path: Path):
+    train, test, catalog = (tmp_path / name for name in ("train.csv", "test.csv", "items.csv"))
+    train.write_text("user_id,item_id,timestamp,cost\nu,a,2020-01-01,1\n")
+    test.write_text("user_id,item_id,timestamp,cost\nu,a,2020-01-02,1\nu,a,2020-01-03,cheap\n")
+    catalog.write_text("item_id,name\na,tea\n")
+    columns = {"price": "cost"}
+    for first, second in ((train, test), (test, train)):
+        with pytest.raises(SchemaError, match=r"\(in .*test\.csv, column 'cost', line 3\)"):
+            audit_tables(first, second, columns=columns)
+    with pytest.raises(SchemaError, match=r"no column 'title'.*items\.csv"):
+        audit_tables(train, train, columns=columns, catalog=catalog)
+    files = ("--train", str(train), "--test", str(train), "--catalog", str(catalog), "--column", "price=cost")
+    done = ask(*files, "--catalog-column", "title=name")
+    assert done.exit_code == 1, done.output  # an event that is in both parts
+    assert isinstance(ask(*files, "--profile-column", "age").exception, ConfigError)

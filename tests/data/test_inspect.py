@@ -487,3 +487,16 @@ def test_the_real_invoices(data_folder: Path):
     dropped = {count.rule: count.rows for count in found.cleaning.counts}
     assert dropped["missing_user"] == 135_080
     assert any("'Description' holds texts of products" in note for note in found.notes)
+
+
+def test_fields_that_reading_would_cut_are_told(tmp_path: Path):
+    path = tmp_path / "orders.csv"
+    lines = ["user_id,item_id,timestamp", *(f"u{row},a,2020-01-0{row % 9 + 1}" for row in range(20))]
+    lines[4] += ",a gift,wrapped"
+    path.write_text("\n".join(lines) + "\n")
+    found = inspect(path)
+    assert "truncate_ragged_lines=True" in found.call
+    told = next(one for one in found.problems if "lose their last fields" in one)
+    assert "1 records" in told
+    assert "line 5" in told
+    assert "'a gift'" in told

@@ -315,3 +315,8 @@ def test_two_real_platforms(data_folder: Path, grocery: Dataset):
     assert parts["online_retail"].log.price == pytest.approx(wholesale.log.price * 1.3, nan_ok=True)
     assert pool.source is not None
     assert "online_retail: CC BY 4.0" in pool.source.licence
+
+
+def test_one_data_set_is_no_list_of_them(books: Dataset):
+    with pytest.raises(SchemaError, match="the platforms are a Dataset"):
+        Dataset.pool(books)  # pyright: ignore[reportArgumentType]

@@ -13,6 +13,7 @@ from peftrec.data.events import MADE_UP, named_events
 from peftrec.data.index import Index
 from peftrec.data.log import EventLog
 from peftrec.data.profiles import Profiles
+from peftrec.data.reading.places import naming_files
 from peftrec.data.reading.tables import Table
 from peftrec.data.reading.values import as_id, is_blank
 from peftrec.errors import InvalidValueError
@@ -46,20 +47,27 @@ def as_parts(
     profile_columns: Mapping[str, str] | None,
 ) -> tuple[Dataset, Dataset, AuditCheck]:
     """Past and future with one catalogue, one list of shoppers and one coding, and what reading them left out."""
-    frames = [named_events(table, columns) for table in (train, test)]
-    for name, frame in zip(("train", "test"), frames, strict=True):
-        _refuse_made_up(name, frame)
+    frames: list[pl.DataFrame] = []
+    for name, table in (("train", train), ("test", test)):
+        with naming_files(events=(table, columns)):
+            frames.append(named_events(table, columns))
+        _refuse_made_up(name, frames[-1])
     products = _products(frames) if catalog is None else catalog
-    known = None if profiles is None else Profiles.from_table(profiles, columns=profile_columns)
-    past = Dataset.build(
-        name="train",
-        catalog=products,
-        events=frames[0],
-        profiles=known,
-        catalog_columns=catalog_columns,
-        rules=AS_THEY_ARE,
-    )
-    future = Dataset.build(name="test", catalog=past.catalog, events=frames[1], profiles=known, rules=AS_THEY_ARE)
+    known = None
+    if profiles is not None:
+        with naming_files(profiles=(profiles, profile_columns)):
+            known = Profiles.from_table(profiles, columns=profile_columns)
+    with naming_files(events=(train, columns), catalogue=(catalog, catalog_columns)):
+        past = Dataset.build(
+            name="train",
+            catalog=products,
+            events=frames[0],
+            profiles=known,
+            catalog_columns=catalog_columns,
+            rules=AS_THEY_ARE,
+        )
+    with naming_files(events=(test, columns)):
+        future = Dataset.build(name="test", catalog=past.catalog, events=frames[1], profiles=known, rules=AS_THEY_ARE)
     past, future = _coded_alike(past, future)
     return past, future, _cleaning([part.report for part in (past, future) if part.report is not None])
 

@@ -14,12 +14,12 @@ from peftrec.data.cleaning.units import measured_quantity, price_unit
 from peftrec.data.cleaning.usual import Usual
 from peftrec.data.cleaning.zones import in_utc
 from peftrec.data.coupons import Coupons
-from peftrec.data.events import named_events, typed_events
+from peftrec.data.events import USUAL, named_events, typed_columns
 from peftrec.data.promotions import Promotions
 from peftrec.data.reading.other_times import refuse_other_times
 from peftrec.data.reading.tables import Table
 from peftrec.data.reading.values import parse_moment
-from peftrec.errors import NotEnoughDataError
+from peftrec.errors import InvalidValueError, NotEnoughDataError
 
 
 def clean_events(
@@ -73,7 +73,8 @@ def apply_rules(
     if usual is None:
         off.append("outlier_user")  # it has no rule then, and is off like all that need to know what is usual
     frame, repairs = repair_units(frame, rules, usual, total=total)
-    return frame, [*counts, *repairs], [*off, *(name for name in UNIT_REPAIRS if not rules.applies(name))]
+    switched_off = [name for name in (*UNIT_REPAIRS, *FILLED) if not rules.applies(name)]
+    return frame, [*counts, *repairs], [*off, *switched_off]
 
 
 def rules_for(present: Sequence[str], items: pl.Series | None, rules: CleaningRules, usual: Usual | None) -> list[Rule]:
@@ -95,7 +96,8 @@ def read_and_repair(
     priced = in_one_currency(named, "events", rules.rates) if rules.currency else Priced(named)
     if rules.currency:
         counts.append(counted("currency", len(priced.rows), total, priced.example, action="repaired"))
-    typed = typed_events(priced.frame)
+    typed, filled = _filled(typed_columns(priced.frame), rules)
+    counts += filled
     if TIME_TEXT in typed.columns:
         refuse_other_times(named[col.TIME], name=col.TIME)
     if rules.timezone is not None:
@@ -103,6 +105,31 @@ def read_and_repair(
         counts.append(counted("timezone", len(rows), total, shown, action="repaired"))
     return typed, counts, priced.currencies
 
+
+def _filled(typed: pl.DataFrame, rules: CleaningRules) -> tuple[pl.DataFrame, list[RuleCount]]:
+    """Takes rows that do not tell what happened, or how often, for what is usual.
+
+    Raises:
+        InvalidValueError: There are such rows, and the rule is off.
+    """
+    counts = list[RuleCount]()
+    for name, (column, usual) in FILLED.items():
+        empty = typed[column].is_null().arg_true()
+        shown = f"row {empty[0]}: {column} missing -> {usual}" if len(empty) else ""
+        if rules.applies(name):
+            counts.append(counted(name, len(empty), len(typed), shown, action="repaired"))
+        elif len(empty):
+            more = f", and {len(empty) - 1:,} more rows" if len(empty) > 1 else ""
+            raise InvalidValueError(
+                f"{name.replace('_', ' ')} in the events, row {empty[0]}: {column} missing{more} (rows count from 0)",
+                expected=f"a value in every row, since the rule {name} is off",
+                remedy=f"fill or drop the rows, or leave {name}=True, which takes them for {usual}",
+            )
+    return typed.with_columns(pl.col(column).fill_null(usual) for column, usual in FILLED.values()), counts
+
+
+FILLED = {f"missing_{column}": (column, usual) for column, usual in USUAL.items()}
+"""Rule -> the column that it fills, and with what."""
 
 _STAYS = "__stays"
 

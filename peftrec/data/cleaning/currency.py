@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import polars as pl
 
@@ -11,6 +12,18 @@ from peftrec.data.reading.number_formats import NO_NUMBER
 from peftrec.errors import ConfigError, InvalidValueError, SchemaError
 
 SYMBOLS = {
+    "US$": "USD",
+    "CA$": "CAD",
+    "AU$": "AUD",
+    "HK$": "HKD",
+    "NZ$": "NZD",
+    "NT$": "TWD",
+    "MX$": "MXN",
+    "C$": "CAD",
+    "A$": "AUD",
+    "R$": "BRL",
+    "S$": "SGD",
+    "CN¥": "CNY",
     "£": "GBP",
     "€": "EUR",
     "$": "USD",
@@ -21,7 +34,10 @@ SYMBOLS = {
     "元": "CNY",
     "円": "JPY",
 }
-"""Signs and the currencies that they are taken for; a three-letter code beside the number goes before."""
+"""Signs and the currencies that they are taken for, longer ones first; a three-letter code beside the number goes before."""
+
+COLUMNS = "currency", "currency_code"
+"""Columns that say what each price is in, where its own text names nothing."""
 
 _CODES = (
     "AED ARS AUD BGN BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP HKD HUF IDR ILS INR ISK JPY KES KRW KWD MAD MXN MYR NGN"
@@ -36,17 +52,24 @@ _BLANKS = r"[\s'’\u00a0\u202f]"
 _NEGATIVE = r"^\P{N}*-\P{N}*\p{N}|^\s*\(.*\)\s*$|\p{N}\s*-\s*$"
 
 
-def check_rates(rates: Mapping[str, float]) -> None:
-    """Raises unless every rate is a finite number above zero.
+def check_rates(rates: object) -> None:
+    """Raises unless every currency has a finite rate above zero.
 
     Raises:
-        ConfigError: Names the first that is not.
+        ConfigError: Names the first that has not.
     """
-    for name, rate in rates.items():
-        if not (math.isfinite(rate) and rate > 0):
+    if not isinstance(rates, Mapping):
+        raise ConfigError(
+            f"rates={rates!r:.60} is a {type(rates).__name__}",
+            expected="a mapping from currencies to their value in the common one",
+            remedy="write rates={'EUR': 1.08, 'USD': 1}",
+        )
+    for name, rate in cast("Mapping[object, object]", rates).items():
+        is_rate = isinstance(rate, int | float) and not isinstance(rate, bool) and math.isfinite(rate) and rate > 0
+        if not (isinstance(name, str) and is_rate):
             raise ConfigError(
-                f"rates={{'{name}': {rate!r}}}",
-                expected="the value of one unit of the currency in the common one, above 0",
+                f"rates={{{name!r}: {rate!r}}}",
+                expected="a currency's name, and the value of one unit of it in the common one, a number above 0",
                 remedy=f"correct the rate of {name}",
             )
 
@@ -105,7 +128,7 @@ class Priced:
 
     Attributes:
         frame: The table.
-        rows: Those whose text was more than a number.
+        rows: Those whose text was more than a number, or that were converted into the common currency.
         example: The first of them in words.
         currencies: What prices name, sorted; those that were converted into a common one are left out.
     """
@@ -136,10 +159,11 @@ def refuse_several(found: Mapping[str, Sequence[str]]) -> None:
 
 
 def in_one_currency(frame: pl.DataFrame, what: str, rates: Mapping[str, float] | None) -> Priced:
-    """Turns a price column of texts into numbers of one currency.
+    """Turns a price column into numbers of one currency.
 
     Args:
-        frame: With our names; touched only where ``price`` is text that says more than plain numbers.
+        frame: With our names; touched only where ``price`` is text that says more than plain numbers, or where one of
+            ``COLUMNS`` names currencies. After a conversion that column is gone, as it is no longer true.
         what: What the table is, for messages.
         rates: Value of one unit of each currency in the common one; needed where prices name several.
 
@@ -147,13 +171,41 @@ def in_one_currency(frame: pl.DataFrame, what: str, rates: Mapping[str, float] |
         SchemaError: A price cannot be read.
         InvalidValueError: Prices name several currencies, or one without a rate.
     """
-    if frame.schema.get(col.PRICE) != pl.String:
+    if col.PRICE not in frame.columns:
         return Priced(frame)
-    column = frame[col.PRICE]
+    column, beside = frame[col.PRICE], next((name for name in COLUMNS if name in frame.columns), None)
+    values, written, named = _as_written(column, what) if column.dtype == pl.String else (column, None, None)
+    if beside is not None and values.dtype.is_numeric():
+        own = frame[beside].cast(pl.String, strict=False).str.strip_chars().str.to_uppercase()
+        own = own.zip_with((values.is_not_null() & (own != "")).fill_null(False), own.clear(len(own)))
+        named = own if named is None else named.zip_with(named.is_not_null(), own)
+    if named is None:
+        return Priced(frame)
+    factor = _factors(named, what, rates)
+    changed = (factor != 1) & values.is_not_null()
+    rows = (changed if written is None else changed | written).arg_true()
+    converted = (values * factor).alias(col.PRICE) if written is not None or changed.any() else column
+    found = frame.with_columns(converted)
+    found = found.drop(beside) if beside is not None and rates is not None else found
+    shown = ""
+    if len(rows):
+        place = "" if beside is None or named[rows[0]] is None else f" ({named[rows[0]]})"
+        shown = f"row {rows[0]}: {col.PRICE} {column[rows[0]]!r}{place} -> {converted[rows[0]]:g}"
+    currencies = [] if rates is not None else named.drop_nulls().unique().sort().to_list()
+    return Priced(found, rows.to_list(), shown, currencies)
+
+
+def _as_written(column: pl.Series, what: str) -> tuple[pl.Series, pl.Series | None, pl.Series | None]:
+    """Price texts as numbers, which of them said more than a number, and the currencies that they name.
+
+    Where none says more, the last two are None.
+    """
+    plain = column.str.strip_chars().cast(pl.Float64, strict=False)
     told = column.str.strip_chars().str.to_lowercase().is_in(_NOTHING).not_() & column.is_not_null()
-    written = (column.str.strip_chars().cast(pl.Float64, strict=False).is_null() & told).arg_true()
+    more = (plain.is_null() & told).fill_null(False)
+    written = more.arg_true()
     if not len(written):
-        return Priced(frame)
+        return plain, None, None
     read = amounts(column.gather(written))
     unread = read["amount"].is_null().arg_true()
     if len(unread):
@@ -164,15 +216,12 @@ def in_one_currency(frame: pl.DataFrame, what: str, rates: Mapping[str, float] |
             expected="one amount with at most a currency sign or code, such as 2.55, '£2.55', '1.234,50 €' or 'USD 12'",
             remedy="correct the rows or empty them; of a range of prices keep one",
         )
-    factor = _factors(read["currency"], what, rates)
-    values = column.str.strip_chars().cast(pl.Float64, strict=False).scatter(written, read["amount"] * factor)
-    first = written[0]
-    shown = f"row {first}: {col.PRICE} {column[first]!r} -> {values[first]:g}"
-    named = [] if rates is not None else read["currency"].drop_nulls().unique().sort().to_list()
-    return Priced(frame.with_columns(values.alias(col.PRICE)), written.to_list(), shown, named)
+    named = pl.Series([None], dtype=pl.String).new_from_index(0, len(column)).scatter(written, read["currency"])
+    return plain.scatter(written, read["amount"]), more, named
 
 
 def _factors(named: pl.Series, what: str, rates: Mapping[str, float] | None) -> pl.Series:
+    """What each price is worth in the common currency; 1 where none is named."""
     found = named.drop_nulls().unique().sort().to_list()
     if rates is None:
         if len(found) > 1:
@@ -190,4 +239,5 @@ def _factors(named: pl.Series, what: str, rates: Mapping[str, float] | None) -> 
             expected=f"a rate for each of {', '.join(found)}",
             remedy="add it to CleaningRules(rates=...)",
         )
-    return named.replace_strict(dict(rates), default=1.0, return_dtype=pl.Float64)
+    worth = {name: float(rate) for name, rate in rates.items()}
+    return named.replace_strict(worth, default=1.0, return_dtype=pl.Float64)

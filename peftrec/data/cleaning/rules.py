@@ -40,6 +40,8 @@ class CleaningRules:
         unknown_item: Drop events with an item that the catalogue does not hold.
         future_timestamp: Drop events after ``exported_at``; *kept*.
         unknown_event: Drop events of a type that is not in ``EVENT_TYPES``.
+        missing_event: Take events whose type is not told, where others are, for purchases.
+        missing_quantity: Take events whose quantity is not told for one piece.
         cancelled: Drop returns, which are purchases with a negative quantity, together with the purchase that each takes
             back: the latest before it of the same shopper, product and quantity; *kept*.
         non_positive_quantity: Drop events with a quantity of zero or less, such as partial returns and coupon lines; *kept*.
@@ -52,7 +54,8 @@ class CleaningRules:
         bot: Drop all events of shoppers that act like programs, see :func:`peftrec.data.cleaning.bots.bots`; *kept*.
         outlier_user: Drop all events of shoppers with far more events than all others, see ``most_events`` of
             :class:`peftrec.data.cleaning.usual.Usual`; *kept*.
-        currency: Read prices that are texts with a currency sign or code. If off, such a price is an error.
+        currency: Read prices that are texts with a currency sign or code, and what a column ``currency`` or
+            ``currency_code`` says of them. If off, such a text is an error and the column an attribute.
         rates: Value of one unit of each currency in the common one, such as ``{"EUR": 1.08, "USD": 1}``; needed where
             prices name several.
         price_unit: Bring prices that are a hundred times their product's usual price, or a hundredth, to its unit.
@@ -81,6 +84,8 @@ class CleaningRules:
     unknown_item: bool = True
     future_timestamp: bool = True
     unknown_event: bool = True
+    missing_event: bool = True
+    missing_quantity: bool = True
     cancelled: bool = True
     non_positive_quantity: bool = True
     zero_price: bool = False

@@ -19,7 +19,7 @@ def check_zone(zone: str) -> None:
     """
     try:
         ZoneInfo(zone)
-    except (KeyError, ValueError, OSError) as error:  # ZoneInfoNotFoundError is a KeyError
+    except (KeyError, ValueError, OSError, TypeError, AttributeError) as error:  # ZoneInfoNotFoundError is a KeyError
         raise ConfigError(
             f"timezone={zone!r} is no time zone: {error}",
             expected="an IANA name such as 'Europe/London' or 'America/New_York'",

@@ -1,5 +1,6 @@
 """Reading a file for a look at it: any form that can be told, with the call that reads it the same way."""
 
+import csv
 import gzip
 import json
 import zlib
@@ -186,6 +187,8 @@ def _text(path: Path, ending: str, rows: int | None, *, packed: bool) -> Source:
         problems.append(problem or unreadable(str(path), error))
         options = replace(options, quotes=False, ragged=True)
         frame = options.read(path, rows)
+    if options.ragged:
+        problems += [] if (cut := _cut(path, options)) is None else [cut]
     if rows is None and not problems and total not in (None, len(frame)):
         problems.append(lost_rows(path, total or 0, len(frame)))
     plain = f".{ending}" in SEPARATORS and options == _Options(usual) and not problems
@@ -193,6 +196,29 @@ def _text(path: Path, ending: str, rows: int | None, *, packed: bool) -> Source:
     known = total if total is not None else len(frame) if whole else None
     call = repr(str(path)) if plain else options.call(path)
     return Source(path, frame, options.words(), call, whole, known, tuple(problems))
+
+
+def _cut(path: Path, options: "_Options") -> SchemaError | None:
+    """What is lost where records with more fields than the header are read all the same."""
+    if not options.is_strict:
+        return None
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        quoting = csv.QUOTE_MINIMAL if options.quotes else csv.QUOTE_NONE
+        records = csv.reader(file, delimiter=options.separator, quoting=quoting)
+        try:
+            width = len(next(records, list[str]()))
+            longer = [(records.line_num, one) for one in records if len(one) > width]
+        except csv.Error:  # a field longer than the module reads; polars has told what is the matter
+            return None
+    if not longer:
+        return None
+    line, first = longer[0]
+    return SchemaError(
+        f"{len(longer):,} records of {path} have more fields than the header's {width}, the first in line {line:,}:"
+        f" read as shown they lose their last fields, such as {first[width]!r:.40}",
+        expected="as many fields as the header has names, or fewer rows that are damaged",
+        remedy="quote fields that hold the separator, or drop those lines; the call below keeps the first fields",
+    )
 
 
 def _doubled(path: Path, separator: str) -> list[SchemaError]:

@@ -73,6 +73,7 @@ def rename_columns(
     missing = [name for name in required if name not in frame.columns]
     if missing:
         raise _missing(missing, frame.columns, mapping, (*required, *optional), what)
+    _refuse_misspelt(mapping, frame.columns, (*required, *optional), what)
     return frame
 
 
@@ -147,6 +148,19 @@ def _check_mapping(mapping: Mapping[str, str], present: Sequence[str], known: Se
                 f"two columns of the {what} would be called '{ours}': '{name}', by the mapping, and '{ours}' itself",
                 expected="one column for each name",
                 remedy=f"drop or rename the column '{ours}' first, or take '{ours}: {name}' out of the mapping",
+            )
+
+
+def _refuse_misspelt(mapping: Mapping[str, str], present: Sequence[str], known: Sequence[str], what: str) -> None:
+    """A name that is nearly one of ours would make an attribute of a column that models read."""
+    free = [name for name in known if name not in present]
+    for ours, name in mapping.items():
+        meant = get_close_matches(ours, free, n=1, cutoff=0.8) if ours not in known else []
+        if meant:
+            raise SchemaError(
+                f"the mapping of the {what} takes '{ours}' from '{name}'; '{ours}' is none of our names",
+                expected=f"'{meant[0]}', or for an attribute a name that is not nearly one of ours",
+                remedy=f"write columns={{'{meant[0]}': '{name}'}}, or leave it out: attributes keep their own names",
             )
 
 

@@ -44,7 +44,8 @@ def _place(found: str, tables: Mapping[str, Given]) -> str:
         return ""
     path = Path(cast("str | os.PathLike[str]", table))
     parts = [] if str(path) in found else [str(path)]
-    theirs = [theirs for ours, theirs in (columns or {}).items() if ours != theirs and re.search(rf"\b{ours}\b", found)]
+    pairs = cast("Mapping[object, object]", columns).items() if isinstance(cast(object, columns), Mapping) else ()
+    theirs = [theirs for ours, theirs in pairs if ours != theirs and re.search(rf"\b{re.escape(str(ours))}\b", found)]
     parts += [f"column '{theirs[0]}'"] if theirs else []
     row, separator = _ROW.search(found), SEPARATORS.get(path.suffix.lower())
     if row is not None and separator is not None and not re.search(r"\bline \d", found):

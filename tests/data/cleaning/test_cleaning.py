@@ -1,6 +1,7 @@
 """Every row is kept or dropped under a name, and the report adds up."""
 
 import json
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from peftrec.data import CleaningReport, CleaningRules, Dataset, Events, RuleCount
 from peftrec.data.cleaning.cancellations import ROW, cancelled
+from peftrec.data.cleaning.currency import amounts
 from peftrec.data.cleaning.repair import repaired, without_html
 from peftrec.errors import ConfigError, InvalidValueError, NotEnoughDataError, UnknownItemError
 
@@ -72,6 +74,8 @@ def test_each_rule_counts_its_rows_with_an_example():
     assert (report.rows_in, report.rows_kept, report.rows_dropped) == (16, 2, 14)
     assert {count.rule: (count.rows, count.example) for count in report.counts} == {
         "currency": (0, ""),
+        "missing_event": (0, ""),
+        "missing_quantity": (0, ""),
         "missing_user": (1, "row 1: user_id missing"),
         "missing_item": (1, "row 2: item_id missing"),
         "missing_timestamp": (1, "row 3: timestamp missing"),
@@ -297,3 +301,87 @@ def test_plain_text_stays_as_it_is(text: str):
 )
 def test_markup_goes_and_what_only_looks_like_it_stays(text: str, plain: str):
     assert without_html(text) == plain
+
+
+def test_what_is_taken_for_a_purchase_of_one_is_counted():
+    rows = [{"event": None}, {"quantity": None}, {"event": None, "quantity": None}, {"event": "view"}]
+    shop = build([*rows, {}])
+    found = {count.rule: (count.rows, count.example) for count in report_of(shop).counts}
+    assert found["missing_event"] == (2, "row 0: event missing -> purchase")
+    assert found["missing_quantity"] == (2, "row 1: quantity missing -> 1")
+    assert shop.events.frame["event"].to_list().count("purchase") == 4
+    for rule in ("missing_event", "missing_quantity"):
+        with pytest.raises(InvalidValueError, match=rule.replace("_", " ") + ".*and 1 more rows") as caught:
+            build([*rows, {}], CleaningRules(**{rule: False}))
+        assert f"leave {rule}=True" in caught.value.remedy
+        assert rule in report_of(build([{}], CleaningRules(**{rule: False}))).switched_off
+
+
+def test_rules_are_rules():
+    with pytest.raises(ConfigError, match="rules=<class"):
+        build([{}], CleaningRules)  # pyright: ignore[reportArgumentType]
+
+
+PRICES = {"user_id": ["u", "v", "w"], "item_id": ["a", "a", "b"], "timestamp": ["2020-01-01"] * 3, "price": [2, 4, 6]}
+
+
+@pytest.mark.parametrize("column", ["currency", "currency_code"])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_column_says_what_prices_are_in(column: str, as_text: bool):
+    prices = [f"{price}" for price in PRICES["price"]] if as_text else PRICES["price"]
+    events = PRICES | {"price": prices, column: ["USD", " eur", None]}
+    with pytest.raises(InvalidValueError, match="2 currencies: EUR 1, USD 1"):
+        Dataset.build(name="shop", catalog=CATALOG, events=events)
+    shop = Dataset.build(name="shop", catalog=CATALOG, events=events, rules=CleaningRules(rates={"USD": 1, "EUR": 1.5}))
+    assert shop.events.frame["price"].to_list() == [2, 6, 6]
+    assert column not in shop.events.frame.columns  # it would tell of prices as they were
+    count = next(count for count in report_of(shop).counts if count.rule == "currency")
+    assert (count.rows, count.example.split(": ")[0]) == (1, "row 1")
+    assert "(EUR) -> 6" in count.example
+
+
+def test_a_price_that_names_its_currency_goes_before_the_column():
+    events = PRICES | {"price": ["£2", "4", ""], "currency": ["USD", "USD", "USD"]}
+    rules = CleaningRules(rates={"GBP": 3, "USD": 2})
+    shop = Dataset.build(name="shop", catalog=CATALOG, events=events, rules=rules)
+    assert shop.events.frame["price"].to_list() == [6, 8, None]
+
+
+def test_catalogue_and_events_in_different_currencies_by_their_columns():
+    catalog = {"item_id": ["a", "b"], "title": ["tea", "milk"], "price": [1, 2], "currency": ["USD", "USD"]}
+    with pytest.raises(InvalidValueError, match="USD in the catalogue; EUR in the events"):
+        Dataset.build(name="shop", catalog=catalog, events=PRICES | {"currency": ["EUR"] * 3})
+    shop = Dataset.build(name="shop", catalog=catalog, events=PRICES | {"currency": ["USD"] * 3})
+    assert shop.events.frame["currency"].to_list() == ["USD"] * 3
+
+
+def test_a_column_of_currencies_is_an_attribute_where_the_rule_is_off():
+    events = PRICES | {"currency": ["USD", "EUR", "USD"]}
+    shop = Dataset.build(name="shop", catalog=CATALOG, events=events, rules=CleaningRules(currency=False))
+    assert shop.events.frame["price"].to_list() == [2, 4, 6]
+
+
+def test_dollars_are_not_all_the_same():
+    texts = ["US$1", "C$1", "CA$1", "A$1", "R$1", "HK$1", "$1", "CN¥1", "¥1"]
+    named = amounts(pl.Series(texts))["currency"].to_list()
+    assert named == ["USD", "CAD", "CAD", "AUD", "BRL", "HKD", "USD", "CNY", "JPY"]
+
+
+@pytest.mark.parametrize(
+    ("rates", "told"),
+    [
+        ({"USD": "1"}, "rates={'USD': '1'}"),
+        ({"USD": True}, "rates={'USD': True}"),
+        ({3: 1.0}, "rates={3: 1.0}"),
+        ([("USD", 1)], "is a list"),
+        ({"USD": 0}, "rates={'USD': 0}"),
+    ],
+)
+def test_rates_are_numbers_of_currencies(rates: object, told: str):
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        CleaningRules(rates=rates)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_zone_is_a_name():
+    with pytest.raises(ConfigError, match="timezone=3 is no time zone"):
+        CleaningRules(timezone=3)  # pyright: ignore[reportArgumentType]

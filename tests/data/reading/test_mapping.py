@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from peftrec.data import Dataset, Events
 from peftrec.data.reading.mapping import read_rows, rename_columns
 from peftrec.data.reading.names import NAMES, folded, likeness
 from peftrec.errors import NotEnoughDataError, SchemaError
@@ -147,3 +148,25 @@ def test_our_own_name_is_surest_and_strange_ones_are_none():
     assert likeness("xyz", "item_id") == (0, "")
     assert likeness("VisitorType", "user_id") == (0, "")
     assert folded("Größe (cm)") == "grossecm"
+
+
+def test_an_optional_name_that_is_nearly_ours_is_told():
+    frame = pl.DataFrame({"user_id": ["u"], "item_id": ["a"], "timestamp": ["2020-01-01"], "cost": [1.0]})
+    with pytest.raises(SchemaError, match="takes 'prise' from 'cost'") as caught:
+        Events.from_table(frame, columns={"prise": "cost"})
+    assert caught.value.remedy.startswith("write columns={'price': 'cost'}")
+    assert "expense" in Events.from_table(frame, columns={"expense": "cost"}).frame.columns
+    told = frame.with_columns(pl.lit(2.0).alias("price"))  # price is there, so prise can only be another thing
+    assert "prise" in Events.from_table(told, columns={"prise": "cost"}).frame.columns
+
+
+def test_a_mapping_of_another_kind_is_told_beside_a_file(tmp_path: Path):
+    path = tmp_path / "events.csv"
+    path.write_text("user_id,item_id,timestamp\nu,a,2020-01-01\n")
+    with pytest.raises(SchemaError, match="the mapping of the events holds"):
+        Dataset.build(
+            name="shop",
+            catalog={"item_id": ["a"], "title": ["tea"]},
+            events=path,
+            event_columns=["user_id"],  # pyright: ignore[reportArgumentType]
+        )
