@@ -52,7 +52,9 @@ class ShoppingConfig:
 
     sampling: float = 0.5
     decoder_learning_rate: float = 1e-4
-    training: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=1.0, anchors=3, sampled_candidates=128))
+    training: TrainConfig = field(
+        default_factory=lambda: TrainConfig(epochs=1.0, anchors=3, young_share=0.5, sampled_candidates=128)
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.sampling <= 1:

@@ -73,11 +73,12 @@ class Candidates:
 class Sample:
     """How training thins candidates out: all that were bought stay, and of each row's others an even sample.
 
-    Each of the others then stands for several, as its weight says, so that weighted sums over what is kept estimate those
-    over all candidates (case-control sampling; King & Zeng, 2001, section 4), chances stay natural, and no purchase is lost.
+    At least half as many of the others stay as ``limit`` says, however much was bought. Each of them then stands for
+    several, as its weight says, so that weighted sums over what is kept estimate those over all candidates (case-control
+    sampling; King & Zeng, 2001, section 4), chances stay natural, and no purchase is lost.
 
     Attributes:
-        limit: Candidates kept of a row; more only where more were bought.
+        limit: Candidates kept of a row; more only where more than half of them were bought.
         kept: What each shopper bought, rising.
         rng: Draws.
     """
@@ -204,7 +205,7 @@ def _sampled(
     case = np.isin(rows * n_items + items.values, bought)
     cases = np.bincount(rows[case], minlength=shoppers)
     others = np.diff(items.offsets) - cases
-    wanted = np.minimum(others, np.maximum(sample.limit - cases, 1))
+    wanted = np.minimum(others, np.maximum(sample.limit - cases, -(-sample.limit // 2)))
     order = np.lexsort((sample.rng.random(len(rows)), ~case, rows))  # row by row, what was bought first
     kept = np.sort(order[np.arange(len(rows)) - items.offsets[rows] < (cases + wanted)[rows]])
     stands_for = (others / np.maximum(wanted, 1)).astype(np.float32)

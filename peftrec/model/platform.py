@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from peftrec.backbone import Backbone
 from peftrec.data.dataset import Dataset
+from peftrec.data.events import Events
 from peftrec.data.log import channels_by_code
 from peftrec.data.snapshot import Snapshot
 from peftrec.data.source import DataSource
@@ -89,6 +90,12 @@ class Platform:
                 self._snapshots.clear()
             self._snapshots[moment] = found
         return found
+
+    def young(self, moment: float) -> Snapshot:
+        """What would be known of the products if none had ever been sold or looked at."""
+        dataset = self.dataset
+        silent = replace(dataset, events=Events(dataset.events.frame.clear()), index=None, past=None)
+        return Snapshot.at(silent, moment)
 
     def scenes(self, channel: NDArray[np.int32], moment: float) -> NDArray[np.float32]:
         """(B, H) unit vectors of what is said of the moment and of the channel each shopper mostly uses.

@@ -54,6 +54,8 @@ class TrainConfig:
         horizon_days: Length in days of the window whose purchases are predicted; 35 when left out, and 1 on a data set
             that tells only the order of events, where one event is one day.
         anchors: How many moments of the past the shopper is read at; each gives one row per shopper.
+        young_share: Share of the shoppers who are read once more at the latest moment, as by a shop that has sold nothing yet:
+            where statistics of products are silent, texts must speak. For backbones, whose business new shops are.
         stride_days: Days between two anchors, the last one lying one horizon before the end of the log; as long as the
             horizon, so that no purchase is a label twice and seasons mix.
         history: Longest history, in distinct products.
@@ -83,6 +85,7 @@ class TrainConfig:
 
     horizon_days: float | None = None
     anchors: int = 5
+    young_share: float = 0.0
     stride_days: float | None = None
     history: int = 128
     sampled_candidates: int = 256
@@ -127,6 +130,8 @@ class TrainConfig:
                 _refuse(name, value, "0 or more")
         if not 0 <= self.warmup_share < 1:
             _refuse("warmup_share", self.warmup_share, "0 to below 1")
+        if not 0 <= self.young_share <= 1:
+            _refuse("young_share", self.young_share, "0 to 1")
         if not 0 < self.validation_share < 1:
             _refuse("validation_share", self.validation_share, "above 0 and below 1")
         if self.precision not in ("bf16", "fp32"):

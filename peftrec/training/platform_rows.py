@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from peftrec.data.snapshot import Snapshot
 from peftrec.model import extras as ops
 from peftrec.model.candidates import Nearest
 from peftrec.model.platform import Platform
@@ -29,7 +30,8 @@ class PlatformRows:
     Attributes:
         platform: Read through the backbone.
         config: Of the training.
-        anchors: The moments, latest first.
+        anchors: The moments, latest first, then the latest once more for shoppers read by a young shop.
+        snapshots: Of each anchor: what the platform knows, and last what a shop knows that has sold nothing yet.
         held_out: (users,) bool, shoppers that stopping and choices look at.
         parts: One for each anchor, without candidates.
         rng: Draws all that is drawn, in one order.
@@ -38,6 +40,7 @@ class PlatformRows:
     platform: Platform
     config: TrainConfig
     anchors: list[Anchor]
+    snapshots: list[Snapshot]
     held_out: NDArray[np.bool_]
     parts: list[Rows]
     rng: np.random.Generator
@@ -53,8 +56,16 @@ class PlatformRows:
         anchors = anchors_of(platform.dataset, config)
         rng = np.random.default_rng(config.seed)
         held_out = rng.random(len(platform.dataset.users)) < config.validation_share
-        parts = [Rows.begin(one, platform.snapshot(one.moment), config, rng, augmented=~held_out) for one in anchors]
-        found = cls(platform, config, anchors, held_out, parts, rng)
+        snapshots = [platform.snapshot(one.moment) for one in anchors]
+        if config.young_share:
+            latest = anchors[0]
+            again = rng.permutation(len(latest.users))[: round(config.young_share * len(latest.users))]
+            anchors, snapshots = [*anchors, latest.take(np.sort(again))], [*snapshots, platform.young(latest.moment)]
+        parts = [
+            Rows.begin(one, snapshot, config, rng, augmented=~held_out)
+            for one, snapshot in zip(anchors, snapshots, strict=True)
+        ]
+        found = cls(platform, config, anchors, snapshots, held_out, parts, rng)
         check_rows(found.rows(parts), config)
         return found
 
@@ -77,13 +88,13 @@ class PlatformRows:
         return [
             part.offered(
                 one,
-                self.platform.snapshot(one.moment),
+                snapshot,
                 self.config,
-                nearest=nearest(model, self.platform, history_means(self.platform, part.tokens), one.moment),
+                nearest=nearest(model, self.platform, history_means(self.platform, part.tokens), snapshot),
                 rng=self.rng,
                 bar=bar,
             )
-            for one, part in zip(self.anchors, self.parts, strict=True)
+            for one, snapshot, part in zip(self.anchors, self.snapshots, self.parts, strict=True)
         ]
 
     def popularity_hits(self, model: PurchaseModel) -> dict[float, int]:
@@ -93,8 +104,8 @@ class PlatformRows:
         found = dict.fromkeys(BETAS, 0)
         if not len(rows):
             return found
-        scorer = nearest(model, self.platform, history_means(self.platform, part.tokens), latest.moment)
-        popularity = np.log1p(self.platform.snapshot(latest.moment).buyers)
+        scorer = nearest(model, self.platform, history_means(self.platform, part.tokens), self.snapshots[0])
+        popularity = np.log1p(self.snapshots[0].buyers)
         now = float(model.extras["popularity"].detach())
         for row in rows:
             similar = scorer(np.array([row]))[0] - now * popularity
@@ -104,10 +115,10 @@ class PlatformRows:
         return found
 
 
-def nearest(model: PurchaseModel, platform: Platform, means: NDArray[np.float32], moment: float) -> Nearest:
+def nearest(model: PurchaseModel, platform: Platform, means: NDArray[np.float32], snapshot: Snapshot) -> Nearest:
     """Retrieval scores from the decayed mean of the history alone, as far as the decoder is not trained yet."""
     vectors, text_of = torch.from_numpy(platform.vectors), torch.from_numpy(platform.text_of.astype(np.int64))
-    popularity = torch.from_numpy(np.log1p(platform.snapshot(moment).buyers))
+    popularity = torch.from_numpy(np.log1p(snapshot.buyers))
     extras = {name: value.detach() for name, value in model.extras.items()}
     shoppers = ops.mapped(extras, torch.from_numpy(means))
 

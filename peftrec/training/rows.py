@@ -48,6 +48,11 @@ class Anchor:
     bought: Ragged
     first: Ragged
 
+    def take(self, rows: NDArray[np.int64]) -> "Anchor":
+        """Some of the shoppers."""
+        bought, first = (Ragged.join([values[row] for row in rows]) for values in (self.bought, self.first))
+        return Anchor(self.moment, self.users[rows], self.histories.take(rows), bought, first)
+
 
 def moments(end: float, start: float, config: TrainConfig) -> list[float]:
     """Anchors, latest first, each at least one horizon after the first event and one before the end of the log."""

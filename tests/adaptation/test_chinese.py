@@ -32,6 +32,7 @@ CONFIG = AdaptConfig(
         training=TrainConfig(
             horizon_days=35,
             anchors=3,
+            young_share=0.5,
             epochs=6.0,
             feature_epochs=2,
             patience=20,

@@ -63,7 +63,7 @@ def test_a_share_of_the_products_is_read_in_another_text(platform: Platform, qui
     rows, _, _ = rows_of(platform, config, marked)
     torch.manual_seed(0)
     batch = rows.collate([rows[at] for at in range(16)])["batch"]
-    for vectors, mask in ((batch.shoppers.vectors, batch.shoppers.mask), (batch.vectors, batch.mask)):
+    for vectors, mask in ((batch.shoppers.vectors, batch.shoppers.mask), (batch.vectors, batch.weight > 0)):
         first = vectors[mask][:, 0].numpy()
         assert np.isin(first, [2.0, 3.0]).mean() == pytest.approx(0.25, abs=0.05)
         assert (first == 2.0).sum() > 0

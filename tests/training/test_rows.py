@@ -1,13 +1,21 @@
 """What a batch of rows draws."""
 
+from dataclasses import replace
+
+import numpy as np
+import pytest
 import torch
 
 from peftrec.backbone import Backbone
 from peftrec.data import Dataset
+from peftrec.data.features import FEATURES
+from peftrec.errors import ConfigError
 from peftrec.model.platform import Platform
+from peftrec.model.purchase import PurchaseModel
 from peftrec.training import TrainConfig
-from peftrec.training.platform_rows import PlatformRows
-from peftrec.training.rows import Batch
+from peftrec.training.platform_rows import PlatformRows, candidates_bar
+from peftrec.training.rows import Batch, Rows
+from peftrec.training.train import starting_extras
 
 
 def test_draws_depend_on_the_rows_and_the_seed_alone(grocery: Dataset, tiny_backbone: Backbone):
@@ -23,3 +31,35 @@ def test_draws_depend_on_the_rows_and_the_seed_alone(grocery: Dataset, tiny_back
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], drawn[3])
+
+
+def test_some_shoppers_are_read_as_by_a_shop_that_has_sold_nothing(grocery: Dataset, tiny_backbone: Backbone):
+    platform, config = (
+        Platform.of(grocery, tiny_backbone, progress=False),
+        TrainConfig(anchors=1, sampled_candidates=32),
+    )
+    model = PurchaseModel(tiny_backbone.decoder(), starting_extras(tiny_backbone, seed=0))
+    parts: dict[float, list[Rows]] = {}
+    for share in (0.0, 0.5):
+        source = PlatformRows.of(platform, replace(config, young_share=share))
+        with candidates_bar(source.shoppers, show=False) as bar:
+            parts[share] = source.offered(model, bar)
+    (alone,), (latest, young) = parts.values()
+    assert np.array_equal(alone.users, latest.users)
+    assert len(young.users) == round(len(latest.users) / 2)
+    assert np.isin(young.users, latest.users).all()
+    assert young.labels.any()
+    # The log is silent about all products, not about what the shopper brings.
+    known = {
+        name: young.candidates.features[:, FEATURES.index(name)] for name in ("buyers_4w", "never_sold", "times_bought")
+    }
+    assert (known["buyers_4w"] == 0).all()
+    assert (known["never_sold"] == 1).all()
+    assert known["times_bought"].any()
+    assert latest.candidates.features[:, FEATURES.index("buyers_4w")].any()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_of_young_rows_is_a_share(share: float):
+    with pytest.raises(ConfigError, match="young_share"):
+        TrainConfig(young_share=share)

@@ -1,6 +1,8 @@
 """Amazon's reviews and products as McAuley's group publishes them, in the editions of 2014, 2018 and 2023."""
 
+import gzip
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -287,7 +289,7 @@ def _read_logs(logs: Mapping[Path, _Kind], items: pl.Series) -> pl.DataFrame:
 
 def _read_csv(path: Path, **options: Any) -> pl.DataFrame:
     try:
-        with path.open("rb") as file:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             width = file.readline().count(b",") + 1
             for number, line in enumerate(file, start=2):
                 if line.strip() and line.count(b",") + 1 != width:
@@ -298,7 +300,7 @@ def _read_csv(path: Path, **options: Any) -> pl.DataFrame:
                     )
         # Ids hold neither commas nor quotation marks, so a mark is a letter like others.
         return pl.read_csv(path, infer_schema=False, quote_char=None, **options)
-    except (*FAULTS, UnicodeDecodeError) as error:
+    except (*FAULTS, EOFError, zlib.error) as error:
         raise unreadable(path, error) from error
 
 

@@ -440,3 +440,12 @@ def test_no_debris_of_pages_is_left_in_the_real_office_products(data_folder: Pat
     assert not frame["description"].str.contains(written_as_list).any()
     words = frame["description"].str.len_chars().sum() / raw["description"].str.len_chars().sum()
     assert 0.95 < words < 1
+
+
+def test_a_compressed_csv_that_stops_half_way(write: Callable[..., Path]):
+    rows = "".join(f"AG{row},P1,5.0,{1588687728923 + row * 977}\n" for row in range(500))
+    folder = write(**{"meta_Office.jsonl": PRODUCTS_2023, "Office.csv.gz": f"{HEADER_2023}\n{rows}"})
+    log = next(folder.rglob("Office.csv.gz"))
+    log.write_bytes(log.read_bytes()[:-200])
+    with pytest.raises(SchemaError, match=r"Office\.csv\.gz"):
+        load_amazon(folder)
