@@ -88,12 +88,12 @@ def main() -> None:
 
 def _augmentations(there: str | None, back: str | None) -> dict[str, Augmentation | None]:
     try:
-        synonyms = SynonymReplacement(0.5)
+        name, synonyms = "synonyms, WordNet", SynonymReplacement(0.5)
     except MissingExtraError:
-        synonyms = SynonymReplacement(0.5, OFFICE)
+        name, synonyms = "synonyms, short dictionary", SynonymReplacement(0.5, OFFICE)
     found = {
         "no augmentation": None,
-        "synonyms": Augmentation(text=synonyms),
+        name: Augmentation(text=synonyms),
         "word drop": Augmentation(text=WordDrop()),
         "attribute drop": Augmentation(attributes=AttributeDrop()),
         "event drop": Augmentation(history=EventDrop()),

@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--largest", type=float, default=SIZES[-1], help="events of the longest log")
     parser.add_argument("--folder", type=Path, help="where made-up logs lie meanwhile: 100 million events take 12 GB")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--name", default="data", help="of the result, where machines are compared")
     parser.add_argument("--only", choices=("completejourney", "synthetic_100m", "batches"), help="write no result")
     parser.add_argument("--part", choices=sorted(PARTS), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -76,7 +77,7 @@ def main() -> None:
     for row in rows:
         print(f"{row['system']:<16}{row['slice']:<22}{row['metric']:<26}{row['value']:>10.3f} {row['unit']}")
     if options.only is None:
-        write("data", rows, seed=options.seed)
+        write(options.name, rows, seed=options.seed)
 
 
 def _child(part: str, *words: object, **environment: str) -> Figures:
