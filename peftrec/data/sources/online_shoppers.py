@@ -155,7 +155,8 @@ def _events(visits: pl.DataFrame) -> pl.DataFrame:
     stages.append(visits.filter(empty).select(*_event("view", None, pl.lit(0.0))))
     stages.append(visits.filter(col.EVENT).select(*_event("purchase", "product_related", spent)))
     # Events of one visit keep the order of the stages.
-    return pl.concat(stages, how="diagonal").sort(_ROW, maintain_order=True).drop(_ROW)
+    events = pl.concat(stages, how="diagonal").sort(_ROW, maintain_order=True).drop(_ROW)
+    return events.with_columns(pl.col(col.QUANTITY).fill_null(1))  # other events than views count for one
 
 
 def _event(event: str, kind: str | None, after: pl.Expr) -> tuple[pl.Expr, ...]:
