@@ -170,19 +170,14 @@ class Dataset:
             SchemaError: A platform is no data set, or a table has a column ``platform`` already.
             NotEnoughDataError: There are no platforms, or no part or past has an event.
         """
-        given = cast(object, datasets)
-        if not isinstance(given, Sequence):
+        parts: Sequence[object] = () if isinstance(cast(object, datasets), Dataset) else datasets
+        strangers = [type(one).__name__ for one in parts if not isinstance(cast(object, one), Dataset)]
+        if parts is not datasets or strangers:
+            told = "one data set" if parts is not datasets else f"among others a {strangers[0]}"
             raise SchemaError(
-                f"the platforms are a {type(given).__name__}",
+                f"the platforms are {told}",
                 expected="a list of data sets",
-                remedy="write Dataset.pool([a, b])",
-            )
-        strangers = [one for one in cast("Sequence[object]", given) if not isinstance(one, Dataset)]
-        if strangers:
-            raise SchemaError(
-                f"one of the platforms is a {type(strangers[0]).__name__}",
-                expected="data sets",
-                remedy="read each platform with load_dataset(...) or Dataset.build(...) first",
+                remedy="read each with load_dataset(...) or Dataset.build(...), and write Dataset.pool([a, b])",
             )
         return pool(datasets, name=name, currencies=currencies, events=events)
 

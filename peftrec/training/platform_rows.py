@@ -57,9 +57,10 @@ class PlatformRows:
         rng = np.random.default_rng(config.seed)
         held_out = rng.random(len(platform.dataset.users)) < config.validation_share
         snapshots = [platform.snapshot(one.moment) for one in anchors]
-        if config.young_share:
-            latest = anchors[0]
-            again = rng.permutation(len(latest.users))[: round(config.young_share * len(latest.users))]
+        latest = anchors[0]
+        young = round(config.young_share * len(latest.users))
+        if young:
+            again = rng.permutation(len(latest.users))[:young]
             anchors, snapshots = [*anchors, latest.take(np.sort(again))], [*snapshots, platform.young(latest.moment)]
         parts = [
             Rows.begin(one, snapshot, config, rng, augmented=~held_out)

@@ -267,7 +267,7 @@ def test_rates_that_are_none(books: Dataset, rate: float):
 
 
 def test_only_data_sets_are_pooled(books: Dataset):
-    with pytest.raises(SchemaError, match="one of the platforms is a str"):
+    with pytest.raises(SchemaError, match="the platforms are among others a str"):
         Dataset.pool([books, "tools"])  # pyright: ignore[reportArgumentType]
 
 
@@ -318,5 +318,5 @@ def test_two_real_platforms(data_folder: Path, grocery: Dataset):
 
 
 def test_one_data_set_is_no_list_of_them(books: Dataset):
-    with pytest.raises(SchemaError, match="the platforms are a Dataset"):
+    with pytest.raises(SchemaError, match="the platforms are one data set"):
         Dataset.pool(books)  # pyright: ignore[reportArgumentType]

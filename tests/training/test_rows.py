@@ -45,6 +45,7 @@ def test_some_shoppers_are_read_as_by_a_shop_that_has_sold_nothing(grocery: Data
         with candidates_bar(source.shoppers, show=False) as bar:
             parts[share] = source.offered(model, bar)
     (alone,), (latest, young) = parts.values()
+    assert len(PlatformRows.of(platform, replace(config, young_share=1e-9)).parts) == 1  # nobody is so small a share
     assert np.array_equal(alone.users, latest.users)
     assert len(young.users) == round(len(latest.users) / 2)
     assert np.isin(young.users, latest.users).all()
