@@ -99,7 +99,7 @@ def main() -> None:
             }[part](asked)
             rows += [row | {"part": part} for row in found]
     if not options.validation:
-        write("adaptation", [*_kept(options.parts), *rows], seed=options.seed)
+        write("adaptation", [*_kept(options.parts, asked), *rows], seed=options.seed)
 
 
 def _config(options: argparse.Namespace) -> AdaptConfig:
@@ -109,10 +109,11 @@ def _config(options: argparse.Namespace) -> AdaptConfig:
     )
 
 
-def _kept(parts: Sequence[str]) -> list[dict[str, object]]:
+def _kept(parts: Sequence[str], asked: Sequence[str]) -> list[dict[str, object]]:
+    """Rows on disk that this run does not measure anew."""
     path = FOLDER / "adaptation.json"
     before = json.loads(path.read_text())["rows"] if path.is_file() else []
-    return [row for row in before if row["part"] not in parts]
+    return [row for row in before if row["part"] not in parts or row["dataset"] not in {*asked, "all"}]
 
 
 Split = tuple[Dataset, Dataset]

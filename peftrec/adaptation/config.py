@@ -33,7 +33,7 @@ class LanguageConfig:
         seed: Of everything that is drawn.
     """
 
-    epochs: float = 1.5
+    epochs: float = 2.0
     batch_size: int = 64
     learning_rate: float = 5e-4
     weight_decay: float = 0.01

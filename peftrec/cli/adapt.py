@@ -28,7 +28,7 @@ def adapt(
         ),
     ],
     backbone: Annotated[str, typer.Option(help="Short name, local folder of a BERT, or hub id.")] = "minilm-l6",
-    language_epochs: Annotated[float, typer.Option(help="Passes over product texts; 0 leaves that stage out.")] = 1.5,
+    language_epochs: Annotated[float, typer.Option(help="Passes over product texts; 0 leaves that stage out.")] = 2.0,
     shopping_epochs: Annotated[float, typer.Option(help="Passes over shoppers; 0 leaves that stage out.")] = 1.0,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoints in OUT.work.")] = False,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
