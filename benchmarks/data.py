@@ -209,7 +209,7 @@ def batches() -> Figures:
     from peftrec.model.purchase import PurchaseModel
     from peftrec.training.rows import RowDataset, Rows, anchor
     from peftrec.training.trainer import DECODER, DecoderStage, run_stage
-    from peftrec.tuners import LoRAConfig, lora
+    from peftrec.tuners import LoRAConfig
 
     config, backbone = TrainConfig(anchors=1), Backbone.load("minilm-l6")
     platform = Platform.of(load_completejourney(promotions=False), backbone, progress=False)
@@ -220,7 +220,7 @@ def batches() -> Figures:
     rows_seconds = (time.perf_counter() - start_of_rows) / len(one.users) * config.batch_size
     dataset = RowDataset(platform, [rows], config, keep=np.ones(len(platform.dataset.users), bool), moment=MOMENT)
     decoder = backbone.decoder()
-    lora.attach(decoder, LoRAConfig(), seed=config.seed)
+    LoRAConfig().attach(decoder, seed=config.seed, steps=1)
     start = extras.initial(backbone.hidden, gain=1.0, generator=torch.Generator())
     model, spans = PurchaseModel(decoder, start), list[tuple[float, float]]()
 

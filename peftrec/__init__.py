@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from peftrec.registry import Registry
     from peftrec.serving import Engine
     from peftrec.training import TrainConfig, train_adapter
-    from peftrec.tuners import LoRAConfig
+    from peftrec.tuners import AdaLoRAConfig, BottleneckConfig, LoRAConfig
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaLoRAConfig",
     "AdaptConfig",
     "Adapter",
     "Backbone",
+    "BottleneckConfig",
     "Catalog",
     "CleaningRules",
     "Coupons",
@@ -45,9 +47,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AdaLoRAConfig": "peftrec.tuners",
     "AdaptConfig": "peftrec.adaptation",
     "Adapter": "peftrec.model",
     "Backbone": "peftrec.backbone",
+    "BottleneckConfig": "peftrec.tuners",
     "Catalog": "peftrec.data",
     "CleaningRules": "peftrec.data",
     "Coupons": "peftrec.data",

@@ -158,6 +158,31 @@ def choose_households() -> "Callable[[Sequence[str]], Dataset]":
     return households
 
 
+@pytest.fixture(scope="session")
+def board_shop() -> "Dataset":
+    """A shop with a known answer: forty shoppers, each of whom buys things of one colour, two a week for ten weeks."""
+    import numpy as np
+
+    from peftrec.data import Dataset
+
+    colours, things = ("red", "green"), ("tea", "kettle", "pot", "socks", "milk", "bread", "paper", "box")
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"u{user:02d}", f"{colours[user % 2]} {thing}", week)
+        for user in range(40)
+        for week in range(10)
+        for thing in rng.choice(things, 2, replace=False)
+    ]
+    users, items, weeks = zip(*rows, strict=True)
+    titles = [f"{colour} {thing}" for colour in colours for thing in things]
+    moments = np.datetime64("2024-01-01T12:00") + np.array(weeks) * np.timedelta64(7, "D")
+    return Dataset.build(
+        name="board",
+        catalog={"item_id": titles, "title": titles},
+        events={"user_id": users, "item_id": items, "timestamp": moments.astype(str).tolist()},
+    )
+
+
 def quick_config() -> "TrainConfig":
     """Training in seconds."""
     from peftrec.training import TrainConfig

@@ -9,9 +9,11 @@ import pytest
 import peftrec
 
 NAMES = [
+    "AdaLoRAConfig",
     "AdaptConfig",
     "Adapter",
     "Backbone",
+    "BottleneckConfig",
     "Catalog",
     "CleaningRules",
     "Coupons",

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -32,6 +32,8 @@ DataPath = Annotated[
 At = Annotated[str, typer.Option(help="Moment of the cut, ISO 8601, UTC: train before it, evaluate from it on.")]
 RegistryFolder = Annotated[Path, typer.Option("--registry", help="Folder of the registry.")]
 BackboneName = Annotated[str, typer.Option("--backbone", help="Short name, local folder of a BERT, or hub id.")]
+
+Method = Literal["lora", "adalora", "bottleneck"]
 
 DEMO_CUT = "2017-11-27T05:00"
 
@@ -62,7 +64,8 @@ def train(
     ] = None,
     registry: RegistryFolder = Path("adapters"),
     backbone: BackboneName = "minilm-l6",
-    rank: Annotated[int, typer.Option(help="Rank of the LoRA matrices.")] = 16,
+    method: Annotated[Method, typer.Option(help="How the decoder is tuned.")] = "lora",
+    rank: Annotated[int, typer.Option(help="Inner width of what is tuned: the rank, or the bottleneck's width.")] = 16,
     epochs: Annotated[float, typer.Option(help="Passes of tuner and decoder over all rows.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     alias: Annotated[str, typer.Option(help="Alias that points to the new version.")] = "production",
@@ -71,14 +74,20 @@ def train(
 
     Example: peftrec train grocery --at 2017-11-27T05:00
     """
-    from peftrec import Backbone, LoRAConfig, Registry, TrainConfig, load_dataset, train_adapter
+    from peftrec import Backbone, Registry, TrainConfig, load_dataset, train_adapter
+    from peftrec.tuners import AdaLoRAConfig, BottleneckConfig, LoRAConfig
 
+    tuner = {
+        "lora": lambda: LoRAConfig(rank=rank),
+        "adalora": lambda: AdaLoRAConfig(rank=rank),
+        "bottleneck": lambda: BottleneckConfig(width=rank),
+    }[method]()
     Registry(registry).check_ready(name, alias=alias)
     shop = load_dataset(dataset, data)
     console.print(str(shop.report), markup=False, highlight=False, soft_wrap=True)
     past = shop.split(at=at)[0] if at else shop
     config = TrainConfig(epochs=epochs, seed=seed)
-    adapter = train_adapter(past, Backbone.load(backbone), LoRAConfig(rank=rank), config)
+    adapter = train_adapter(past, Backbone.load(backbone), tuner, config)
     version = Registry(registry).publish(name, adapter, alias=alias)
     told = f"published {version.reference}, {version.size / 1e6:.2f} MB, alias {alias}, in {version.path}"
     console.print(told, markup=False, soft_wrap=True)

@@ -20,9 +20,10 @@ from peftrec.errors import ConfigError, CorruptAdapterError, IncompatibleAdapter
 from peftrec.model import extras as ops
 from peftrec.model import forest
 from peftrec.model.candidates import CandidateConfig
+from peftrec.model.decoder import Layer
+from peftrec.model.mixed import mixed_layers, with_differences
 from peftrec.model.purchase import PurchaseModel
-from peftrec.tuners import LoRAConfig, LowRank
-from peftrec.tuners import lora as lora_tuner
+from peftrec.tuners import Arrays, Changes, Tuner, from_tensors, to_tensors, tuner_of
 
 if TYPE_CHECKING:
     from peftrec.model.scoring import AdapterRecommender
@@ -50,8 +51,8 @@ class Adapter:
 
     Attributes:
         backbone: The backbone it was trained on. Not part of the files; they hold its fingerprints.
-        config: The tuner's; None where there is no tuner, and ``low_rank`` is empty.
-        low_rank: The tuner in neutral form, values that half precision can hold.
+        config: The tuner's; None where there is no tuner, and ``changes`` are empty.
+        changes: The tuner in neutral form, values that half precision can hold.
         extras: Event embeddings, feature maps and heads, see :mod:`peftrec.model.extras`.
         candidates: Products per source of the candidate generator.
         history: Longest history, in distinct products.
@@ -61,8 +62,8 @@ class Adapter:
     """
 
     backbone: Backbone = field(repr=False)
-    config: LoRAConfig | None
-    low_rank: LowRank = field(repr=False)
+    config: Tuner | None
+    changes: Arrays = field(repr=False)
     extras: Mapping[str, NDArray[np.float32]] = field(repr=False)
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
     history: int = 128
@@ -71,22 +72,23 @@ class Adapter:
     learning_curve: tuple[Mapping[str, float], ...] = field(default=(), repr=False)
 
     @classmethod
-    def of(cls, model: PurchaseModel, backbone: Backbone, config: LoRAConfig, **settings: object) -> "Adapter":
+    def of(
+        cls, model: PurchaseModel, backbone: Backbone, config: Tuner, changes: Arrays, **settings: object
+    ) -> "Adapter":
         """Exports a trained model; what it holds is rounded to half precision, here as in the files.
 
         Args:
-            model: With a tuner attached by :func:`peftrec.tuners.lora.attach`.
+            model: Its extras are taken over.
             backbone: The one it stands on.
             config: The tuner's.
+            changes: What :attr:`peftrec.tuners.Attached.export` read off the model's decoder.
             settings: Further attributes of the class.
         """
-        low_rank = lora_tuner.export(model.decoder, config, first_layer=first_layer(backbone))
         extras = {name: _stored(name, value.detach().float().cpu().numpy()) for name, value in model.extras.items()}
-        tensors = low_rank.to_peft(config.scale)
         return cls(
             backbone=backbone,
             config=config,
-            low_rank=LowRank.from_peft({name: np.asarray(value) for name, value in tensors.items()}, config.scale),
+            changes=_read_changes(to_tensors(changes, config.scale), config),
             extras={name: value.astype(np.float32) for name, value in extras.items()},
             **settings,  # pyright: ignore[reportArgumentType]
         )
@@ -111,19 +113,16 @@ class Adapter:
         _check_shapes(shopping.extras, ops.shapes(backbone.hidden))
         extras = {name: np.require(value, np.float32, "W") for name, value in shopping.extras.items()}
         read = _reading(shopping.settings)
-        return cls(backbone=backbone, config=None, low_rank=LowRank({}), extras=extras, **read)
+        return cls(backbone=backbone, config=None, changes=Changes(), extras=extras, **read)
 
-    def model(self) -> PurchaseModel:
-        """A fresh model with this adapter attached through peft, in evaluation mode."""
-        decoder = self.backbone.decoder()
-        if self.config is not None:
-            lora_tuner.attach(decoder, self.config, seed=0)
-            lora_tuner.load(decoder, self.low_rank, self.config, first_layer=first_layer(self.backbone))
-        extras = {name: torch.from_numpy(np.array(value)) for name, value in self.extras.items()}
-        return PurchaseModel(decoder, extras).eval()
+    def layers(self) -> list[Layer]:
+        """A fresh decoder with this adapter's changes, for :class:`peftrec.model.scoring.Reader`."""
+        first, changes = first_layer(self.backbone), self.changes.map(torch.as_tensor)
+        decoder = with_differences(self.backbone.decoder(), changes, first_layer=first)
+        return mixed_layers(decoder, [changes], first_layer=first)
 
     def recommender(self, *, precision: str | None = None, name: str = "peftrec") -> "AdapterRecommender":
-        """This adapter as :func:`peftrec.evaluate` sees it, run in float arithmetic through peft's own modules."""
+        """This adapter as :func:`peftrec.evaluate` sees it, run in float arithmetic."""
         from peftrec.model.scoring import AdapterRecommender  # it imports this module
 
         return AdapterRecommender(self, precision=precision, name=name)
@@ -145,14 +144,11 @@ class Adapter:
                 remedy="attach the platform to an engine, which serves it by the backbone as long as nothing is published"
                 " under its name; or train an adapter and publish that",
             )
-        config = lora_tuner.peft_config(
-            self.config, first_layer=first_layer(self.backbone), layers=self.backbone.decoder_layers
-        ).to_dict()
-        config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
-        config["base_model_name_or_path"] = self.backbone.name
+        config = self.config.config_file(self.changes, self.backbone.name)
         # peft warns of fields that it does not know, so ours travel in the header of our own file.
         settings = {
-            "tuner": self.config.describe(),
+            "tuner": {"method": self.config.method, **self.config.describe()},
+            "ranks": self.changes.ranks,
             "candidates": asdict(self.candidates),
             "history": self.history,
             "scene": self.scene,
@@ -162,7 +158,7 @@ class Adapter:
         extras = {name: _stored(name, value) for name, value in self.extras.items()}
         return {
             CONFIG_FILE: json.dumps(config, indent=1, sort_keys=True, default=str).encode(),
-            TUNER_FILE: save_tensors(dict(self.low_rank.to_peft(self.config.scale)), {"format": "pt"}),
+            TUNER_FILE: save_tensors(dict(to_tensors(self.changes, self.config.scale)), {"format": "pt"}),
             DECODER_FILE: save_tensors(extras, {"format": "pt", SETTINGS_KEY: json.dumps(settings)}),
         }
 
@@ -172,7 +168,7 @@ class Adapter:
             "method": "none" if self.config is None else self.config.method,
             "base_model": self.backbone.name,
             "decoder_layers": self.backbone.decoder_layers,
-            "ranks": self.low_rank.ranks,
+            "ranks": self.changes.ranks,
             "fingerprints": {
                 "backbone": self.backbone.fingerprint,
                 "tokenizer": self.backbone.tokenizer_fingerprint,
@@ -190,10 +186,10 @@ class Adapter:
             IncompatibleAdapterError: A tensor is missing, surplus or of another shape, all of them are named; or it was
                 trained on other numbers about shoppers and products than this version of peftrec computes.
         """
-        settings = _settings(folder.read(DECODER_FILE))
+        settings, ranks = _settings(folder.read(DECODER_FILE))
         config = settings["config"]
         tuner, extras = load_tensors(folder.read(TUNER_FILE)), load_tensors(folder.read(DECODER_FILE))
-        _check_shapes({**tuner, **extras}, expected_shapes(backbone, config))
+        _check_shapes({**tuner, **extras}, expected_shapes(backbone, config, ranks))
         values = {name: value.astype(np.float32) for name, value in extras.items()}
         if any(not np.isfinite(value).all() for value in (*values.values(), *tuner.values())):
             raise CorruptAdapterError(
@@ -207,8 +203,8 @@ class Adapter:
                 expected="trees whose nodes stay within their tables",
                 remedy="train and publish the adapter again; do not serve this version",
             )
-        low_rank = LowRank.from_peft({name: np.asarray(value) for name, value in tuner.items()}, config.scale)
-        return cls(backbone=backbone, low_rank=low_rank, extras=values, facts=folder.facts, **settings)
+        changes = _read_changes(tuner, config)
+        return cls(backbone=backbone, changes=changes, extras=values, facts=folder.facts, **settings)
 
 
 def numbers_digest() -> str:
@@ -221,18 +217,20 @@ def first_layer(backbone: Backbone) -> int:
     return backbone.layers - backbone.decoder_layers
 
 
-def expected_shapes(backbone: Backbone, config: LoRAConfig | None) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor that an adapter for this backbone holds, in both files."""
-    shapes: dict[str, tuple[int, ...]] = dict(ops.shapes(backbone.hidden))
-    for index in range(first_layer(backbone), backbone.layers):
-        layer = backbone.bert.encoder.layer[index]
-        for name in () if config is None else config.targets:
-            path = lora_tuner.TARGETS[name]
-            linear = layer.get_submodule(path)
-            prefix = f"base_model.model.encoder.layer.{index}.{path}"
-            shapes[f"{prefix}.lora_A.weight"] = (config.rank, linear.in_features)  # pyright: ignore
-            shapes[f"{prefix}.lora_B.weight"] = (linear.out_features, config.rank)  # pyright: ignore
-    return shapes
+def expected_shapes(backbone: Backbone, config: Tuner | None, ranks: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that an adapter for this backbone holds, in both files.
+
+    Args:
+        backbone: Whose decoder is tuned.
+        config: The tuner's, if there is one.
+        ranks: Of the maps, for methods that choose them in training.
+    """
+    layers = {number: backbone.bert.encoder.layer[number] for number in range(first_layer(backbone), backbone.layers)}
+    return ops.shapes(backbone.hidden) | ({} if config is None else config.shapes(layers, ranks))
+
+
+def _read_changes(tensors: Mapping[str, NDArray[np.floating]], config: Tuner) -> Arrays:
+    return from_tensors(tensors, config.scale, activation=getattr(config, "activation", ""))
 
 
 def _stored(name: str, value: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -255,30 +253,30 @@ def _reading(settings: Mapping[str, Any]) -> _Reading:
 
 
 class _Settings(_Reading):
-    config: LoRAConfig
+    config: Tuner
     learning_curve: tuple[Mapping[str, float], ...]
 
 
-def _settings(content: bytes) -> _Settings:
-    """Reads the settings from the header of the decoder's file: eight bytes of length, then JSON."""
+def _settings(content: bytes) -> tuple[_Settings, dict[str, int]]:
+    """Reads settings and ranks from the header of the decoder's file: eight bytes of length, then JSON."""
     try:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         settings = json.loads(header["__metadata__"][SETTINGS_KEY])
-        tuner = {**settings["tuner"], "targets": tuple(settings["tuner"]["targets"])}
         numbers = settings["numbers"]
+        ranks = {str(name): int(rank) for name, rank in settings.get("ranks", {}).items()}
         found = _Settings(
-            config=LoRAConfig(**tuner),
+            config=tuner_of(settings["tuner"]),
             **_reading(settings),
             learning_curve=tuple(map(dict, settings["learning_curve"])),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise CorruptAdapterError(
             f"{DECODER_FILE}: {error!r}",
             expected=f"a '{SETTINGS_KEY}' entry in the file's metadata with the settings and numbers of a training",
             remedy="publish the adapter again with peftrec, or restore the file",
         ) from error
     _check_numbers(numbers, "the adapter was trained on")
-    return found
+    return found, ranks
 
 
 def _check_numbers(numbers: object, told: str) -> None:

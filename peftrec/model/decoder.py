@@ -21,7 +21,7 @@ Map = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Layer:
-    """One transformer layer as the maps it is made of, each (B, T, in) -> (B, T, out)."""
+    """One transformer layer as the maps it is made of, each (B, T, in) -> (B, T, out); ``parallel`` is added to the output's."""
 
     query: Map
     key: Map
@@ -33,6 +33,7 @@ class Layer:
     output: Map
     output_norm: Map
     heads: int
+    parallel: Map | None = None
 
     @classmethod
     def of(cls, layer: nn.Module) -> "Layer":
@@ -49,6 +50,7 @@ class Layer:
             output=layer.output.dense,
             output_norm=layer.output.LayerNorm,
             heads=attention.self.num_attention_heads,
+            parallel=getattr(layer, "parallel", None),
         )
 
 
@@ -67,7 +69,8 @@ def _finish(layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
     """Everything after attention: two residual sums, post-norm, as BERT has them."""
     attended = attended.transpose(1, 2).flatten(2)  # (B, T, H)
     x = layer.attention_norm(layer.attention_output(attended) + x)
-    return layer.output_norm(layer.output(layer.activation(layer.intermediate(x))) + x)
+    read = layer.output(layer.activation(layer.intermediate(x)))
+    return layer.output_norm((read if layer.parallel is None else read + layer.parallel(x)) + x)
 
 
 def read_shopper(layers: Iterable[Layer], x: Tensor, mask: Tensor) -> tuple[Tensor, list[Memory]]:

@@ -108,7 +108,7 @@ def retrieval(reading: Reading, extras: Extras, platform: Platform, snapshot: Sn
 
 
 class AdapterRecommender:
-    """An adapter as the evaluation protocol sees it, run through peft's own modules.
+    """An adapter as the evaluation protocol sees it.
 
     Args:
         adapter: With its backbone.
@@ -120,9 +120,8 @@ class AdapterRecommender:
 
     def __init__(self, adapter: Adapter, *, precision: str | None = None, name: str = "peftrec") -> None:
         self.adapter, self.name = adapter, name
-        model = adapter.model()
-        extras = {key: value.detach() for key, value in model.extras.items()}
-        self.reader = Reader(model.layers(), extras, bf16=(precision or native_precision()) == "bf16")
+        extras = {name: torch.as_tensor(value) for name, value in adapter.extras.items()}
+        self.reader = Reader(adapter.layers(), extras, bf16=(precision or native_precision()) == "bf16")
         self._platform: Platform | None = None
 
     def platform(self, past: Dataset) -> Platform:

@@ -16,16 +16,17 @@ from peftrec.backbone.int8 import int8_linears
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY, Ragged
 from peftrec.data.snapshot import PLANNED_WEEKS
-from peftrec.errors import AdapterNotFoundError, ConfigError, RegistryError, RequestError
+from peftrec.errors import AdapterNotFoundError, ConfigError, IncompatibleAdapterError, RegistryError, RequestError
 from peftrec.model.adapter import Adapter, expected_shapes, first_layer
 from peftrec.model.candidates import Candidates, describe, generate
+from peftrec.model.mixed import mixed_layers
 from peftrec.model.platform import Platform, unit
 from peftrec.model.scoring import AdapterRecommender, Reader, retrieval
 from peftrec.registry import Fingerprints, Registry
 from peftrec.registry.compatibility import check
 from peftrec.serving.preparing import Row, check_fits, id_of, prepare
 from peftrec.serving.requests import Product, Recommendation, Request, check_product, described
-from peftrec.serving.slots import Loaded, Slots, mixed_layers, parse_bytes, stacked
+from peftrec.serving.slots import Loaded, Slots, parse_bytes, stacked
 
 _log = logging.getLogger(__name__)
 
@@ -197,7 +198,7 @@ class Engine:
     def recommender(self, adapter: str) -> AdapterRecommender:
         """One adapter as :func:`peftrec.evaluate` sees it, in the arithmetic that this engine serves it with."""
         loaded = self._loaded(self._resolve(adapter)[1])
-        layers = mixed_layers(self._layers, [loaded], first_layer=first_layer(self.backbone))
+        layers = mixed_layers(self._layers, [loaded.changes], first_layer=first_layer(self.backbone))
         served = AdapterRecommender(loaded.adapter, name=f"peftrec {self.precision}")
         served.reader = Reader(layers, loaded.extras, bf16=self.precision == "bf16")
         return served
@@ -217,8 +218,14 @@ class Engine:
             version.manifest,
             fingerprints=version.manifest.fingerprints,
             decoder_layers=backbone.decoder_layers,
-            shapes=expected_shapes(backbone, adapter.config),
+            shapes=expected_shapes(backbone, adapter.config, adapter.changes.ranks),
         )
+        if adapter.config is not None and not adapter.config.servable:
+            raise IncompatibleAdapterError(
+                f"{version.reference} was tuned by '{adapter.config.method}', which changes weights that all platforms share",
+                expected="an adapter that stands beside the backbone, such as LoRA",
+                remedy="evaluate it with Adapter.load(version, backbone).recommender(), or train the platform with LoRAConfig",
+            )
         return adapter
 
     def _resolve(self, reference: str) -> tuple[str, str | None]:
@@ -273,10 +280,12 @@ class Engine:
         from peftrec.serving.batch import Part, read_mixed
 
         def reader(row: Row) -> Reader:
-            layers = mixed_layers(self._layers, [row.loaded], first_layer=first_layer(self.backbone))
+            layers = mixed_layers(self._layers, [row.loaded.changes], first_layer=first_layer(self.backbone))
             return Reader(layers, row.loaded.extras, bf16=self.precision == "bf16")
 
-        layers = mixed_layers(self._layers, [row.loaded for row in rows], first_layer=first_layer(self.backbone))
+        layers = mixed_layers(
+            self._layers, [row.loaded.changes for row in rows], first_layer=first_layer(self.backbone)
+        )
         batch = Reader(layers, stacked([row.loaded for row in rows]), bf16=self.precision == "bf16")
         parts = [
             Part(row.history, row.platform, row.snapshot, row.profile, row.scene, row.loaded.adapter.history)

@@ -19,9 +19,12 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from peftrec.errors import TrainingError
 from peftrec.training.checkpoints import last_checkpoint
 
+SILENT_STEPS = 8
+"""Steps from the first one on that may have no gradient at all before training stops."""
+
 
 class Guard(TrainerCallback):
-    """Stops before a gradient that is no number reaches the weights, and as soon as a logged loss is none.
+    """Stops before a gradient that is no number reaches the weights, as soon as a logged loss is none, and where nothing moves.
 
     Args:
         stage: Named in the error.
@@ -30,6 +33,7 @@ class Guard(TrainerCallback):
 
     def __init__(self, stage: str, folder: Path) -> None:
         self.stage, self.folder = stage, folder
+        self.moved = False
 
     def on_pre_optimizer_step(
         self,
@@ -42,8 +46,17 @@ class Guard(TrainerCallback):
         """Looks at the gradients, which are clipped by now."""
         weights = [] if model is None else model.parameters()
         gradients = [weight.grad for weight in weights if weight.grad is not None]
-        if gradients and not nn.utils.get_total_norm(gradients).isfinite():
+        norm = nn.utils.get_total_norm(gradients)
+        if not norm.isfinite():
             self._stop(f"a gradient that is no number in step {state.global_step + 1}")
+        self.moved = self.moved or bool(norm > 0)
+        if not self.moved and state.global_step + 1 >= min(SILENT_STEPS, state.max_steps):
+            raise TrainingError(
+                f"training, {self.stage}: all gradients were zero in {state.global_step + 1} steps",
+                expected="weights that the loss depends on",
+                remedy="see whether any product is left that shoppers have not bought: the decoder learns from those alone; or"
+                " set a listwise_weight or retrieval_weight above 0",
+            )
 
     def on_log(
         self,

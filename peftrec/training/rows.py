@@ -1,7 +1,7 @@
 """Training rows: shoppers at moments of the past, the candidates they would have been offered, and what they then bought."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -15,7 +15,7 @@ from peftrec.data.features import FEATURES, pairs_of
 from peftrec.data.histories import DAY, PURCHASE, Histories, Ragged
 from peftrec.data.snapshot import Snapshot
 from peftrec.data.tokens import HistoryTokens, history_tokens
-from peftrec.errors import ConfigError, NotEnoughDataError
+from peftrec.errors import ConfigError, NotEnoughDataError, TrainingError
 from peftrec.model.candidates import Candidates, Nearest, Sample, generate
 from peftrec.model.extras import Shoppers
 from peftrec.model.platform import Platform, padded, shoppers
@@ -201,6 +201,35 @@ def history_means(platform: Platform, tokens: HistoryTokens) -> NDArray[np.float
     spans = np.array_split(np.arange(len(tokens.item)), max(1, len(tokens.item) // 256))
     parts = [np.einsum("bn,bnh->bh", tokens.weight[at], platform.items(tokens.item[at])) for at in spans]
     return np.concatenate(parts).astype(np.float32)
+
+
+def check_candidates(parts: Sequence[Rows], *, platform: str) -> None:
+    """Refuses candidates that nothing can be learned from.
+
+    Args:
+        parts: With their candidates.
+        platform: Its name, for messages.
+
+    Raises:
+        TrainingError: None of them was bought or all were, or a number about them is none.
+    """
+    bought, all_of_them = sum(int(part.labels.sum()) for part in parts), sum(len(part.labels) for part in parts)
+    if bought in (0, all_of_them):
+        raise TrainingError(
+            f"'{platform}': {bought:,} of {all_of_them:,} candidates were bought within the horizon",
+            expected="some that were and some that were not",
+            remedy="use a longer horizon_days or log, or more products per source in CandidateConfig"
+            if not bought
+            else "raise sampled_candidates, or use a larger catalogue",
+        )
+    finite = np.all([np.isfinite(part.candidates.features).all(axis=0) for part in parts], axis=0)
+    if not finite.all():
+        wrong = [name for name, good in zip(FEATURES, finite, strict=True) if not good]
+        raise TrainingError(
+            f"'{platform}': {', '.join(wrong)} of some candidates {'is' if len(wrong) == 1 else 'are'} no finite number",
+            expected=f"numbers up to {np.finfo(np.float16).max:,.0f}, which half precision can hold",
+            remedy="look for extreme prices, quantities or times with peftrec data audit",
+        )
 
 
 class RowDataset(TorchDataset[tuple[int, int]]):

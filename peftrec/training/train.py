@@ -19,19 +19,19 @@ from peftrec.training.augmenting import text_variants
 from peftrec.training.config import TrainConfig
 from peftrec.training.feature_path import events_of, fit_feature_path, labelled_of, own_numbers_say_more
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
-from peftrec.training.rows import check_log
-from peftrec.training.trainer import RetrievalRows, train_decoder, train_retrieval
+from peftrec.training.rows import check_candidates, check_log
+from peftrec.training.trainer import RetrievalRows, attach, train_decoder, train_retrieval
 from peftrec.training.workspace import claim, workspace
-from peftrec.tuners import LoRAConfig
-from peftrec.tuners import lora as lora_tuner
+from peftrec.tuners import Arrays, LoRAConfig, Tuner
 
 
 def train_adapter(
     dataset: Dataset,
     backbone: Backbone,
-    tuner: LoRAConfig | None = None,
+    tuner: Tuner | None = None,
     config: TrainConfig | None = None,
     *,
+    start: Arrays | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -46,8 +46,11 @@ def train_adapter(
     Args:
         dataset: The platform; evaluate on what comes after it (:meth:`Dataset.split`).
         backbone: Frozen.
-        tuner: LoRA of rank 16 when left out.
+        tuner: ``LoRAConfig``, ``AdaLoRAConfig``, ``BottleneckConfig``, or a reference to compare with; LoRA of rank 16 when left
+            out.
         config: See :class:`TrainConfig`.
+        start: Values that the tuner begins with, such as those of :func:`peftrec.tuners.import_peft` or an adapter's
+            ``changes``, instead of fresh ones that change nothing.
         folder: Keeps checkpoints here; a temporary folder when left out.
         resume: Continue from the checkpoints in ``folder``, if there are any; else they are removed.
         progress: Show bars.
@@ -57,23 +60,25 @@ def train_adapter(
 
     Raises:
         NotEnoughDataError: Too few shoppers with a history and a later purchase.
-        TrainingError: A loss became no number, a checkpoint could not be written, or another training is at work in
+        TrainingError: No candidate was bought or all were, a number about them is none, no gradient but zero, a loss became no
+            number, AdaLoRA took no rank, a checkpoint could not be written, or another training is at work in
             ``folder``.
         ConfigError: A setting cannot work, or ``folder`` holds the checkpoints of another training.
     """
     check_log(dataset)
     tuner, config = tuner or LoRAConfig(), (config or TrainConfig()).on(dataset)
     with workspace(folder) as place:
-        claim(place, _run_digest(dataset, backbone, tuner, config), resume=resume)
+        claim(place, _run_digest(dataset, backbone, tuner, start, config), resume=resume)
         platform = Platform.of(dataset, backbone, progress=progress)
         source = PlatformRows.of(platform, config)
-        decoder = backbone.decoder()
-        lora_tuner.attach(decoder, tuner, seed=config.seed)
+        read, decoder = source.rows(source.parts), backbone.decoder()
+        attached = attach(tuner, decoder, config, rows=len(read), start=start, first_layer=first_layer(backbone))
         model = PurchaseModel(decoder, starting_extras(backbone, seed=config.seed))
-        train_retrieval(model, RetrievalRows(source.rows(source.parts)), config, folder=place, progress=progress)
+        train_retrieval(model, RetrievalRows(read), config, folder=place, progress=progress)
         _choose_popularity(model, source)
         with candidates_bar(source.shoppers, show=progress) as bar:
             offered = source.offered(model, bar)
+        check_candidates(offered, platform=dataset.name)
         variants = text_variants(platform, backbone, config.augmentation, source.rng, progress=progress)
         train, validation = source.rows(offered, variants=variants), source.validation(offered)
         if backbone.shopping is None or own_numbers_say_more(model, offered, source.held_out, config):
@@ -87,22 +92,35 @@ def train_adapter(
                 folder=place,
                 progress=progress,
             )
-        curve = train_decoder(model, train, validation, config, folder=place, resume=resume, progress=progress)
+        curve = train_decoder(
+            model,
+            attached,
+            train,
+            validation,
+            config,
+            learning_rate=tuner.learning_rate,
+            folder=place,
+            resume=resume,
+            progress=progress,
+        )
+        changes = attached.export(first_layer(backbone))
     facts = {"data": data_facts(dataset), "seed": config.seed, "versions": versions()}
-    read = {"candidates": config.candidates, "history": config.history, "scene": config.scene}
-    adapter = Adapter.of(model, backbone, tuner, **read, facts=facts)
+    settings = {"candidates": config.candidates, "history": config.history, "scene": config.scene}
+    adapter = Adapter.of(model, backbone, tuner, changes, **settings, facts=facts)
     kept = ("step", "loss", "eval_loss")
     return replace(adapter, learning_curve=tuple({k: v for k, v in point.items() if k in kept} for point in curve))
 
 
-def _run_digest(dataset: Dataset, backbone: Backbone, tuner: LoRAConfig, config: TrainConfig) -> str:
+def _run_digest(dataset: Dataset, backbone: Backbone, tuner: Tuner, start: Arrays | None, config: TrainConfig) -> str:
     """sha256 of all that decides what a training ends in."""
+    begun = hashlib.sha256(b"".join(array.tobytes() for array in start.arrays())).hexdigest() if start else ""
     parts = [
         dataset.digest,
         backbone.fingerprint,
         backbone.template_fingerprint,
         numbers_digest(),
         repr(tuner),
+        begun,
         repr(config),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from peftrec.errors import ConfigError
 from peftrec.model import extras as ops
 from peftrec.model import losses
 from peftrec.model.purchase import PurchaseModel, never_bought
@@ -21,6 +22,7 @@ from peftrec.training.callbacks import Guard, show
 from peftrec.training.checkpoints import COMMON, KeepingTrainer, Patience, ended, last_checkpoint
 from peftrec.training.config import TrainConfig
 from peftrec.training.rows import Batch, Labelled, RowDataset
+from peftrec.tuners import Arrays, Attached, Tuner
 
 RETRIEVAL, FEATURE_PATH, DECODER = "retrieval", "features", "decoder"
 """Names of the stages, on their bars and of their folders of checkpoints."""
@@ -60,8 +62,10 @@ class FeatureStage(nn.Module):
 class DecoderStage(nn.Module):
     """Tuner and decoder extras: purchase and listwise losses of products never bought, and the retrieval loss."""
 
-    def __init__(self, model: PurchaseModel, config: TrainConfig) -> None:
+    def __init__(self, model: PurchaseModel, config: TrainConfig, attached: Attached | None = None) -> None:
         super().__init__()
+        self.penalty = None if attached is None else attached.penalty
+        self.tuner_state = None if attached is None else attached.state
         for name, value in model.extras.items():
             if name.startswith("features_"):
                 value.requires_grad_(False)  # fitted before, on far more candidates than the decoder can read
@@ -76,6 +80,8 @@ class DecoderStage(nn.Module):
         # Where all candidates were bought before, nothing else ties the loss to what is trained.
         loss = losses.purchase_loss(logits, labels, new) + 0 * reading.vector.float().sum()
         if self.training:
+            if self.penalty is not None:
+                loss = loss + self.penalty()
             if config.listwise_weight:
                 loss = loss + config.listwise_weight * losses.listwise_loss(logits, labels * (new > 0), new)
             if config.retrieval_weight:
@@ -140,6 +146,8 @@ def run_stage(
     learning_rate: float,
     rates: Mapping[str, float] | None = None,
     validation: TorchDataset | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    settled: int = 0,
     bf16: bool = False,
     resume: bool = False,
     progress: bool = True,
@@ -161,6 +169,8 @@ def run_stage(
         learning_rate: Peak rate.
         rates: Peak rates of their own, by the beginning of a parameter's name.
         validation: Rows that the best state is chosen on.
+        callbacks: Further ones.
+        settled: Step from which on a state may be the best.
         bf16: Run matrix products in bfloat16.
         resume: Continue from the last whole checkpoint, if there is one.
         progress: Show a bar.
@@ -168,15 +178,16 @@ def run_stage(
     Raises:
         TrainingError: A gradient or loss became no number, or a checkpoint could not be written.
     """
-    steps_per_epoch = max(1, math.ceil(len(dataset) / batch_size))  # pyright: ignore[reportArgumentType]
-    steps, place = max(1, round(epochs * steps_per_epoch)), folder / name
+    size, place = len(dataset), folder / name  # pyright: ignore[reportArgumentType]
+    steps = steps_of(size, epochs=epochs, batch_size=batch_size)
     trainer = KeepingTrainer(
         model=stage,
         args=_arguments(
             config,
             folder=place,
             steps=steps,
-            every=max(1, min(steps_per_epoch, steps) // 4),
+            every=max(1, min(steps_of(size, epochs=1, batch_size=batch_size), steps) // 4),
+            settled=settled,
             batch_size=batch_size,
             learning_rate=learning_rate,
             checks=validation is not None,
@@ -187,7 +198,7 @@ def run_stage(
         eval_dataset=validation,
         data_collator=collate,  # pyright: ignore[reportArgumentType]
         optimizers=(_optimizer(stage, learning_rate, config.weight_decay, rates) if rates else None, None),
-        callbacks=[Guard(name, place), *([] if validation is None else [Patience(config.patience)])],
+        callbacks=[*callbacks, Guard(name, place), *([] if validation is None else [Patience(config.patience)])],
     )
     show(trainer, name, progress=progress)
     kept = last_checkpoint(place) if resume else None
@@ -199,12 +210,18 @@ def run_stage(
     return trainer
 
 
+def steps_of(rows: int, *, epochs: float, batch_size: int) -> int:
+    """Steps of a training, at least one."""
+    return max(1, round(epochs * max(1, math.ceil(rows / batch_size))))
+
+
 def _arguments(
     config: TrainConfig,
     *,
     folder: Path,
     steps: int,
     every: int,
+    settled: int,
     batch_size: int,
     learning_rate: float,
     checks: bool,
@@ -227,6 +244,7 @@ def _arguments(
         logging_steps=min(every, 20),
         eval_strategy="steps" if checks else "no",
         eval_steps=every if checks else None,
+        eval_delay=min(settled, steps // every * every),  # a training that never looks keeps no best state
         save_strategy="steps" if checks else "no",
         save_steps=every,
         load_best_model_at_end=checks,
@@ -291,19 +309,42 @@ def train_network(
     )
 
 
+def attach(
+    tuner: Tuner, decoder: nn.ModuleList, config: TrainConfig, *, rows: int, start: Arrays | None, first_layer: int
+) -> Attached:
+    """Puts a tuner on a decoder that will be trained on so many rows.
+
+    Raises:
+        ConfigError: It fits neither decoder nor length of the training, or cannot begin with ``start``.
+    """
+    steps = steps_of(rows, epochs=config.epochs, batch_size=config.batch_size)
+    attached = tuner.attach(decoder, seed=config.seed, steps=steps)
+    if start is not None:
+        if attached.load is None:
+            raise ConfigError(
+                f"values to start '{tuner.method}' from",
+                expected="a method that can go on from what it ended in, such as LoRA",
+                remedy="leave start out, or tune with LoRAConfig",
+            )
+        attached.load(start, first_layer)
+    return attached
+
+
 def train_decoder(
     model: PurchaseModel,
+    attached: Attached,
     train: RowDataset,
     validation: RowDataset,
     config: TrainConfig,
     *,
+    learning_rate: float | None,
     folder: Path,
     resume: bool,
     progress: bool,
 ) -> list[dict[str, float]]:
-    """Fits tuner and extras on top of the feature path; returns the log."""
+    """Fits tuner and extras on top of the feature path; returns the log. The tuner may have a rate of its own."""
     trainer = run_stage(
-        DecoderStage(model, config),
+        DecoderStage(model, config, attached),
         train,
         config,
         folder=folder,
@@ -312,6 +353,9 @@ def train_decoder(
         epochs=config.epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
+        rates={"model.decoder.": learning_rate} if learning_rate else None,
+        callbacks=attached.callbacks,
+        settled=attached.settled,
         validation=validation if len(validation) else None,  # few shoppers: none may be held out, and none stops early
         bf16=config.precision == "bf16",
         resume=resume,

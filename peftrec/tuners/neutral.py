@@ -1,59 +1,135 @@
 """The neutral form of a trained tuner: plain arrays that serving reads without peft."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 PEFT_PREFIX = "base_model.model."
+A, B = ".lora_A.weight", ".lora_B.weight"
+DOWN, UP = ".bottleneck_down", ".bottleneck_up"
+DIFFERENCE = ".difference"
+
+Array = TypeVar("Array", bound=Any)
+Other = TypeVar("Other", bound=Any)
 
 
-@dataclass(frozen=True)
-class LowRankPair:
+class LowRankPair(NamedTuple, Generic[Array]):
     """A change of one linear map: ``y = W x + b (a x)``.
 
     Attributes:
-        a: (rank, in) float32.
-        b: (out, rank) float32, the method's scale folded in.
+        a: (rank, in).
+        b: (out, rank), the method's scale folded in.
     """
 
-    a: NDArray[np.float32]
-    b: NDArray[np.float32]
+    a: Array
+    b: Array
+
+
+class BottleneckPair(NamedTuple, Generic[Array]):
+    """A small network at one place of a layer: ``up f(down x + down_bias) + up_bias``, added to what passes there.
+
+    Attributes:
+        down: (width, H).
+        down_bias: (1, width).
+        up: (H, width), the method's scale folded in as in ``up_bias``.
+        up_bias: (1, H).
+        activation: Name of f, see :data:`peftrec.tuners.bottleneck.ACTIVATIONS`.
+    """
+
+    down: Array
+    down_bias: Array
+    up: Array
+    up_bias: Array
+    activation: str
 
 
 @dataclass(frozen=True)
-class LowRank:
-    """All pairs of a tuner.
+class Changes(Generic[Array]):
+    """All that a tuner changes in a decoder.
 
     Attributes:
-        pairs: Keyed by the linear map's path in the whole BERT, such as ``encoder.layer.3.attention.self.query``.
+        low_rank: By the linear map's path in the whole BERT, such as ``encoder.layer.3.attention.self.query``.
+        bottlenecks: By the place in the whole BERT, such as ``encoder.layer.3.output``, see
+            :data:`peftrec.tuners.bottleneck.PLACES`.
+        differences: What is added to the backbone's own parameters, by their names; of references that are not meant to be
+            served, since such a decoder cannot be shared.
     """
 
-    pairs: dict[str, LowRankPair]
+    low_rank: Mapping[str, LowRankPair[Array]] = field(default_factory=dict)
+    bottlenecks: Mapping[str, BottleneckPair[Array]] = field(default_factory=dict)
+    differences: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def ranks(self) -> dict[str, int]:
-        """Rank of each tuned map."""
-        return {name: len(pair.a) for name, pair in self.pairs.items()}
+        """Inner width of each changed map and place."""
+        low = {name: len(pair.a) for name, pair in self.low_rank.items()}
+        return low | {name: len(pair.down) for name, pair in self.bottlenecks.items()}
 
-    def to_peft(self, scale: float) -> dict[str, NDArray[np.float16]]:
-        """Tensors under peft's names, half precision, the scale taken out of ``b`` again."""
-        tensors: dict[str, NDArray[np.float16]] = {}
-        for name, pair in self.pairs.items():
-            tensors[f"{PEFT_PREFIX}{name}.lora_A.weight"] = pair.a.astype(np.float16)
-            tensors[f"{PEFT_PREFIX}{name}.lora_B.weight"] = (pair.b / scale).astype(np.float16)
-        return tensors
-
-    @classmethod
-    def from_peft(cls, tensors: dict[str, NDArray[np.floating]], scale: float) -> "LowRank":
-        """Reads tensors under peft's names."""
-        names = [key.removeprefix(PEFT_PREFIX).removesuffix(".lora_A.weight") for key in tensors if "lora_A" in key]
-        return cls(
-            {
-                name: LowRankPair(
-                    np.asarray(tensors[f"{PEFT_PREFIX}{name}.lora_A.weight"], np.float32),
-                    np.asarray(tensors[f"{PEFT_PREFIX}{name}.lora_B.weight"], np.float32) * np.float32(scale),
-                )
-                for name in names
-            }
+    def map(self, convert: Callable[[Array], Other]) -> "Changes[Other]":
+        """The same of another kind of arrays."""
+        return Changes(
+            {name: LowRankPair(*map(convert, pair)) for name, pair in self.low_rank.items()},
+            {name: BottleneckPair(*map(convert, pair[:4]), pair.activation) for name, pair in self.bottlenecks.items()},
+            {name: convert(value) for name, value in self.differences.items()},
         )
+
+    def arrays(self) -> list[Array]:
+        """All arrays."""
+        pairs = [array for pair in self.low_rank.values() for array in pair]
+        return [
+            *pairs,
+            *(array for pair in self.bottlenecks.values() for array in pair[:4]),
+            *self.differences.values(),
+        ]
+
+
+Scale = Callable[[int], float]
+"""What a low-rank product of some rank is multiplied by."""
+
+
+def to_tensors(changes: Changes[NDArray[np.float32]], scale: Scale) -> dict[str, NDArray[np.float16]]:
+    """Names and values for a file, half precision: low-rank pairs under peft's names, their scale taken out of ``b``."""
+    tensors: dict[str, NDArray[np.floating]] = {}
+    for name, pair in changes.low_rank.items():
+        tensors[f"{PEFT_PREFIX}{name}{A}"] = pair.a
+        tensors[f"{PEFT_PREFIX}{name}{B}"] = pair.b / np.float32(scale(len(pair.a)))
+    for name, pair in changes.bottlenecks.items():
+        tensors[f"{name}{DOWN}.weight"], tensors[f"{name}{DOWN}.bias"] = pair.down, pair.down_bias
+        tensors[f"{name}{UP}.weight"], tensors[f"{name}{UP}.bias"] = pair.up, pair.up_bias
+    for name, value in changes.differences.items():
+        tensors[f"{name}{DIFFERENCE}"] = value
+    return {name: value.astype(np.float16) for name, value in tensors.items()}
+
+
+def from_tensors(
+    tensors: Mapping[str, NDArray[np.floating]], scale: Scale, *, activation: str = ""
+) -> Changes[NDArray[np.float32]]:
+    """Reads what :func:`to_tensors` wrote.
+
+    Args:
+        tensors: Of a file, names and shapes checked.
+        scale: The method's.
+        activation: Of all bottlenecks.
+    """
+
+    def value(name: str) -> NDArray[np.float32]:
+        return np.asarray(tensors[name], np.float32)
+
+    low_rank: dict[str, LowRankPair[NDArray[np.float32]]] = {}
+    for key in (key for key in tensors if key.endswith(A)):
+        name, a = key.removeprefix(PEFT_PREFIX).removesuffix(A), value(key)
+        low_rank[name] = LowRankPair(a, value(f"{PEFT_PREFIX}{name}{B}") * np.float32(scale(len(a))))
+    places = [key.removesuffix(f"{DOWN}.weight") for key in tensors if key.endswith(f"{DOWN}.weight")]
+    return Changes(
+        low_rank,
+        {
+            name: BottleneckPair(
+                *(value(f"{name}{part}.{leaf}") for part in (DOWN, UP) for leaf in ("weight", "bias")), activation
+            )
+            for name in places
+        },
+        {key.removesuffix(DIFFERENCE): value(key) for key in tensors if key.endswith(DIFFERENCE)},
+    )

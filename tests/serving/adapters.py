@@ -14,7 +14,7 @@ def loud(adapter: Adapter, *, seed: int = 0) -> Adapter:
     for name, size in (("head_2", 1.0), ("candidate_in", 0.3), ("shopper_gate", 0.3)):
         extras[name] = random.normal(size=extras[name].shape, scale=size).astype(np.float16).astype(np.float32)
     pairs = {
-        name: replace(pair, b=random.normal(size=pair.b.shape, scale=0.02).astype(np.float16).astype(np.float32))
-        for name, pair in adapter.low_rank.pairs.items()
+        name: pair._replace(b=random.normal(size=pair.b.shape, scale=0.02).astype(np.float16).astype(np.float32))
+        for name, pair in adapter.changes.low_rank.items()
     }
-    return replace(adapter, extras=extras, low_rank=replace(adapter.low_rank, pairs=pairs))
+    return replace(adapter, extras=extras, changes=replace(adapter.changes, low_rank=pairs))

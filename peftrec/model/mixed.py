@@ -1,0 +1,170 @@
+"""The decoder as one or several adapters change it: the very lines that evaluation and serving run.
+
+Row by row another adapter: changes are stacked, ranks padded with zeros, and added to what the shared maps give.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from peftrec.model.decoder import Layer, Map
+from peftrec.tuners import Changes
+from peftrec.tuners.bottleneck import ACTIVATIONS, ATTENTION, BESIDE, OUTPUT
+from peftrec.tuners.neutral import LowRankPair
+from peftrec.tuners.tuner import path
+
+
+class MixedLinear:
+    """A frozen linear map with another low-rank change for each row of the batch: ``y = W x + B_row (A_row x)``.
+
+    Args:
+        base: int8 or float.
+        a: (B, rank, in), ranks padded with zeros; (1, rank, in) where all rows share one adapter.
+        b: (B, out, rank) or (1, out, rank).
+    """
+
+    def __init__(self, base: nn.Module, a: Tensor, b: Tensor) -> None:
+        self.base, self.a, self.b = base, a, b
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, T, in) -> (B, T, out)."""
+        return self.base(x) + (x @ self.a.transpose(1, 2)) @ self.b.transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class MixedBottleneck:
+    """Another small network for each row of the batch: ``up_row f_row(down_row x + c_row) + d_row``; zeros for rows without.
+
+    Attributes:
+        down: (B, width, H), widths padded with zeros; B may be 1, as everywhere here.
+        down_bias: (B, 1, width).
+        up: (B, H, width).
+        up_bias: (B, 1, H).
+        chosen: (B, 1, 1) long, index into ``activations``.
+        activations: Those of the adapters at hand.
+    """
+
+    down: Tensor
+    down_bias: Tensor
+    up: Tensor
+    up_bias: Tensor
+    chosen: Tensor
+    activations: tuple[str, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, T, H) -> (B, T, H)."""
+        inner = x @ self.down.transpose(1, 2) + self.down_bias
+        found = ACTIVATIONS[self.activations[0]](inner)
+        for at, name in enumerate(self.activations[1:], start=1):
+            found = torch.where(self.chosen == at, ACTIVATIONS[name](inner), found)
+        return found @ self.up.transpose(1, 2) + self.up_bias
+
+
+class Mixture:
+    """The changes of a batch, stacked place by place.
+
+    Args:
+        rows: Of each row; rows that share an adapter share the object.
+    """
+
+    def __init__(self, rows: Sequence[Changes[Tensor]]) -> None:
+        distinct = {id(row): row for row in rows}
+        place = {key: index for index, key in enumerate(distinct)}
+        self.distinct = list(distinct.values())
+        self.of_row = torch.tensor([place[id(row)] for row in rows] if len(distinct) > 1 else [0])
+
+    def linear(self, base: nn.Module, name: str) -> Map:
+        """A shared linear map with what each row changes of it."""
+        pairs = [one.low_rank.get(name) for one in self.distinct]
+        if not any(pairs):
+            return base
+        a, b = self._stack([None if pair is None else LowRankPair(pair.a, pair.b.T) for pair in pairs])
+        return MixedLinear(base, a, b.transpose(1, 2))
+
+    def bottleneck(self, name: str) -> MixedBottleneck | None:
+        """What each row adds at a place; None where no row adds anything."""
+        pairs = [one.bottlenecks.get(name) for one in self.distinct]
+        if not any(pairs):
+            return None
+        names = tuple(dict.fromkeys(pair.activation for pair in pairs if pair is not None))
+        chosen = torch.tensor([0 if pair is None else names.index(pair.activation) for pair in pairs])
+        down, up, inner = self._stack(
+            [None if pair is None else (pair.down, pair.up.T, pair.down_bias.T) for pair in pairs]
+        )
+        (bias,) = self._stack([None if pair is None else (pair.up_bias,) for pair in pairs])
+        return MixedBottleneck(
+            down, inner.transpose(1, 2), up.transpose(1, 2), bias, chosen[self.of_row][:, None, None], names
+        )
+
+    def _stack(self, of_adapters: Sequence[Sequence[Tensor] | None]) -> list[Tensor]:
+        """Stacks matrices of some adapters, missing rows and adapters as zeros, to one for each row of the batch."""
+        present = [one for one in of_adapters if one is not None]
+        stacks: list[Tensor] = []
+        for at, like in enumerate(present[0]):
+            stack = like.new_zeros(len(of_adapters), max(len(one[at]) for one in present), like.shape[1])
+            for index, one in enumerate(of_adapters):
+                if one is not None:
+                    stack[index, : len(one[at])] = one[at]
+            stacks.append(stack[self.of_row])
+        return stacks
+
+
+def mixed_layers(base: nn.ModuleList, rows: Sequence[Changes[Tensor]], *, first_layer: int) -> list[Layer]:
+    """The decoder with each row's own tuner; differences are not looked at, see :func:`with_differences`.
+
+    Args:
+        base: The shared layers.
+        rows: One per row of the batch, or one for all.
+        first_layer: Number of the decoder's lowest layer within the whole BERT.
+    """
+    mixture = Mixture(rows)
+
+    def layer(number: int, module: nn.Module) -> Layer:
+        def linear(place: str) -> Map:
+            return mixture.linear(module.get_submodule(place), path(number, place))
+
+        def behind(place: str) -> Map:
+            return then(linear(f"{place}.dense"), mixture.bottleneck(path(number, place)))
+
+        return Layer(
+            query=linear("attention.self.query"),
+            key=linear("attention.self.key"),
+            value=linear("attention.self.value"),
+            attention_output=behind(ATTENTION),
+            attention_norm=module.get_submodule("attention.output.LayerNorm"),
+            intermediate=linear("intermediate.dense"),
+            activation=module.get_submodule("intermediate.intermediate_act_fn"),
+            output=behind(OUTPUT),
+            parallel=mixture.bottleneck(path(number, BESIDE)),
+            output_norm=module.get_submodule("output.LayerNorm"),
+            heads=int(module.get_submodule("attention.self").num_attention_heads),  # pyright: ignore[reportArgumentType]
+        )
+
+    return [layer(first_layer + index, module) for index, module in enumerate(base)]
+
+
+def then(map_: Map, bottleneck: Callable[[Tensor], Tensor] | None) -> Map:
+    """A map with a bottleneck behind it, and the way past that."""
+    if bottleneck is None:
+        return map_
+
+    def both(x: Tensor) -> Tensor:
+        x = map_(x)
+        return x + bottleneck(x)
+
+    return both
+
+
+def with_differences(decoder: nn.ModuleList, changes: Changes[Tensor], *, first_layer: int) -> nn.ModuleList:
+    """Adds the differences of a reference to a decoder of its own, in place."""
+    own = {path(first_layer + int(at), place): value for at, place, value in _named(decoder)}
+    with torch.no_grad():
+        for name, difference in changes.differences.items():
+            own[name] += difference
+    return decoder
+
+
+def _named(decoder: nn.ModuleList) -> list[tuple[str, str, nn.Parameter]]:
+    return [(*name.partition(".")[::2], value) for name, value in decoder.named_parameters()]

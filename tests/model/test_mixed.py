@@ -1,0 +1,85 @@
+"""Any mixture of methods, ranks and activations in one batch gives each row what it gets alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from peftrec.backbone import Backbone
+from peftrec.backbone.int8 import int8_linears
+from peftrec.model.adapter import first_layer
+from peftrec.model.decoder import read_candidates, read_shopper
+from peftrec.model.mixed import Mixture, mixed_layers
+from peftrec.tuners import AdaLoRAConfig, BottleneckConfig, Changes, HeadOnlyConfig, LoRAConfig, Tuner
+
+TUNERS = (
+    LoRAConfig(rank=2),
+    LoRAConfig(rank=(7, 3), targets=("value", "output")),
+    HeadOnlyConfig(),
+    BottleneckConfig(width=5, placement="houlsby", activation="relu"),
+    BottleneckConfig(width=9, activation="tanh"),
+    BottleneckConfig(width=3, placement="parallel", scale_by=2.0),
+)
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_bert: Callable[..., Path]) -> Backbone:
+    return Backbone.load(tiny_bert(layers=4), decoder_layers=2)
+
+
+def changed(tuner: Tuner, backbone: Backbone, *, seed: int) -> Changes[Tensor]:
+    """What a tuner might have become."""
+    random, decoder = torch.Generator().manual_seed(seed), backbone.decoder()
+    attached = tuner.attach(decoder, seed=0, steps=10)
+    for value in decoder.parameters():
+        if value.requires_grad:
+            value.data.normal_(std=0.2, generator=random)
+    return attached.export(first_layer(backbone)).map(torch.as_tensor)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_each_row_of_a_mixture_equals_the_row_alone(backbone: Backbone, precision: str):
+    rows = [changed(tuner, backbone, seed=at) for at, tuner in enumerate(TUNERS)]
+    rows += rows[:2]  # two rows of one adapter
+    base = int8_linears(backbone.decoder()) if precision == "int8" else backbone.decoder()
+    x, candidates = torch.randn(len(rows), 5, 64), torch.randn(len(rows), 7, 64)
+    mask = torch.rand(len(rows), 5) < 0.8
+    mask[:, -1] = True
+
+    def run(changes: list[Changes[Tensor]], at: slice) -> Tensor:
+        layers = mixed_layers(base, changes, first_layer=first_layer(backbone))  # pyright: ignore
+        _, memories = read_shopper(layers, x[at], mask[at])
+        return read_candidates(layers, candidates[at], mask[at], memories)
+
+    with torch.inference_mode():
+        together = run(rows, slice(None))
+        alone = torch.cat([run([row], slice(at, at + 1)) for at, row in enumerate(rows)])
+        plain = run([Changes()], slice(None))
+    torch.testing.assert_close(together, alone, atol=1e-5 if precision == "fp32" else 2e-3, rtol=0)
+    difference = (alone - plain).abs().amax(dim=(1, 2))
+    assert difference[TUNERS.index(HeadOnlyConfig())] < 1e-6
+    assert (difference > 0.1).sum() == len(rows) - 1
+
+
+def test_maps_that_nobody_changes_stay_the_shared_modules(backbone: Backbone):
+    decoder, first = backbone.decoder(), first_layer(backbone)
+    only = changed(LoRAConfig(rank=2, targets=("query",)), backbone, seed=0)
+    layer = mixed_layers(decoder, [only, Changes()], first_layer=first)[0]
+    assert layer.key is decoder[0].get_submodule("attention.self.key")
+    assert layer.query is not decoder[0].get_submodule("attention.self.query")
+    assert layer.parallel is None
+
+
+def test_a_map_without_any_rank_left_is_the_backbones(backbone: Backbone):
+    decoder = backbone.decoder()
+    attached = AdaLoRAConfig(rank=2, targets=("query", "key")).attach(decoder, seed=0, steps=10)
+    for name, value in decoder.named_parameters():
+        if "lora_E" in name:
+            value.data.fill_(float("query" in name))
+    changes = attached.export(first_layer(backbone))
+    assert {name.rpartition(".")[2] for name in changes.ranks} == {"query"}
+    mixture = Mixture([changes.map(torch.as_tensor)])
+    key = decoder[0].get_submodule("attention.self.key")
+    assert mixture.linear(key, f"encoder.layer.{first_layer(backbone)}.attention.self.key") is key
