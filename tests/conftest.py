@@ -158,8 +158,7 @@ def choose_households() -> "Callable[[Sequence[str]], Dataset]":
     return households
 
 
-@pytest.fixture(scope="session")
-def board_shop() -> "Dataset":
+def make_board_shop() -> "Dataset":
     """A shop with a known answer: forty shoppers, each of whom buys things of one colour, two a week for ten weeks."""
     import numpy as np
 
@@ -181,6 +180,12 @@ def board_shop() -> "Dataset":
         catalog={"item_id": titles, "title": titles},
         events={"user_id": users, "item_id": items, "timestamp": moments.astype(str).tolist()},
     )
+
+
+@pytest.fixture(scope="session")
+def board_shop() -> "Dataset":
+    """See :func:`make_board_shop`."""
+    return make_board_shop()
 
 
 def quick_config() -> "TrainConfig":

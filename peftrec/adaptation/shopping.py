@@ -26,6 +26,7 @@ from peftrec.training.augmenting import text_variants
 from peftrec.training.config import TrainConfig
 from peftrec.training.feature_path import events_of, fit_feature_path, labelled_of
 from peftrec.training.platform_rows import BETAS, PlatformRows, candidates_bar
+from peftrec.training.reporting import check_report_to
 from peftrec.training.rows import Labelled, RowDataset, Rows, anchors_of, check_log
 from peftrec.training.train import starting_extras
 from peftrec.training.trainer import DecoderStage, RetrievalRows, as_is, run_stage, train_retrieval
@@ -150,6 +151,7 @@ def adapt_shopping(
         NotEnoughDataError: A platform has too few shoppers with a history and a later purchase.
         TrainingError: A loss became no number, or a checkpoint could not be written.
     """
+    check_report_to(config.training.report_to, kept=True)
     training, rng = config.training, np.random.default_rng(config.training.seed)
     sources = [_read(dataset, backbone, training, progress=progress) for dataset in datasets]
     model = PurchaseModel(backbone.decoder().requires_grad_(True), starting_extras(backbone, seed=training.seed))

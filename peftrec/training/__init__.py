@@ -1,6 +1,7 @@
 """Training adapters."""
 
+from peftrec.training.adversarial import Adversarial
 from peftrec.training.config import Augmentation, TrainConfig
 from peftrec.training.train import train_adapter
 
-__all__ = ["Augmentation", "TrainConfig", "train_adapter"]
+__all__ = ["Adversarial", "Augmentation", "TrainConfig", "train_adapter"]

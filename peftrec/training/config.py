@@ -9,6 +9,7 @@ from peftrec.data.augment import AttributeDrop, SequenceAugmentation, TextAugmen
 from peftrec.data.histories import DAY
 from peftrec.errors import ConfigError
 from peftrec.model.candidates import CandidateConfig
+from peftrec.training.adversarial import Adversarial
 
 DAYS = 35.0
 
@@ -67,7 +68,13 @@ class TrainConfig:
         feature_epochs: Passes of the feature network, which is fitted before the decoder and stays as it is then.
         feature_learning_rate: Peak rate of the feature network.
         weight_decay: Decoupled weight decay (AdamW).
+        clip_norm: Longest gradient of a step, longer ones are shortened to it; 0 shortens none.
         warmup_share: Share of the steps during which the rate rises.
+        label_smoothing: Share of a label that is replaced by the mean label of its batch, in training only (Szegedy et al.,
+            2016, with the prior in place of the uniform distribution, so that chances stay natural).
+        feature_drop: Chance that a number about a candidate or a word of the history is hidden in training, as if it were
+            average; for all words of a row the same ones.
+        adversarial: Trains the decoder against the worst small change of the item vectors that it reads; none by default.
         listwise_weight: Weight of the softmax over a row's products never bought, beside the purchase loss.
         retrieval_weight: Weight of the retrieval loss.
         negatives: Products drawn by popularity for the retrieval loss of one step.
@@ -80,6 +87,9 @@ class TrainConfig:
         augmentation: Other ways to tell the decoder the same; none by default.
         precision: ``bf16`` or ``fp32`` arithmetic; the faster one on this machine when left out.
         seed: Of everything that is drawn.
+        report_to: Where losses are told of while training runs, by the names that ``transformers`` has for it, such as
+            ``("tensorboard",)`` or ``("wandb",)``; each stage is a run of its own.
+        run_name: Of the runs, the stage's name behind it; the data set's name when left out.
         candidates: Products per source of the candidate generator.
     """
 
@@ -95,7 +105,11 @@ class TrainConfig:
     feature_epochs: float = 4.0
     feature_learning_rate: float = 2e-3
     weight_decay: float = 0.1
+    clip_norm: float = 1.0
     warmup_share: float = 0.1
+    label_smoothing: float = 0.0
+    feature_drop: float = 0.0
+    adversarial: Adversarial | None = None
     listwise_weight: float = 0.1
     retrieval_weight: float = 0.05
     negatives: int = 2048
@@ -105,6 +119,8 @@ class TrainConfig:
     augmentation: Augmentation | None = None
     precision: str = field(default_factory=native_precision)
     seed: int = 0
+    report_to: tuple[str, ...] = field(default=(), repr=False)  # what a training ends in does not depend on it
+    run_name: str | None = field(default=None, repr=False)
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
 
     def __post_init__(self) -> None:
@@ -126,10 +142,11 @@ class TrainConfig:
                 _refuse(name, value, f"a whole number of at least {lowest[name]}")
             if name in above_zero and not value > 0:
                 _refuse(name, value, "a number above 0")
-            if name.endswith(("_weight", "_decay")) and not value >= 0:
+            if name.endswith(("_weight", "_decay", "_norm")) and not value >= 0:
                 _refuse(name, value, "0 or more")
-        if not 0 <= self.warmup_share < 1:
-            _refuse("warmup_share", self.warmup_share, "0 to below 1")
+        for name in ("warmup_share", "label_smoothing", "feature_drop"):
+            if not 0 <= getattr(self, name) < 1:
+                _refuse(name, getattr(self, name), "0 to below 1")
         if not 0 <= self.young_share <= 1:
             _refuse("young_share", self.young_share, "0 to 1")
         if not 0 < self.validation_share < 1:
@@ -148,10 +165,11 @@ class TrainConfig:
         return self.horizon if self.stride_days is None else DAY * self.stride_days
 
     def on(self, dataset: Dataset) -> "TrainConfig":
-        """The same with a horizon that fits the data set, where none was asked for."""
+        """The same with a horizon that fits the data set and a name for its runs, where none was asked for."""
+        named = replace(self, run_name=self.run_name or dataset.name)
         if self.horizon_days is not None or not dataset.ordered:
-            return self
-        return replace(self, horizon_days=1.0)
+            return named
+        return replace(named, horizon_days=1.0)
 
 
 def _refuse(name: str, value: object, expected: str) -> None:

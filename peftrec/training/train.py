@@ -19,6 +19,7 @@ from peftrec.training.augmenting import text_variants
 from peftrec.training.config import TrainConfig
 from peftrec.training.feature_path import events_of, fit_feature_path, labelled_of, own_numbers_say_more
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
+from peftrec.training.reporting import check_report_to
 from peftrec.training.rows import check_candidates, check_log
 from peftrec.training.trainer import RetrievalRows, attach, train_decoder, train_retrieval
 from peftrec.training.workspace import claim, workspace
@@ -67,6 +68,7 @@ def train_adapter(
     """
     check_log(dataset)
     tuner, config = tuner or LoRAConfig(), (config or TrainConfig()).on(dataset)
+    check_report_to(config.report_to, kept=folder is not None)
     with workspace(folder) as place:
         claim(place, _run_digest(dataset, backbone, tuner, start, config), resume=resume)
         platform = Platform.of(dataset, backbone, progress=progress)

@@ -6,6 +6,7 @@ The forest beside the feature network comes from LightGBM.
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,9 +19,11 @@ from peftrec.errors import ConfigError
 from peftrec.model import extras as ops
 from peftrec.model import losses
 from peftrec.model.purchase import PurchaseModel, never_bought
+from peftrec.training.adversarial import worst
 from peftrec.training.callbacks import Guard, show
 from peftrec.training.checkpoints import COMMON, KeepingTrainer, Patience, ended, last_checkpoint
 from peftrec.training.config import TrainConfig
+from peftrec.training.reporting import OneRunPerStage
 from peftrec.training.rows import Batch, Labelled, RowDataset
 from peftrec.tuners import Arrays, Attached, Tuner
 
@@ -48,13 +51,16 @@ class RetrievalStage(nn.Module):
 class FeatureStage(nn.Module):
     """Fits the feature network alone."""
 
-    def __init__(self, model: PurchaseModel) -> None:
+    def __init__(self, model: PurchaseModel, config: TrainConfig) -> None:
         super().__init__()
         names = [name for name in model.extras if name.startswith("features_")]
-        self.extras = nn.ParameterDict({name: model.extras[name] for name in names})
+        self.extras, self.drop = nn.ParameterDict({name: model.extras[name] for name in names}), config.feature_drop
 
     def forward(self, inputs: Tensor, weight: Tensor, labels: Tensor) -> Losses:
         """Purchase loss of (C, 2 * len(FEATURES)) inputs, averaged over the members, which so learn apart."""
+        if self.training and self.drop:
+            kept = torch.rand(len(inputs), inputs.shape[1] // 2) >= self.drop
+            inputs = inputs * torch.cat([kept, kept], dim=1)  # zero is the average, of the number and of its place
         logits = ops.feature_network(self.extras, inputs)[1]
         return {"loss": losses.purchase_loss(logits, *(one[:, None].expand_as(logits) for one in (labels, weight)))}
 
@@ -73,26 +79,55 @@ class DecoderStage(nn.Module):
 
     def forward(self, batch: Batch, labels: Tensor) -> Losses:
         """The weighted sum while training; the purchase loss alone in evaluation, where stopping is decided."""
+        if not self.training:
+            return {"loss": self._loss(batch, labels)}
+        batch = self._with_numbers_hidden(batch)
+        loss, adversarial = self._loss(batch, labels), self.settings.adversarial
+        if adversarial is not None:
+            inputs = (batch.shoppers.vectors, batch.vectors)
+            changed = worst(lambda vectors: self._loss(_reading(batch, vectors), labels), inputs, adversarial)
+            loss = loss + adversarial.weight * self._loss(_reading(batch, changed), labels)
+        return {"loss": loss if self.penalty is None else loss + self.penalty()}
+
+    def _loss(self, batch: Batch, labels: Tensor) -> Tensor:
         model, config = self.model, self.settings
         reading = model.read(batch.shoppers)
         logits = model.score(reading, batch.vectors, batch.features).float()
         new = batch.weight * never_bought(batch.features)
         # Where all candidates were bought before, nothing else ties the loss to what is trained.
-        loss = losses.purchase_loss(logits, labels, new) + 0 * reading.vector.float().sum()
-        if self.training:
-            if self.penalty is not None:
-                loss = loss + self.penalty()
-            if config.listwise_weight:
-                loss = loss + config.listwise_weight * losses.listwise_loss(logits, labels * (new > 0), new)
-            if config.retrieval_weight:
-                loss = loss + config.retrieval_weight * losses.retrieval_loss(
-                    reading.vector.float(),
-                    ops.mapped(model.extras, batch.first).float(),
-                    batch.first_mask,
-                    ops.mapped(model.extras, batch.negatives).float(),
-                    model.extras["sharpness"],
-                )
-        return {"loss": loss}
+        loss = losses.purchase_loss(logits, self._smoothed(labels, new), new) + 0 * reading.vector.float().sum()
+        if self.training and config.listwise_weight:
+            loss = loss + config.listwise_weight * losses.listwise_loss(logits, labels * (new > 0), new)
+        if self.training and config.retrieval_weight:
+            loss = loss + config.retrieval_weight * losses.retrieval_loss(
+                reading.vector.float(),
+                ops.mapped(model.extras, batch.first).float(),
+                batch.first_mask,
+                ops.mapped(model.extras, batch.negatives).float(),
+                model.extras["sharpness"],
+            )
+        return loss
+
+    def _smoothed(self, labels: Tensor, weight: Tensor) -> Tensor:
+        share = self.settings.label_smoothing if self.training else 0.0
+        if not share:
+            return labels
+        return (1 - share) * labels + share * (labels * weight).sum() / weight.sum().clamp(min=1)
+
+    def _with_numbers_hidden(self, batch: Batch) -> Batch:
+        """Some numbers of the history at their average; candidates' numbers are read by the feature network, which is fixed."""
+        drop, features = self.settings.feature_drop, batch.shoppers.features
+        if not drop:
+            return batch
+        hidden = torch.rand(len(features), 1, features.shape[-1]) < drop
+        average = self.model.extras["event_mean"].expand_as(features)
+        return replace(batch, shoppers=replace(batch.shoppers, features=torch.where(hidden, average, features)))
+
+
+def _reading(batch: Batch, vectors: Sequence[Tensor]) -> Batch:
+    """The same with other item vectors of history and candidates."""
+    history, candidates = vectors
+    return replace(batch, shoppers=replace(batch.shoppers, vectors=history), vectors=candidates)
 
 
 class FeatureBlocks(TorchDataset[dict[str, Tensor]]):
@@ -198,7 +233,12 @@ def run_stage(
         eval_dataset=validation,
         data_collator=collate,  # pyright: ignore[reportArgumentType]
         optimizers=(_optimizer(stage, learning_rate, config.weight_decay, rates) if rates else None, None),
-        callbacks=[*callbacks, Guard(name, place), *([] if validation is None else [Patience(config.patience)])],
+        callbacks=[
+            *callbacks,
+            Guard(name, place),
+            OneRunPerStage(),
+            *([] if validation is None else [Patience(config.patience)]),
+        ],
     )
     show(trainer, name, progress=progress)
     kept = last_checkpoint(place) if resume else None
@@ -229,7 +269,8 @@ def _arguments(
     progress: bool,
 ) -> TrainingArguments:
     return TrainingArguments(
-        **COMMON,
+        **{**COMMON, "max_grad_norm": config.clip_norm, "report_to": list(config.report_to)},
+        run_name=f"{config.run_name or 'training'}, {folder.name}",
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=batch_size,
@@ -296,7 +337,7 @@ def train_network(
 ) -> None:
     """Fits the feature network on what the statistics of the features make of them."""
     run_stage(
-        FeatureStage(model),
+        FeatureStage(model, config),
         table,
         config,
         folder=folder,

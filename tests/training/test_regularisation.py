@@ -1,0 +1,154 @@
+"""What regularises the training of network and decoder does what it says, and nothing when it is off."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from peftrec.backbone import Backbone
+from peftrec.data import Dataset
+from peftrec.errors import ConfigError
+from peftrec.model import extras as ops
+from peftrec.model.platform import Platform
+from peftrec.model.purchase import PurchaseModel
+from peftrec.training import Adversarial, TrainConfig, train_adapter
+from peftrec.training.adversarial import worst
+from peftrec.training.platform_rows import PlatformRows
+from peftrec.training.rows import Batch
+from peftrec.training.trainer import DecoderStage, FeatureStage
+from peftrec.tuners import LoRAConfig
+
+PLAIN = TrainConfig(horizon_days=7, anchors=1, sampled_candidates=12, negatives=8, precision="fp32")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"method": "sgd"}, {"radius": 0.0}, {"radius": float("nan")}, {"steps": 0}, {"weight": -1.0}]
+)
+def test_adversarial_settings_that_cannot_work(settings: dict):
+    with pytest.raises(ConfigError, match="expected"):
+        Adversarial(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"label_smoothing": 1.0}, {"feature_drop": -0.1}, {"clip_norm": -1.0}])
+def test_settings_that_cannot_work(settings: dict):
+    with pytest.raises(ConfigError, match="the default is"):
+        TrainConfig(**settings)
+
+
+def test_fgm_goes_along_the_gradient_and_pgd_finds_worse():
+    random = torch.Generator().manual_seed(0)
+    x, unused = torch.randn(3, 5, 8, generator=random), torch.zeros(2, 4)
+    target = torch.randn(8, generator=random)
+
+    def loss(inputs) -> Tensor:
+        return torch.sin(4 * (inputs[0] @ target)).sum()
+
+    radius = 0.3
+    once, (changed, same) = loss([x, unused]), worst(loss, [x, unused], Adversarial(radius=radius))
+    gradient = torch.autograd.functional.jacobian(lambda y: loss([y]), x)
+    torch.testing.assert_close(changed - x, radius * gradient / gradient.norm(dim=-1, keepdim=True))
+    assert torch.equal(same, unused)
+    many, _ = worst(loss, [x, unused], Adversarial(method="pgd", radius=radius, steps=8))
+    assert (many - x).norm(dim=-1).max() <= radius + 1e-6
+    assert loss([many]) > loss([changed])
+    assert loss([many]) > once
+
+
+@pytest.fixture(scope="module")
+def board(board_shop: Dataset, tiny_bert_folder) -> tuple[PurchaseModel, Batch, Tensor]:
+    """A model with a loud decoder, and a batch of the board shop's rows."""
+    backbone = Backbone.load(tiny_bert_folder)
+    source = PlatformRows.of(Platform.of(board_shop, backbone, progress=False), PLAIN)
+    decoder, random = backbone.decoder(), torch.Generator().manual_seed(0)
+    LoRAConfig(rank=4, dropout=0.0).attach(decoder, seed=0, steps=1)
+    extras = ops.initial(backbone.hidden, gain=8.0, generator=random)
+    for name in ("head_1", "head_2", "shopper_gate", "event_2"):
+        extras[name].normal_(std=0.3, generator=random)
+    model = PurchaseModel(decoder, extras)
+    parts = [
+        part.offered(one, snapshot, PLAIN, nearest=None, rng=source.rng)
+        for one, snapshot, part in zip(source.anchors, source.snapshots, source.parts, strict=True)
+    ]
+    rows = source.rows(parts)
+    found = rows.collate([rows[at] for at in range(8)])
+    batch, labels = found["batch"], found["labels"]
+    assert isinstance(batch, Batch)
+    batch.features[..., ops.FEATURES.index("never_bought")] = 1  # so that the decoder is asked about all
+    return model, batch, labels
+
+
+def loss_of(board: tuple[PurchaseModel, Batch, Tensor], *, training: bool = True, **settings: object) -> Tensor:
+    model, batch, labels = board
+    stage = DecoderStage(model, replace(PLAIN, **settings)).train(training)  # pyright: ignore[reportArgumentType]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return stage(batch, labels)["loss"]
+
+
+def test_off_is_off_and_evaluation_knows_none_of_it(board: tuple[PurchaseModel, Batch, Tensor]):
+    on = {"label_smoothing": 0.2, "feature_drop": 0.5, "adversarial": Adversarial()}
+    plain = loss_of(board)
+    for name, value in on.items():
+        assert not torch.equal(loss_of(board, **{name: value}), plain), name
+    assert torch.equal(loss_of(board, training=False, **on), loss_of(board, training=False))
+
+
+def test_adversarial_loss_is_at_least_twice_the_clean_one_and_leaves_no_gradient_behind(
+    board: tuple[PurchaseModel, Batch, Tensor],
+):
+    model = board[0]
+    model.zero_grad()
+    clean = loss_of(board)
+    fgm, pgd = (loss_of(board, adversarial=Adversarial(method=method, radius=0.3)) for method in ("fgm", "pgd"))
+    assert all(value.grad is None for value in model.parameters())
+    assert fgm > 2 * clean
+    assert pgd > 2 * clean
+    fgm.backward()
+    tuned = [value.grad for name, value in model.named_parameters() if "lora_B" in name]
+    assert all(gradient is not None and gradient.abs().max() > 0 for gradient in tuned)
+    model.zero_grad()
+
+
+def test_smoothed_labels_keep_their_mean(board: tuple[PurchaseModel, Batch, Tensor]):
+    model, batch, labels = board
+    stage = DecoderStage(model, replace(PLAIN, label_smoothing=0.3)).train()
+    smoothed = stage._smoothed(labels, batch.weight)
+    assert (smoothed * batch.weight).sum() == pytest.approx(float((labels * batch.weight).sum()), rel=1e-5)
+    assert smoothed.max() < 1
+    assert smoothed.min() > 0
+
+
+def test_a_dropped_number_is_an_average_one(board: tuple[PurchaseModel, Batch, Tensor]):
+    model, batch, _ = board
+    stage = DecoderStage(model, replace(PLAIN, feature_drop=0.5)).train()
+    hidden = stage._with_numbers_hidden(batch).shoppers.features
+    average = model.extras["event_mean"]
+    same = (hidden == batch.shoppers.features).all(dim=1)
+    gone = (hidden == average).all(dim=1)
+    assert (same | gone).all()
+    assert 0.3 < gone.float().mean() < 0.9
+    network = FeatureStage(model, replace(PLAIN, feature_drop=0.999)).train()
+    width = model.extras["features_1"].shape[0]
+    ones, labels = torch.ones(64, width), torch.zeros(64)
+    almost_all, none = (network(x, torch.ones(64), labels)["loss"] for x in (ones, torch.zeros(64, width)))
+    torch.testing.assert_close(almost_all, none, atol=0.05, rtol=0)
+    network.eval()
+    assert not torch.isclose(network(ones, torch.ones(64), labels)["loss"], none, atol=0.05)
+
+
+@pytest.mark.slow
+def test_training_with_all_of_it(board_shop: Dataset, tiny_backbone: Backbone):
+    config = replace(
+        PLAIN,
+        anchors=2,
+        epochs=2,
+        batch_size=8,
+        label_smoothing=0.05,
+        feature_drop=0.1,
+        clip_norm=0.5,
+        adversarial=Adversarial(method="pgd", steps=2),
+    )
+    adapter = train_adapter(board_shop, tiny_backbone, config=config, progress=False)
+    assert all(np.isfinite(value).all() for value in adapter.extras.values())
