@@ -223,7 +223,7 @@ def board_logits(model: PurchaseModel) -> Tensor:
     features = torch.zeros(PRODUCTS, PRODUCTS, len(FEATURES))
     features[..., NEVER] = 1
     with torch.set_grad_enabled(model.training):
-        return model.score(model.read(shoppers), products.expand(PRODUCTS, -1, -1), features)
+        return model.score(model.read(shoppers), products.expand(PRODUCTS, -1, -1), features).logits
 
 
 def learn(model: PurchaseModel, attached: Attached, *, rate: float, steps: int = STEPS) -> None:

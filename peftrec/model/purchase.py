@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +42,22 @@ def read(layers: Sequence[Layer], extras: Extras, shoppers: Shoppers) -> Reading
     return Reading(vector, mean, words.mask, memories)
 
 
-def score(layers: Sequence[Layer], extras: Extras, reading: Reading, vectors: Tensor, features: Tensor) -> Tensor:
-    """Purchase logits of candidates.
+class Scored(NamedTuple):
+    """What the decoder made of candidates.
+
+    Attributes:
+        logits: (B, M) of a purchase.
+        at: (B, W) which candidates were read: those never bought, then padding.
+        output: (B, W, H) of the decoder for them.
+    """
+
+    logits: Tensor
+    at: Tensor
+    output: Tensor
+
+
+def score(layers: Sequence[Layer], extras: Extras, reading: Reading, vectors: Tensor, features: Tensor) -> Scored:
+    """Purchase logits of candidates, and what they were read from.
 
     The decoder reads only products that the shopper has never bought. For the others the numbers say all there is, and
     what a decoder learns about them beyond that goes stale within weeks (measured, see ``benchmarks/LOG.md``).
@@ -53,15 +68,13 @@ def score(layers: Sequence[Layer], extras: Extras, reading: Reading, vectors: Te
         reading: Of the B shoppers.
         vectors: (B, M, H) unit item vectors.
         features: (B, M, len(FEATURES)).
-
-    Returns:
-        (B, M).
     """
     summary, logits = ops.feature_path(extras, features)
     new = never_bought(features)
     width = int(new.sum(dim=1).max())
     if not width:
-        return logits
+        nothing = torch.argsort(new, dim=1)[:, :0]
+        return Scored(logits, nothing, vectors[:, :0])
     # Few distinct widths, since oneDNN keeps what it prepares for every shape of matrix it has met.
     width = min(-(-width // WIDTH_STEP) * WIDTH_STEP, new.shape[1])
     at = torch.argsort(~new, dim=1, stable=True)[:, :width]  # (B, W): the new ones of each row, then padding
@@ -70,7 +83,7 @@ def score(layers: Sequence[Layer], extras: Extras, reading: Reading, vectors: Te
     both = torch.stack([reading.vector, reading.mean], dim=-1)  # (B, H, 2)
     near, alike = (vectors @ (extras["item_map"] @ both)).unbind(-1)
     seen = ops.correction(extras, output, summary, near, alike)
-    return logits.scatter_add(1, at, (seen * new.gather(1, at)).to(logits.dtype))
+    return Scored(logits.scatter_add(1, at, (seen * new.gather(1, at)).to(logits.dtype)), at, output)
 
 
 def never_bought(features: Tensor) -> Tensor:
@@ -102,6 +115,6 @@ class PurchaseModel(nn.Module):
         """Runs the shopper side."""
         return read(self.layers(), self.extras, shoppers)
 
-    def score(self, reading: Reading, vectors: Tensor, features: Tensor) -> Tensor:
+    def score(self, reading: Reading, vectors: Tensor, features: Tensor) -> Scored:
         """Scores candidates, see :func:`score`."""
         return score(self.layers(), self.extras, reading, vectors, features)

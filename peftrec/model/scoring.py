@@ -82,7 +82,7 @@ class Reader:
         features, _ = padded([candidates.features[a:b] for a, b in pairwise(offsets)])
         with self._arithmetic():
             vectors, numbers = torch.from_numpy(platform.items(items)), torch.from_numpy(features)
-            logits = score(self.layers, self.extras, reading, vectors, numbers).float().numpy()
+            logits = score(self.layers, self.extras, reading, vectors, numbers).logits.float().numpy()
         return [row[real] for row, real in zip(logits, mask, strict=True)]
 
 

@@ -10,6 +10,7 @@ from peftrec.data.histories import DAY
 from peftrec.errors import ConfigError
 from peftrec.model.candidates import CandidateConfig
 from peftrec.training.adversarial import Adversarial
+from peftrec.training.objectives import WEIGHTINGS, Auxiliary
 
 DAYS = 35.0
 
@@ -77,6 +78,9 @@ class TrainConfig:
         adversarial: Trains the decoder against the worst small change of the item vectors that it reads; none by default.
         listwise_weight: Weight of the softmax over a row's products never bought, beside the purchase loss.
         retrieval_weight: Weight of the retrieval loss.
+        auxiliary: Further things that the decoder learns to foretell, see :class:`peftrec.training.Auxiliary`; none by default.
+        auxiliary_weighting: ``fixed``, or ``uncertainty``, where the spread of each task weighs it, see
+            :class:`peftrec.training.objectives.AuxiliaryHeads`.
         negatives: Products drawn by popularity for the retrieval loss of one step.
         validation_share: Share of shoppers held out, on the latest window before the end of the log.
         patience: Evaluations without improvement after which training stops; four take place in each epoch, and in a
@@ -112,6 +116,8 @@ class TrainConfig:
     adversarial: Adversarial | None = None
     listwise_weight: float = 0.1
     retrieval_weight: float = 0.05
+    auxiliary: tuple[Auxiliary, ...] = ()
+    auxiliary_weighting: str = "fixed"
     negatives: int = 2048
     validation_share: float = 0.1
     patience: int = 3
@@ -147,6 +153,11 @@ class TrainConfig:
         for name in ("warmup_share", "label_smoothing", "feature_drop"):
             if not 0 <= getattr(self, name) < 1:
                 _refuse(name, getattr(self, name), "0 to below 1")
+        names = [one.task for one in self.auxiliary]
+        if len({*names}) < len(names):
+            _refuse("auxiliary", names, "each task once")
+        if self.auxiliary_weighting not in WEIGHTINGS:
+            _refuse("auxiliary_weighting", self.auxiliary_weighting, " or ".join(WEIGHTINGS))
         if not 0 <= self.young_share <= 1:
             _refuse("young_share", self.young_share, "0 to 1")
         if not 0 < self.validation_share < 1:

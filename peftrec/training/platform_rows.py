@@ -1,6 +1,6 @@
 """One platform's rows for training, from its log to candidates with labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import numpy as np
@@ -14,6 +14,7 @@ from peftrec.model.candidates import Nearest
 from peftrec.model.platform import Platform
 from peftrec.model.purchase import PurchaseModel
 from peftrec.training.config import TrainConfig
+from peftrec.training.objectives import targets_of
 from peftrec.training.rows import Anchor, RowDataset, Rows, anchors_of, check_rows, history_means
 
 BETAS = (0.0, 0.3, 0.6, 1.0, 1.5, 2.0)
@@ -75,6 +76,11 @@ class PlatformRows:
         """Shoppers of all anchors: rows."""
         return sum(len(one.users) for one in self.anchors)
 
+    @property
+    def count(self) -> int:
+        """Rows that are trained on."""
+        return len(self.rows(self.parts))
+
     def rows(self, parts: list[Rows], *, variants: NDArray[np.float32] | None = None) -> RowDataset:
         """The rows that are trained on; ``variants`` as in :class:`RowDataset`."""
         moment = self.anchors[0].moment
@@ -86,7 +92,7 @@ class PlatformRows:
 
     def offered(self, model: PurchaseModel, bar: "tqdm[NoReturn]") -> list[Rows]:
         """The same rows with the candidates that serving would hand them, labelled naturally."""
-        return [
+        found = [
             part.offered(
                 one,
                 snapshot,
@@ -97,6 +103,19 @@ class PlatformRows:
             )
             for one, snapshot, part in zip(self.anchors, self.snapshots, self.parts, strict=True)
         ]
+        return [self._with_targets(part) for part in found] if self.config.auxiliary else found
+
+    def _with_targets(self, part: Rows) -> Rows:
+        targets = targets_of(
+            self.config.auxiliary,
+            self.platform.dataset.log,
+            part.users,
+            part.candidates,
+            moment=part.moment,
+            horizon=self.config.horizon,
+            n_items=len(self.platform.dataset.catalog),
+        )
+        return replace(part, targets=targets)
 
     def popularity_hits(self, model: PurchaseModel) -> dict[float, int]:
         """First purchases of held-out shoppers that retrieval finds, by the weight of log popularity."""

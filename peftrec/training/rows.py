@@ -97,6 +97,7 @@ class Rows:
         first: Products bought for the first time, at most ``FIRST_PURCHASES`` per row.
         candidates: With features in half precision, to halve the memory; filled in by :meth:`offered`.
         labels: (C,) bool, bought within the horizon.
+        targets: (C, tasks) of auxiliary tasks, see :func:`peftrec.training.objectives.targets_of`; None without any.
     """
 
     users: NDArray[np.int32]
@@ -106,6 +107,7 @@ class Rows:
     first: Ragged
     candidates: Candidates
     labels: NDArray[np.bool_]
+    targets: NDArray[np.float32] | None = None
 
     @classmethod
     def begin(
@@ -185,6 +187,7 @@ class Batch:
         first: (B, P, H) unit vectors of first purchases.
         first_mask: (B, P) bool.
         negatives: (K, H) unit vectors of products drawn by popularity.
+        targets: (B, M, tasks) of auxiliary tasks, None without any.
     """
 
     shoppers: Shoppers
@@ -194,6 +197,7 @@ class Batch:
     first: torch.Tensor
     first_mask: torch.Tensor
     negatives: torch.Tensor
+    targets: torch.Tensor | None = None
 
 
 def history_means(platform: Platform, tokens: HistoryTokens) -> NDArray[np.float32]:
@@ -281,6 +285,8 @@ class RowDataset(TorchDataset[tuple[int, int]]):
 
         items = cut(lambda rows_: rows_.candidates.items.values)
         features = cut(lambda rows_: rows_.candidates.features)
+        told = all(self.parts[part].targets is not None for part, _ in chosen)
+        targets = cut(lambda rows_: rows_.targets) if told else None  # pyright: ignore[reportArgumentType]
         labels, weight = cut(lambda rows_: rows_.labels), cut(lambda rows_: rows_.weight)
         first, first_mask = padded([self.parts[part].first[row] for part, row in chosen])
         return {
@@ -292,6 +298,7 @@ class RowDataset(TorchDataset[tuple[int, int]]):
                 torch.from_numpy(self.platform.items(first)),
                 torch.from_numpy(first_mask),
                 torch.from_numpy(self.platform.items(self._negatives(draws))),
+                None if targets is None else torch.from_numpy(targets),
             ),
             "labels": torch.from_numpy(labels.astype(np.float32)),
         }

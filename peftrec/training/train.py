@@ -2,7 +2,7 @@
 
 import hashlib
 import platform as machine
-from dataclasses import replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,12 +18,16 @@ from peftrec.model.purchase import PurchaseModel
 from peftrec.training.augmenting import text_variants
 from peftrec.training.config import TrainConfig
 from peftrec.training.feature_path import events_of, fit_feature_path, labelled_of, own_numbers_say_more
+from peftrec.training.objectives import check_tasks
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
 from peftrec.training.reporting import check_report_to
-from peftrec.training.rows import check_candidates, check_log
+from peftrec.training.rows import RowDataset, check_candidates, check_log
 from peftrec.training.trainer import RetrievalRows, attach, train_decoder, train_retrieval
 from peftrec.training.workspace import claim, workspace
 from peftrec.tuners import Arrays, LoRAConfig, Tuner
+
+KEPT = ("step", "loss", "eval_loss")
+"""What an adapter keeps of each entry of the log."""
 
 
 def train_adapter(
@@ -61,56 +65,102 @@ def train_adapter(
 
     Raises:
         NotEnoughDataError: Too few shoppers with a history and a later purchase.
-        TrainingError: No candidate was bought or all were, a number about them is none, no gradient but zero, a loss became no
-            number, AdaLoRA took no rank, a checkpoint could not be written, or another training is at work in
-            ``folder``.
+        TrainingError: The log says nothing about an auxiliary task, no candidate was bought or all were, a number about them is
+            none, no gradient but zero, a loss became no number, AdaLoRA took no rank, a checkpoint could not be written,
+            or another training is at work in ``folder``.
         ConfigError: A setting cannot work, or ``folder`` holds the checkpoints of another training.
     """
     check_log(dataset)
     tuner, config = tuner or LoRAConfig(), (config or TrainConfig()).on(dataset)
     check_report_to(config.report_to, kept=folder is not None)
+    check_tasks(config.auxiliary, dataset.log, dataset=dataset.name)
     with workspace(folder) as place:
         claim(place, _run_digest(dataset, backbone, tuner, start, config), resume=resume)
-        platform = Platform.of(dataset, backbone, progress=progress)
-        source = PlatformRows.of(platform, config)
-        read, decoder = source.rows(source.parts), backbone.decoder()
-        attached = attach(tuner, decoder, config, rows=len(read), start=start, first_layer=first_layer(backbone))
-        model = PurchaseModel(decoder, starting_extras(backbone, seed=config.seed))
-        train_retrieval(model, RetrievalRows(read), config, folder=place, progress=progress)
-        _choose_popularity(model, source)
-        with candidates_bar(source.shoppers, show=progress) as bar:
-            offered = source.offered(model, bar)
-        check_candidates(offered, platform=dataset.name)
-        variants = text_variants(platform, backbone, config.augmentation, source.rng, progress=progress)
-        train, validation = source.rows(offered, variants=variants), source.validation(offered)
-        if backbone.shopping is None or own_numbers_say_more(model, offered, source.held_out, config):
-            # Passed on without a name here: what is fitted lets go of half a gigabyte of numbers as soon as it can.
-            fit_feature_path(
-                model,
-                labelled_of(offered),
-                events_of(offered),
-                config,
-                source.rng,
-                folder=place,
-                progress=progress,
-            )
-        curve = train_decoder(
+        source = PlatformRows.of(Platform.of(dataset, backbone, progress=progress), config)
+        # Tried on a decoder of its own: what does not fit is told before numbers are fitted for minutes.
+        attach(tuner, backbone.decoder(), config, rows=source.count, start=start, first_layer=first_layer(backbone))
+        prepared = prepare(source, backbone, folder=place, progress=progress)
+        return tune(prepared, backbone, tuner, start=start, folder=place, resume=resume, progress=progress)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A platform whose retrieval and numbers are fitted: all that comes before the decoder, and is the same for all tuners.
+
+    Attributes:
+        source: The platform's rows.
+        extras: What decoder and tuner are trained on top of.
+        train: With candidates.
+        validation: The latest rows of shoppers held out.
+    """
+
+    source: PlatformRows
+    extras: dict[str, torch.Tensor]
+    train: RowDataset
+    validation: RowDataset
+
+
+def prepare(source: PlatformRows, backbone: Backbone, *, folder: Path, progress: bool = True) -> Prepared:
+    """Fits the retrieval map and the feature path, and names candidates as serving would."""
+    config, platform = source.config, source.platform
+    model = PurchaseModel(backbone.decoder(), starting_extras(backbone, seed=config.seed))
+    train_retrieval(model, RetrievalRows(source.rows(source.parts)), config, folder=folder, progress=progress)
+    _choose_popularity(model, source)
+    with candidates_bar(source.shoppers, show=progress) as bar:
+        offered = source.offered(model, bar)
+    check_candidates(offered, platform=platform.dataset.name)
+    variants = text_variants(platform, backbone, config.augmentation, source.rng, progress=progress)
+    if backbone.shopping is None or own_numbers_say_more(model, offered, source.held_out, config):
+        # Passed on without a name here: what is fitted lets go of half a gigabyte of numbers as soon as it can.
+        fit_feature_path(
             model,
-            attached,
-            train,
-            validation,
+            labelled_of(offered),
+            events_of(offered),
             config,
-            learning_rate=tuner.learning_rate,
-            folder=place,
-            resume=resume,
+            source.rng,
+            folder=folder,
             progress=progress,
         )
-        changes = attached.export(first_layer(backbone))
-    facts = {"data": data_facts(dataset), "seed": config.seed, "versions": versions()}
-    settings = {"candidates": config.candidates, "history": config.history, "scene": config.scene}
-    adapter = Adapter.of(model, backbone, tuner, changes, **settings, facts=facts)
-    kept = ("step", "loss", "eval_loss")
-    return replace(adapter, learning_curve=tuple({k: v for k, v in point.items() if k in kept} for point in curve))
+    extras = {name: value.detach().clone() for name, value in model.extras.items()}
+    return Prepared(source, extras, source.rows(offered, variants=variants), source.validation(offered))
+
+
+def tune(
+    prepared: Prepared,
+    backbone: Backbone,
+    tuner: Tuner,
+    *,
+    start: Arrays | None = None,
+    folder: Path,
+    resume: bool = False,
+    progress: bool = True,
+) -> Adapter:
+    """Trains tuner and decoder extras on top of what is prepared, which stays as it is."""
+    config, decoder = prepared.source.config, backbone.decoder()
+    attached = attach(tuner, decoder, config, rows=len(prepared.train), start=start, first_layer=first_layer(backbone))
+    model = PurchaseModel(decoder, prepared.extras)
+    curve = train_decoder(
+        model,
+        attached,
+        prepared.train,
+        prepared.validation,
+        config,
+        learning_rate=tuner.learning_rate,
+        folder=folder,
+        resume=resume,
+        progress=progress,
+    )
+    return Adapter.of(
+        model,
+        backbone,
+        tuner,
+        attached.export(first_layer(backbone)),
+        candidates=config.candidates,
+        history=config.history,
+        scene=config.scene,
+        facts={"data": data_facts(prepared.source.platform.dataset), "seed": config.seed, "versions": versions()},
+        learning_curve=tuple({name: point[name] for name in KEPT if name in point} for point in curve),
+    )
 
 
 def _run_digest(dataset: Dataset, backbone: Backbone, tuner: Tuner, start: Arrays | None, config: TrainConfig) -> str:

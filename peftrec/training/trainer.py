@@ -23,6 +23,7 @@ from peftrec.training.adversarial import worst
 from peftrec.training.callbacks import Guard, show
 from peftrec.training.checkpoints import COMMON, KeepingTrainer, Patience, ended, last_checkpoint
 from peftrec.training.config import TrainConfig
+from peftrec.training.objectives import AuxiliaryHeads
 from peftrec.training.reporting import OneRunPerStage
 from peftrec.training.rows import Batch, Labelled, RowDataset
 from peftrec.tuners import Arrays, Attached, Tuner
@@ -75,6 +76,11 @@ class DecoderStage(nn.Module):
         for name, value in model.extras.items():
             if name.startswith("features_"):
                 value.requires_grad_(False)  # fitted before, on far more candidates than the decoder can read
+        self.auxiliary = None
+        if config.auxiliary:
+            hidden = model.extras["item_map"].shape[0]
+            weighting = config.auxiliary_weighting
+            self.auxiliary = AuxiliaryHeads(config.auxiliary, hidden, weighting=weighting, seed=config.seed)
         self.model, self.settings = model, config  # Trainer takes an attribute named config for a transformers config
 
     def forward(self, batch: Batch, labels: Tensor) -> Losses:
@@ -92,10 +98,14 @@ class DecoderStage(nn.Module):
     def _loss(self, batch: Batch, labels: Tensor) -> Tensor:
         model, config = self.model, self.settings
         reading = model.read(batch.shoppers)
-        logits = model.score(reading, batch.vectors, batch.features).float()
+        scored = model.score(reading, batch.vectors, batch.features)
+        logits = scored.logits.float()
         new = batch.weight * never_bought(batch.features)
         # Where all candidates were bought before, nothing else ties the loss to what is trained.
         loss = losses.purchase_loss(logits, self._smoothed(labels, new), new) + 0 * reading.vector.float().sum()
+        if self.training and self.auxiliary is not None and batch.targets is not None:
+            there = scored.at[..., None].expand(-1, -1, batch.targets.shape[-1])
+            loss = loss + self.auxiliary(scored.output, batch.targets.gather(1, there), new.gather(1, scored.at))
         if self.training and config.listwise_weight:
             loss = loss + config.listwise_weight * losses.listwise_loss(logits, labels * (new > 0), new)
         if self.training and config.retrieval_weight:
@@ -217,7 +227,7 @@ def run_stage(
     steps = steps_of(size, epochs=epochs, batch_size=batch_size)
     trainer = KeepingTrainer(
         model=stage,
-        args=_arguments(
+        args=arguments(
             config,
             folder=place,
             steps=steps,
@@ -255,7 +265,7 @@ def steps_of(rows: int, *, epochs: float, batch_size: int) -> int:
     return max(1, round(epochs * max(1, math.ceil(rows / batch_size))))
 
 
-def _arguments(
+def arguments(
     config: TrainConfig,
     *,
     folder: Path,
@@ -268,6 +278,7 @@ def _arguments(
     bf16: bool,
     progress: bool,
 ) -> TrainingArguments:
+    """What the Trainer of a stage is told; it looks and writes a checkpoint every so many steps, where ``checks`` says so."""
     return TrainingArguments(
         **{**COMMON, "max_grad_norm": config.clip_norm, "report_to": list(config.report_to)},
         run_name=f"{config.run_name or 'training'}, {folder.name}",

@@ -50,7 +50,7 @@ def inputs(tiny_backbone: Backbone) -> tuple[Shoppers, torch.Tensor, torch.Tenso
 @torch.no_grad()
 def test_the_decoder_corrects_products_never_bought_and_no_others(model: PurchaseModel, inputs):
     shoppers, vectors, features = inputs
-    logits = model.score(model.read(shoppers), vectors, features)
+    logits = model.score(model.read(shoppers), vectors, features).logits
     alone = ops.feature_path(model.extras, features)[1]
     new = features[..., NEVER] > 0
     assert torch.equal(logits[~new], alone[~new])
@@ -60,13 +60,13 @@ def test_the_decoder_corrects_products_never_bought_and_no_others(model: Purchas
 @torch.no_grad()
 def test_each_candidate_gets_its_own_correction(model: PurchaseModel, inputs):
     shoppers, vectors, features = inputs
-    logits = model.score(model.read(shoppers), vectors, features)
+    logits = model.score(model.read(shoppers), vectors, features).logits
     order = torch.randperm(CANDIDATES, generator=torch.Generator().manual_seed(2))
-    shuffled = model.score(model.read(shoppers), vectors[:, order], features[:, order])
+    shuffled = model.score(model.read(shoppers), vectors[:, order], features[:, order]).logits
     torch.testing.assert_close(shuffled, logits[:, order], atol=1e-4, rtol=1e-4)
     for row in range(ROWS):
         one = Shoppers(**{name: value[row : row + 1] for name, value in vars(shoppers).items()})
-        alone = model.score(model.read(one), vectors[row : row + 1], features[row : row + 1])
+        alone = model.score(model.read(one), vectors[row : row + 1], features[row : row + 1]).logits
         torch.testing.assert_close(alone, logits[row : row + 1], atol=1e-4, rtol=1e-4)
 
 
@@ -76,15 +76,15 @@ def test_nothing_new_needs_no_decoder(model: PurchaseModel, inputs, monkeypatch:
     reading = model.read(shoppers)
     features[..., NEVER] = 0
     monkeypatch.setattr("peftrec.model.purchase.read_candidates", lambda *_: pytest.fail("the decoder was asked"))
-    assert model.score(reading, vectors, features).shape == (ROWS, CANDIDATES)
+    assert model.score(reading, vectors, features).logits.shape == (ROWS, CANDIDATES)
 
 
 @torch.no_grad()
 def test_bf16_stays_close(model: PurchaseModel, inputs):
     shoppers, vectors, features = inputs
-    exact = model.score(model.read(shoppers), vectors, features)
+    exact = model.score(model.read(shoppers), vectors, features).logits
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = model.score(model.read(shoppers), vectors, features).float()
+        rounded = model.score(model.read(shoppers), vectors, features).logits.float()
     assert torch.corrcoef(torch.stack([exact.ravel(), rounded.ravel()]))[0, 1] > 0.99
 
 
