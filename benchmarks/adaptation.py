@@ -112,8 +112,10 @@ def _config(options: argparse.Namespace) -> AdaptConfig:
 def _kept(parts: Sequence[str], asked: Sequence[str]) -> list[dict[str, object]]:
     """Rows on disk that this run does not measure anew."""
     path = FOLDER / "adaptation.json"
-    before = json.loads(path.read_text())["rows"] if path.is_file() else []
-    return [row for row in before if row["part"] not in parts or row["dataset"] not in {*asked, "all"}]
+    before = json.loads(path.read_text()) if path.is_file() else {"rows": []}
+    told = {name: before.get(name) for name in ("commit", "machine")}  # of the run that measured them
+    kept = [row for row in before["rows"] if row["part"] not in parts or row["dataset"] not in {*asked, "all"}]
+    return [told | row for row in kept]
 
 
 Split = tuple[Dataset, Dataset]
