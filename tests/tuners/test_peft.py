@@ -207,8 +207,9 @@ def test_training_starts_from_what_peft_trained(board_shop: Dataset, tiny_backbo
     adapter = train_adapter(board_shop, tiny_backbone, tuner, config, start=start, progress=False)
     for name, pair in start.low_rank.items():
         np.testing.assert_allclose(adapter.changes.low_rank[name].b, pair.b, atol=2e-3)
+    longer = replace(config, epochs=4)
     with pytest.raises(ConfigError, match="values to start 'adalora' from"):
-        train_adapter(board_shop, tiny_backbone, AdaLoRAConfig(), config, start=start, progress=False)
+        train_adapter(board_shop, tiny_backbone, AdaLoRAConfig(), longer, start=start, progress=False)
 
 
 def test_the_shipped_form_of_lora_is_peft_s(trained: Adapter, backbone: Backbone, tmp_path: Path):
