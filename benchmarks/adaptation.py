@@ -12,7 +12,7 @@ which can be run alone; rows of parts that are not run are kept from the result 
 ``zero_shot``  The backbone is adapted to the other two platforms alone. Without an adapter and without a single event of the
                platform it recommends to shoppers whose own past comes with the request; then with the platform's log, still
                without training; then adapters trained on a few events (shoppers drawn at random, of each some visits
-               drawn at random, about twenty events), on this backbone and on the original.
+               drawn at random, about ten events), on this backbone and on the original.
                ``popular`` and ``TF-IDF`` know the whole log.
 ``speed``      Seconds of a language epoch, steps and words per second, and the plain recipe beside it. Peak memory is that of
                the whole process with its data, so run this part alone.
@@ -60,7 +60,7 @@ CUTS = {"completejourney": ("2017-11-27T05:00", "2017-10-23T04:00"), "online_ret
 
 WEEKS = 5
 FEW = (100, 1_000, 10_000)
-EVENTS_PER_SHOPPER = 20
+EVENTS_PER_SHOPPER = 10
 ASKED = 800
 """Shoppers that zero- and few-shot systems are asked about on a platform, drawn evenly; adapters are about twice as many."""
 
@@ -310,7 +310,7 @@ class Young(AdapterRecommender):
 
 
 def few_events(past: Dataset, count: int, *, seed: int) -> Dataset:
-    """About ``count`` events: shoppers drawn at random, of each some visits drawn at random, about twenty events."""
+    """About ``count`` events: shoppers drawn at random, of each some visits drawn at random, about ten events."""
     log, rng = past.log, np.random.default_rng(seed)
     table = pl.DataFrame({"row": np.arange(len(log)), "user": log.user, "visit": log.session})
     visits = table.unique(["user", "visit"]).sort("user", "visit")
