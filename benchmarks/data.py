@@ -207,8 +207,10 @@ def batches() -> Figures:
     from peftrec.model import extras
     from peftrec.model.platform import Platform
     from peftrec.model.purchase import PurchaseModel
-    from peftrec.training.rows import RowDataset, Rows, anchor
-    from peftrec.training.trainer import DECODER, DecoderStage, run_stage
+    from peftrec.training.anchors import anchor
+    from peftrec.training.rows import RowDataset, Rows
+    from peftrec.training.stages import DecoderStage
+    from peftrec.training.trainer import DECODER, run_stage
     from peftrec.tuners import LoRAConfig
 
     config, backbone = TrainConfig(anchors=1), Backbone.load("minilm-l6")

@@ -22,14 +22,17 @@ from peftrec.errors import ConfigError, NotEnoughDataError
 from peftrec.model.adapter import numbers_digest
 from peftrec.model.platform import Platform
 from peftrec.model.purchase import PurchaseModel
+from peftrec.training.anchors import anchors_of
 from peftrec.training.augmenting import text_variants
+from peftrec.training.checks import check_log
 from peftrec.training.config import TrainConfig
 from peftrec.training.feature_path import events_of, fit_feature_path, labelled_of
 from peftrec.training.platform_rows import BETAS, PlatformRows, candidates_bar
 from peftrec.training.reporting import check_report_to
-from peftrec.training.rows import Labelled, RowDataset, Rows, anchors_of, check_log
+from peftrec.training.rows import Labelled, RowDataset, Rows
+from peftrec.training.stages import DecoderStage
 from peftrec.training.train import starting_extras
-from peftrec.training.trainer import DecoderStage, RetrievalRows, as_is, run_stage, train_retrieval
+from peftrec.training.trainer import RetrievalRows, as_is, run_stage, train_retrieval
 
 SHOPPING = "shopping"
 """Name of the stage, on its bar and of its folder of checkpoints."""

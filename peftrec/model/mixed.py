@@ -101,6 +101,8 @@ class Mixture:
     def _stack(self, of_adapters: Sequence[Sequence[Tensor] | None]) -> list[Tensor]:
         """Stacks matrices of some adapters, missing rows and adapters as zeros, to one for each row of the batch."""
         present = [one for one in of_adapters if one is not None]
+        if len(of_adapters) == 1:  # the usual batch: nothing to pad, so nothing to copy
+            return [matrix[None] for matrix in present[0]]
         stacks: list[Tensor] = []
         for at, like in enumerate(present[0]):
             stack = like.new_zeros(len(of_adapters), max(len(one[at]) for one in present), like.shape[1])

@@ -13,9 +13,11 @@ from peftrec.model import extras as ops
 from peftrec.model.candidates import Nearest
 from peftrec.model.platform import Platform
 from peftrec.model.purchase import PurchaseModel
+from peftrec.training.anchors import Anchor, anchors_of
+from peftrec.training.checks import check_rows
 from peftrec.training.config import TrainConfig
 from peftrec.training.objectives import targets_of
-from peftrec.training.rows import Anchor, RowDataset, Rows, anchors_of, check_rows, history_means
+from peftrec.training.rows import RowDataset, Rows, history_means
 
 BETAS = (0.0, 0.3, 0.6, 1.0, 1.5, 2.0)
 """Weights of log popularity in retrieval that validation chooses from."""

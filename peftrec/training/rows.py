@@ -1,7 +1,7 @@
 """Training rows: shoppers at moments of the past, the candidates they would have been offered, and what they then bought."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -10,79 +10,22 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset as TorchDataset
 
-from peftrec.data.dataset import Dataset
 from peftrec.data.features import FEATURES, pairs_of
-from peftrec.data.histories import DAY, PURCHASE, Histories, Ragged
+from peftrec.data.histories import Ragged
 from peftrec.data.snapshot import Snapshot
 from peftrec.data.tokens import HistoryTokens, history_tokens
-from peftrec.errors import ConfigError, NotEnoughDataError, TrainingError
 from peftrec.model.candidates import Candidates, Nearest, Sample, generate
 from peftrec.model.extras import Shoppers
 from peftrec.model.platform import Platform, padded, shoppers
+from peftrec.training.anchors import Anchor
 from peftrec.training.augmenting import told_otherwise
 from peftrec.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-HOUR = 3600.0
 FIRST_PURCHASES = 8
 """Products bought for the first time that one row gives to the retrieval loss."""
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """All shoppers who had a history at one moment and bought something within the horizon after it.
-
-    Attributes:
-        moment: Seconds since the epoch.
-        users: (B,) user indices.
-        histories: Of the users, before the moment.
-        bought: The distinct products each then bought, rising.
-        first: Those among them that the shopper had not bought before.
-    """
-
-    moment: float
-    users: NDArray[np.int32]
-    histories: Histories
-    bought: Ragged
-    first: Ragged
-
-    def take(self, rows: NDArray[np.int64]) -> "Anchor":
-        """Some of the shoppers."""
-        bought, first = (Ragged.join([values[row] for row in rows]) for values in (self.bought, self.first))
-        return Anchor(self.moment, self.users[rows], self.histories.take(rows), bought, first)
-
-
-def moments(end: float, start: float, config: TrainConfig) -> list[float]:
-    """Anchors, latest first, each at least one horizon after the first event and one before the end of the log."""
-    last = end - config.horizon
-    # A scene names weekday and part of the day: each anchor lies on others, or they would say nothing.
-    stride = config.stride + (DAY + 5 * HOUR if config.scene else 0)
-    wanted = [last - step * stride for step in range(config.anchors)]
-    early = start + config.horizon
-    return [moment for moment in wanted if moment >= early] or ([last] if last > start else [])
-
-
-def anchor(dataset: Dataset, moment: float, config: TrainConfig) -> Anchor:
-    """Reads one moment: who had a history, and what they bought within the horizon."""
-    log, n_items = dataset.log, len(dataset.catalog)
-    begin, end = np.searchsorted(log.time, [moment, moment + config.horizon])
-    purchase = log.event[begin:end] == PURCHASE
-    keys = np.unique(log.user[begin:end][purchase].astype(np.int64) * n_items + log.item[begin:end][purchase])
-    known = np.unique(log.user[:begin])
-    users = np.intersect1d(keys // n_items, known).astype(np.int32)
-    histories = Histories.of(dataset, users, moment=moment)
-    old_item = histories.item[histories.event == PURCHASE]
-    old_row = histories.row[histories.event == PURCHASE]
-    keys = keys[np.isin(keys // n_items, users)]
-    new = keys[~np.isin(keys, users[old_row].astype(np.int64) * n_items + old_item)]
-    return Anchor(moment, users, histories, _by_user(keys, users, n_items), _by_user(new, users, n_items))
-
-
-def _by_user(keys: NDArray[np.int64], users: NDArray[np.int32], n_items: int) -> Ragged:
-    offsets = np.searchsorted(keys, np.append(users.astype(np.int64), np.iinfo(np.int32).max) * n_items)
-    return Ragged(offsets.astype(np.int64), (keys % n_items).astype(np.int32))
 
 
 @dataclass(frozen=True)
@@ -207,35 +150,6 @@ def history_means(platform: Platform, tokens: HistoryTokens) -> NDArray[np.float
     return np.concatenate(parts).astype(np.float32)
 
 
-def check_candidates(parts: Sequence[Rows], *, platform: str) -> None:
-    """Refuses candidates that nothing can be learned from.
-
-    Args:
-        parts: With their candidates.
-        platform: Its name, for messages.
-
-    Raises:
-        TrainingError: None of them was bought or all were, or a number about them is none.
-    """
-    bought, all_of_them = sum(int(part.labels.sum()) for part in parts), sum(len(part.labels) for part in parts)
-    if bought in (0, all_of_them):
-        raise TrainingError(
-            f"'{platform}': {bought:,} of {all_of_them:,} candidates were bought within the horizon",
-            expected="some that were and some that were not",
-            remedy="use a longer horizon_days or log, or more products per source in CandidateConfig"
-            if not bought
-            else "raise sampled_candidates, or use a larger catalogue",
-        )
-    finite = np.all([np.isfinite(part.candidates.features).all(axis=0) for part in parts], axis=0)
-    if not finite.all():
-        wrong = [name for name, good in zip(FEATURES, finite, strict=True) if not good]
-        raise TrainingError(
-            f"'{platform}': {', '.join(wrong)} of some candidates {'is' if len(wrong) == 1 else 'are'} no finite number",
-            expected=f"numbers up to {np.finfo(np.float16).max:,.0f}, which half precision can hold",
-            remedy="look for extreme prices, quantities or times with peftrec data audit",
-        )
-
-
 class RowDataset(TorchDataset[tuple[int, int]]):
     """All rows of some anchors; an element is (anchor, row), and :meth:`collate` makes a batch of them."""
 
@@ -341,7 +255,7 @@ class RowDataset(TorchDataset[tuple[int, int]]):
         return np.stack([parts[part][row] for part, row in self.index])
 
     def collate_retrieval(self, chosen: list[int]) -> dict[str, torch.Tensor]:
-        """Tensors of :class:`peftrec.training.trainer.RetrievalStage` for some positions in the index."""
+        """Tensors of :class:`peftrec.training.stages.RetrievalStage` for some positions in the index."""
         first, mask = padded([self.parts[part].first[row] for part, row in (self.index[at] for at in chosen)])
         return {
             "first": torch.from_numpy(self.platform.items(first)),
@@ -363,65 +277,3 @@ def _stacked(rows_: list[tuple[HistoryTokens, int]]) -> HistoryTokens:
         return padded(parts)[0] if len({len(part) for part in parts}) > 1 else np.stack(parts)
 
     return HistoryTokens(**{field.name: stack(field.name) for field in fields(HistoryTokens)})  # pyright: ignore
-
-
-def anchors_of(dataset: Dataset, config: TrainConfig) -> list[Anchor]:
-    """The moments of a log that training looks at, latest first; ``config`` as :meth:`TrainConfig.on` made it.
-
-    Raises:
-        NotEnoughDataError: The log is too short, or too few shoppers buy again.
-    """
-    log = dataset.log
-    times = moments(float(log.time[-1]) + 1, float(log.time[0]), config) if len(log) else []
-    if not times:
-        raise NotEnoughDataError(
-            f"{dataset!r} covers less than one horizon of {config.horizon / DAY:g} days and a history before it",
-            expected=f"events over more than {config.horizon / DAY:g} days",
-            remedy="use a longer log or a shorter TrainConfig.horizon_days, or serve it with an adapted backbone alone",
-        )
-    anchors = [anchor(dataset, moment, config) for moment in times]
-    check_enough(anchors)
-    return [one for one in anchors if len(one.users)]
-
-
-def check_enough(anchors: list[Anchor], *, shoppers_needed: int = 20) -> None:
-    """Refuses to train on too few shoppers.
-
-    Raises:
-        NotEnoughDataError: With the counts found.
-    """
-    most = max((len(one.users) for one in anchors), default=0)
-    if most < shoppers_needed:
-        raise NotEnoughDataError(
-            f"{most} shoppers with a history and a purchase within the horizon after it",
-            expected=f"at least {shoppers_needed}",
-            remedy="train on a longer log, shorten TrainConfig.horizon_days, or serve this platform with another's adapter",
-        )
-
-
-def check_log(dataset: Dataset) -> None:
-    """Refuses to train on a catalogue alone, before it is encoded.
-
-    Raises:
-        NotEnoughDataError: There are no events.
-    """
-    if not len(dataset.events):
-        raise NotEnoughDataError(
-            f"'{dataset.name}' has no events to train on",
-            expected="a log of purchases",
-            remedy="serve it without an adapter: a backbone that was adapted with peftrec.adapt reads its catalogue alone",
-        )
-
-
-def check_rows(train: RowDataset, config: TrainConfig) -> None:
-    """Refuses to train when all shoppers are held out.
-
-    Raises:
-        ConfigError: With the share that was held out.
-    """
-    if not len(train):
-        raise ConfigError(
-            f"validation_share={config.validation_share!r} leaves no shopper to train on",
-            expected="a share small enough for the platform",
-            remedy="the default is validation_share=0.1",
-        )

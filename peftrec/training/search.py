@@ -16,8 +16,9 @@ from peftrec.model.purchase import PurchaseModel
 from peftrec.training.callbacks import Guard, show
 from peftrec.training.config import TrainConfig
 from peftrec.training.platform_rows import PlatformRows
+from peftrec.training.stages import DecoderStage
 from peftrec.training.train import Prepared
-from peftrec.training.trainer import DecoderStage, arguments, attach, steps_of
+from peftrec.training.trainer import arguments, attach, steps_of
 from peftrec.tuners import Tuner
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from peftrec.data.histories import Histories, Ragged
 from peftrec.evaluation.baselines import TrainingRows
 from peftrec.model.candidates import describe, generate
 from peftrec.model.platform import Platform
+from peftrec.training.anchors import anchor, moments
 from peftrec.training.config import TrainConfig
-from peftrec.training.rows import Rows, anchor, moments
+from peftrec.training.rows import Rows
 
 
 class CandidateTable:

@@ -16,12 +16,13 @@ from peftrec.model.adapter import Adapter, first_layer, numbers_digest
 from peftrec.model.platform import Platform
 from peftrec.model.purchase import PurchaseModel
 from peftrec.training.augmenting import text_variants
+from peftrec.training.checks import check_candidates, check_log
 from peftrec.training.config import TrainConfig
 from peftrec.training.feature_path import events_of, fit_feature_path, labelled_of, own_numbers_say_more
 from peftrec.training.objectives import check_tasks
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
 from peftrec.training.reporting import check_report_to
-from peftrec.training.rows import RowDataset, check_candidates, check_log
+from peftrec.training.rows import RowDataset
 from peftrec.training.trainer import RetrievalRows, attach, train_decoder, train_retrieval
 from peftrec.training.workspace import claim, workspace
 from peftrec.tuners import Arrays, LoRAConfig, Tuner

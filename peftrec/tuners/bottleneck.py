@@ -25,6 +25,7 @@ from peftrec.tuners.tuner import (
     check_rate,
     check_same,
     copy_into,
+    own_file,
     path,
     register,
     width,
@@ -118,8 +119,8 @@ class BottleneckConfig:
         return shapes
 
     def config_file(self, changes: Arrays, base: str) -> dict[str, Any]:
-        """Peft has no such method and refuses the file by its type."""
-        return {"peft_type": self.method.upper(), "base_model_name_or_path": base, **self.describe()}
+        """See :func:`peftrec.tuners.tuner.own_file`."""
+        return own_file(self, base)
 
     def describe(self) -> dict[str, object]:
         """The fields as plain values."""

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 from torch import nn
 
 from peftrec.tuners.neutral import DIFFERENCE, Changes
-from peftrec.tuners.tuner import Arrays, Attached, Layers, check_rate, check_same, copy_into, path, register
+from peftrec.tuners.tuner import Arrays, Attached, Layers, check_rate, check_same, copy_into, own_file, path, register
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Reference:
-    """Trains some of the decoder's own parameters.
+    """Trains some of the decoder's own parameters: those whose names end in one of ``suffixes``.
 
     Attributes:
         learning_rate: Peak rate of these; that of the training if None.
@@ -26,14 +26,10 @@ class _Reference:
 
     method: ClassVar[str]
     servable: ClassVar[bool] = False
+    suffixes: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_rate(self.learning_rate)
-
-    @staticmethod
-    def trains(name: str) -> bool:
-        """Whether a parameter of a layer is trained."""
-        raise NotImplementedError
 
     def scale(self, rank: int) -> float:
         """Of low-rank products, of which there are none."""
@@ -41,7 +37,7 @@ class _Reference:
 
     def attach(self, decoder: nn.ModuleList, *, seed: int, steps: int) -> Attached:
         """See :meth:`peftrec.tuners.Tuner.attach`."""
-        chosen = {name: value for name, value in decoder.named_parameters() if self.trains(name)}
+        chosen = {name: value for name, value in decoder.named_parameters() if name.endswith(self.suffixes)}
         before = {name: value.detach().float().cpu().numpy().copy() for name, value in chosen.items()}
         for value in chosen.values():
             value.requires_grad_(True)
@@ -72,12 +68,12 @@ class _Reference:
             f"{path(number, name)}{DIFFERENCE}": tuple(value.shape)
             for number, layer in layers.items()
             for name, value in layer.named_parameters()
-            if self.trains(name)
+            if name.endswith(self.suffixes)
         }
 
     def config_file(self, changes: Arrays, base: str) -> dict[str, Any]:
-        """Peft has no such method and refuses the file by its type."""
-        return {"peft_type": self.method.upper(), "base_model_name_or_path": base, **self.describe()}
+        """See :func:`peftrec.tuners.tuner.own_file`."""
+        return own_file(self, base)
 
     def describe(self) -> dict[str, object]:
         """The fields as plain values."""
@@ -92,11 +88,6 @@ class HeadOnlyConfig(_Reference):
     method: ClassVar[str] = "head_only"
     servable: ClassVar[bool] = True
 
-    @staticmethod
-    def trains(name: str) -> bool:
-        """Nothing."""
-        return False
-
 
 @register
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +95,7 @@ class BiasOnlyConfig(_Reference):
     """Tunes the decoder's biases (BitFit; Ben Zaken et al., 2022, https://arxiv.org/abs/2106.10199)."""
 
     method: ClassVar[str] = "bias_only"
-
-    @staticmethod
-    def trains(name: str) -> bool:
-        """Biases of maps and of normalisations."""
-        return name.endswith("bias")
+    suffixes: ClassVar[tuple[str, ...]] = ("bias",)
 
 
 @register
@@ -123,8 +110,4 @@ class FullConfig(_Reference):
     learning_rate: float | None = 1e-4
 
     method: ClassVar[str] = "full"
-
-    @staticmethod
-    def trains(name: str) -> bool:
-        """Everything."""
-        return True
+    suffixes: ClassVar[tuple[str, ...]] = ("weight", "bias")

@@ -177,6 +177,11 @@ def check_rate(rate: object) -> None:
     check_number("learning_rate", rate, good, "a number above 0", "leave it out for that of the training")
 
 
+def own_file(tuner: Tuner, base: str) -> dict[str, Any]:
+    """Content of ``adapter_config.json`` of a method that peft does not have: it refuses the file by its type."""
+    return {"peft_type": tuner.method.upper(), "base_model_name_or_path": base, **tuner.describe()}
+
+
 def path(number: int, place: str) -> str:
     """Path of something within a layer, in the whole BERT."""
     return f"encoder.layer.{number}.{place}"

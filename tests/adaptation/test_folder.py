@@ -18,7 +18,7 @@ from peftrec.data.augment import SynonymReplacement
 from peftrec.errors import ConfigError, NotEnoughDataError, TrainingError
 from peftrec.text import ProductTemplate, Templates
 from peftrec.training import Augmentation, TrainConfig
-from peftrec.training.rows import check_log
+from peftrec.training.checks import check_log
 from peftrec.training.workspace import LOCK_FILE, RUN_FILE, workspace
 from tests.adaptation.worlds import SMALL, small_shop
 

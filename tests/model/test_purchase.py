@@ -91,7 +91,7 @@ def test_bf16_stays_close(model: PurchaseModel, inputs):
 def test_a_batch_of_known_products_can_be_trained_on(model: PurchaseModel, inputs):
     from peftrec.training import TrainConfig
     from peftrec.training.rows import Batch
-    from peftrec.training.trainer import DecoderStage
+    from peftrec.training.stages import DecoderStage
 
     shoppers, vectors, features = inputs
     features[..., NEVER] = 0

@@ -15,8 +15,9 @@ from peftrec.errors import ConfigError
 from peftrec.model import Platform
 from peftrec.model.scoring import AdapterRecommender
 from peftrec.training import Augmentation, TrainConfig, train_adapter
+from peftrec.training.anchors import anchor, moments
 from peftrec.training.augmenting import text_variants, told_otherwise
-from peftrec.training.rows import RowDataset, Rows, anchor, moments
+from peftrec.training.rows import RowDataset, Rows
 
 
 @pytest.fixture

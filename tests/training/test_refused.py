@@ -16,7 +16,8 @@ from peftrec.errors import ConfigError, TrainingError
 from peftrec.model.candidates import Candidates
 from peftrec.training import TrainConfig, train_adapter
 from peftrec.training.callbacks import SILENT_STEPS
-from peftrec.training.rows import Rows, check_candidates
+from peftrec.training.checks import check_candidates
+from peftrec.training.rows import Rows
 from peftrec.training.trainer import run_stage
 from peftrec.tuners import AdaLoRAConfig, LoRAConfig
 

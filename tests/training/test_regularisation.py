@@ -17,7 +17,7 @@ from peftrec.training import Adversarial, TrainConfig, train_adapter
 from peftrec.training.adversarial import worst
 from peftrec.training.platform_rows import PlatformRows
 from peftrec.training.rows import Batch
-from peftrec.training.trainer import DecoderStage, FeatureStage
+from peftrec.training.stages import DecoderStage, FeatureStage
 from peftrec.tuners import LoRAConfig
 
 PLAIN = TrainConfig(horizon_days=7, anchors=1, sampled_candidates=12, negatives=8, precision="fp32")

@@ -10,7 +10,7 @@ import pytest
 from peftrec.backbone import Backbone
 from peftrec.data import Dataset
 from peftrec.errors import ConfigError, MissingExtraError
-from peftrec.training import TrainConfig, train_adapter
+from peftrec.training import TrainConfig, reporting, train_adapter
 from peftrec.training.reporting import check_report_to
 
 QUICK = TrainConfig(
@@ -18,7 +18,8 @@ QUICK = TrainConfig(
 )
 
 
-def test_unknown_and_missing_places():
+def test_unknown_and_missing_places(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reporting, "get_available_reporting_integrations", lambda: ["tensorboard"])
     with pytest.raises(ConfigError, match="report_to='tensorbord'"):
         check_report_to(("tensorbord",), kept=True)
     with pytest.raises(MissingExtraError, match="pip install mlflow"):

@@ -16,7 +16,7 @@ from peftrec.evaluation.baselines import Baseline, LightGBMRanker, Popular
 from peftrec.model import Adapter, Platform
 from peftrec.model.forest import SHAPES
 from peftrec.training import TrainConfig, train_adapter
-from peftrec.training.rows import anchor, moments
+from peftrec.training.anchors import anchor, moments
 from peftrec.training.table import CandidateTable
 
 CUT = "2017-11-27T05:00"
