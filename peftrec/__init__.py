@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from peftrec.model import Adapter
     from peftrec.registry import Registry
     from peftrec.serving import Engine
-    from peftrec.training import TrainConfig, train_adapter
+    from peftrec.training import CrossEncoderConfig, TrainConfig, train_adapter, train_cross_encoder
     from peftrec.tuners import AdaLoRAConfig, BottleneckConfig, LoRAConfig
 
 __version__ = "0.1.0"
@@ -29,6 +29,7 @@ __all__ = [
     "Catalog",
     "CleaningRules",
     "Coupons",
+    "CrossEncoderConfig",
     "Dataset",
     "Engine",
     "Events",
@@ -44,6 +45,7 @@ __all__ = [
     "evaluate",
     "load_dataset",
     "train_adapter",
+    "train_cross_encoder",
 ]
 
 _HOMES = {
@@ -55,6 +57,7 @@ _HOMES = {
     "Catalog": "peftrec.data",
     "CleaningRules": "peftrec.data",
     "Coupons": "peftrec.data",
+    "CrossEncoderConfig": "peftrec.training",
     "Dataset": "peftrec.data",
     "Engine": "peftrec.serving",
     "Events": "peftrec.data",
@@ -69,6 +72,7 @@ _HOMES = {
     "evaluate": "peftrec.evaluation",
     "load_dataset": "peftrec.data",
     "train_adapter": "peftrec.training",
+    "train_cross_encoder": "peftrec.training",
 }
 
 

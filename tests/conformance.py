@@ -1,9 +1,10 @@
-"""What every tuner must do. A new one is tested by one class::
+"""What every tuner must do, on both forms of the model. A new one is tested by one class::
 
 class TestMine(TunerConformance):
     tuner = MyConfig()
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,16 @@ from peftrec.data import Dataset
 from peftrec.data.features import FEATURES
 from peftrec.data.tokens import EVENT_FEATURES
 from peftrec.errors import ConfigError, IncompatibleAdapterError
-from peftrec.model import Adapter, Platform
+from peftrec.model import Adapter, Platform, cross
 from peftrec.model import extras as ops
 from peftrec.model.adapter import first_layer
-from peftrec.model.decoder import read_shopper
+from peftrec.model.cross import CrossEncoder, Pairs
+from peftrec.model.decoder import Layer, read_shopper
 from peftrec.model.extras import Shoppers
 from peftrec.model.purchase import NEVER, PurchaseModel
 from peftrec.registry import Registry
 from peftrec.serving import Engine
-from peftrec.training import TrainConfig, train_adapter
+from peftrec.training import CrossEncoderConfig, TrainConfig, train_adapter, train_cross_encoder
 from peftrec.tuners import Arrays, Attached, Tuner, tuner_of
 
 PRODUCTS, STEPS = 8, 100
@@ -49,53 +51,60 @@ class TunerConformance:
     rate: float = 1e-2
     alone: bool = True
 
+    @pytest.fixture(scope="class", params=["decoder", "cross_encoder"])
+    @classmethod
+    def form(cls, request: pytest.FixtureRequest) -> "Form":
+        return FORMS[request.param]
+
     @pytest.fixture(scope="class")
     @classmethod
-    def learned(cls, tiny_bert_folder: Path) -> "Learned":
+    def learned(cls, form: "Form", tiny_bert_folder: Path) -> "Learned":
         backbone = awake(Backbone.load(tiny_bert_folder))
-        model = checkerboard_model(backbone)
+        model = form.model(backbone)
         before = {id(value): value.detach().clone() for value in model.decoder.parameters()}
         model.extras.requires_grad_(not cls.alone)
-        attached = cls.tuner.attach(model.decoder, seed=0, steps=STEPS)
-        learn(model, attached, rate=cls.rate)
-        return Learned(backbone, model.eval(), attached.export(first_layer(backbone)), before)
+        attached = cls.tuner.attach(model.decoder, seed=0, steps=form.steps)
+        learn(model, attached, form, rate=cls.rate)
+        return Learned(form, backbone, model.eval(), attached.export(first_layer(backbone)), before)
 
-    def test_a_fresh_one_changes_nothing(self, tiny_backbone: Backbone):
-        model = checkerboard_model(tiny_backbone)
-        before = board_logits(model)
+    def test_a_fresh_one_changes_nothing(self, form: "Form", tiny_backbone: Backbone):
+        model = form.model(tiny_backbone)
+        before = form.logits(model)
         self.tuner.attach(model.decoder, seed=0, steps=STEPS)
-        assert torch.equal(board_logits(model.eval()), before)
+        assert torch.equal(form.logits(model.eval()), before)
 
     def test_it_learns_a_checkerboard(self, learned: "Learned"):
-        found, answer = board_logits(learned.model), board()
+        found, answer = learned.form.logits(learned.model), board()
         assert found[answer > 0].min() > found[answer == 0].max()
 
     def test_exported_equals_trained_and_saved_equals_loaded(self, learned: "Learned", tmp_path: Path):
-        made = Adapter.of(learned.model, learned.backbone, self.tuner, learned.changes)
+        made = Adapter.of(learned.model, learned.backbone, self.tuner, learned.changes, form=learned.form.name)
         x, mask = units(3, 6, learned.backbone.hidden, seed=3), torch.ones(3, 6, dtype=torch.bool)
         Registry(tmp_path).publish("board", made)
         loaded = Adapter.load(Registry(tmp_path).open("board"), learned.backbone)
         with torch.inference_mode():
             trained, plain = (
-                read_shopper(PurchaseModel(decoder, learned.model.extras).eval().layers(), 8 * x, mask)[0]
-                for decoder in (learned.model.decoder, learned.backbone.decoder())
+                read_shopper([Layer.of(layer) for layer in layers.eval()], 8 * x, mask)[0]
+                for layers in (learned.model.decoder, learned.backbone.decoder())
             )
             exported, read = (read_shopper(one.layers(), 8 * x, mask)[0] for one in (made, loaded))
         torch.testing.assert_close(exported, trained, atol=2e-2, rtol=0)  # rounded to half precision
         assert torch.equal(read, exported)
         assert loaded.config == self.tuner
+        assert loaded.form == learned.form.name
         assert loaded.changes.ranks == made.changes.ranks
         if made.changes.arrays():
             assert (plain - trained).abs().max() > 0.1
 
     def test_training_goes_on_from_what_it_ended_in(self, learned: "Learned"):
-        model, first = checkerboard_model(learned.backbone), first_layer(learned.backbone)
+        form, first = learned.form, first_layer(learned.backbone)
+        model = form.model(learned.backbone)
         model.extras.load_state_dict(learned.model.extras.state_dict())
         attached = self.tuner.attach(model.decoder, seed=1, steps=STEPS)
         if attached.load is None:
             pytest.skip(f"{self.tuner.method} cannot")
         attached.load(learned.changes, first)
-        torch.testing.assert_close(board_logits(model.eval()), board_logits(learned.model), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(form.logits(model.eval()), form.logits(learned.model), atol=1e-4, rtol=1e-4)
         with pytest.raises(ConfigError, match="values to start from with the unknown elsewhere"):
             attached.load(replace(learned.changes, **_elsewhere(learned.changes)), first)
 
@@ -111,9 +120,9 @@ class TunerConformance:
         layers = {first_layer(learned.backbone) + at: one for at, one in enumerate(learned.backbone.decoder())}
         assert len(self.tuner.shapes(layers, learned.changes.ranks)) == len(learned.changes.arrays())
 
-    def test_same_seed_same_start(self, tiny_backbone: Backbone):
+    def test_same_seed_same_start(self, form: "Form", tiny_backbone: Backbone):
         def drawn(seed: int) -> dict[str, Tensor]:
-            model = checkerboard_model(tiny_backbone)
+            model = form.model(tiny_backbone)
             torch.manual_seed(torch.initial_seed() + 1)  # other draws meanwhile must not matter
             self.tuner.attach(model.decoder, seed=seed, steps=STEPS)
             return {name: value for name, value in model.decoder.named_parameters() if value.requires_grad}
@@ -121,17 +130,16 @@ class TunerConformance:
         one, same, other = drawn(1), drawn(1), drawn(2)
         assert one.keys() == same.keys()
         assert all(torch.equal(one[name], same[name]) for name in one)
-        fresh = {name for name in one if name not in dict(checkerboard_model(tiny_backbone).decoder.named_parameters())}
+        fresh = {name for name in one if name not in dict(form.model(tiny_backbone).decoder.named_parameters())}
         assert not fresh or any(not torch.equal(one[name], other[name]) for name in fresh)
 
     def test_settings_come_back(self):
         assert tuner_of({"method": self.tuner.method, **self.tuner.describe()}) == self.tuner
 
     @pytest.mark.slow
-    def test_a_shop(self, board_shop: Dataset, tiny_backbone: Backbone, tmp_path: Path):
+    def test_a_shop(self, form: "Form", board_shop: Dataset, tiny_backbone: Backbone, tmp_path: Path):
         vectors = Platform.of(board_shop, tiny_backbone, progress=False).vectors.copy()
-        one, same = (train_adapter(board_shop, tiny_backbone, self.tuner, QUICK, progress=False) for _ in range(2))
-        other = train_adapter(board_shop, tiny_backbone, self.tuner, replace(QUICK, seed=1), progress=False)
+        one, same, other = (form.train(board_shop, tiny_backbone, self.tuner, seed) for seed in (0, 0, 1))
         assert weights_fingerprint(tiny_backbone.bert) == tiny_backbone.fingerprint
         assert np.array_equal(Platform.of(board_shop, tiny_backbone, progress=False).vectors, vectors)
         users = np.arange(8, dtype=np.int32)
@@ -161,18 +169,39 @@ def _elsewhere(changes: Arrays) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Form:
+    """A form of the model.
+
+    Attributes:
+        name: In adapters.
+        model: One with random heads, before anything is tuned.
+        logits: (shopper, product) of the checkerboard.
+        train: An adapter of a shop, by tuner and seed.
+        steps: That the checkerboard takes.
+    """
+
+    name: str
+    model: Callable[[Backbone], Any]
+    logits: Callable[[Any], Tensor]
+    train: Callable[[Dataset, Backbone, Tuner, int], Adapter]
+    steps: int
+
+
+@dataclass(frozen=True)
 class Learned:
     """A model that learned the checkerboard.
 
     Attributes:
+        form: Of the model.
         backbone: Under it.
         model: In evaluation mode.
         changes: What the tuner exported.
         before: The decoder's own parameters before, by their ids.
     """
 
+    form: Form
     backbone: Backbone
-    model: PurchaseModel
+    model: Any
     changes: Arrays
     before: dict[int, Tensor]
 
@@ -226,15 +255,49 @@ def board_logits(model: PurchaseModel) -> Tensor:
         return model.score(model.read(shoppers), products.expand(PRODUCTS, -1, -1), features).logits
 
 
-def learn(model: PurchaseModel, attached: Attached, *, rate: float, steps: int = STEPS) -> None:
+def cross_model(backbone: Backbone) -> CrossEncoder:
+    """A cross-encoder with a random head."""
+    extras, random = cross.initial(backbone.hidden), torch.Generator().manual_seed(0)
+    extras["classifier"].normal_(std=0.3, generator=random)
+    return CrossEncoder(backbone, backbone.upper_layers(), extras)
+
+
+def cross_logits(model: CrossEncoder) -> Tensor:
+    """(shopper, product): each shopper has bought what one word says, each product is another word."""
+    shopper, product = torch.meshgrid(torch.arange(PRODUCTS), torch.arange(PRODUCTS), indexing="ij")
+    special = torch.full((PRODUCTS**2,), 2), torch.full((PRODUCTS**2,), 3)
+    words = [special[0], 5 + shopper.flatten(), special[1], 5 + PRODUCTS + product.flatten(), special[1]]
+    ids = torch.stack(words, dim=1)
+    types = torch.tensor([0, 0, 0, 1, 1]).expand_as(ids)
+    with torch.set_grad_enabled(model.training):
+        return model(Pairs(ids, types, torch.ones_like(ids, dtype=torch.bool))).unflatten(0, (PRODUCTS, PRODUCTS))
+
+
+def _decoder_of(shop: Dataset, backbone: Backbone, tuner: Tuner, seed: int) -> Adapter:
+    return train_adapter(shop, backbone, tuner, replace(QUICK, seed=seed), progress=False)
+
+
+def _cross_encoder_of(shop: Dataset, backbone: Backbone, tuner: Tuner, seed: int) -> Adapter:
+    training = replace(QUICK, seed=seed, feature_epochs=TrainConfig().feature_epochs, sampled_candidates=8)
+    config = CrossEncoderConfig(words=48, training=training)
+    return train_cross_encoder(shop, backbone, tuner, config, progress=False)
+
+
+FORMS = {
+    "decoder": Form("decoder", checkerboard_model, board_logits, _decoder_of, STEPS),
+    "cross_encoder": Form("cross_encoder", cross_model, cross_logits, _cross_encoder_of, 3 * STEPS),
+}
+
+
+def learn(model: Any, attached: Attached, form: Form, *, rate: float) -> None:
     """Trains what requires gradients on the board, with the callbacks that a Trainer would call."""
     model.train()
     weights = [value for value in model.parameters() if value.requires_grad]
     optimiser, state = torch.optim.Adam(weights, lr=rate), State()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for state.global_step in range(steps):
-            loss = nn.functional.binary_cross_entropy_with_logits(board_logits(model), board())
+        for state.global_step in range(form.steps):
+            loss = nn.functional.binary_cross_entropy_with_logits(form.logits(model), board())
             loss = loss + (attached.penalty() if attached.penalty is not None else 0)
             optimiser.zero_grad()
             loss.backward()

@@ -17,6 +17,7 @@ NAMES = [
     "Catalog",
     "CleaningRules",
     "Coupons",
+    "CrossEncoderConfig",
     "Dataset",
     "Engine",
     "Events",
@@ -32,6 +33,7 @@ NAMES = [
     "evaluate",
     "load_dataset",
     "train_adapter",
+    "train_cross_encoder",
 ]
 
 

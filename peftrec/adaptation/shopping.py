@@ -161,7 +161,7 @@ def adapt_shopping(
     _train_retrieval(model, sources, config, rng, folder=folder, progress=progress)
     _choose_popularity(model, sources)
     with candidates_bar(sum(source.shoppers for source in sources), show=progress) as bar:
-        offered = [source.offered(model, bar) for source in sources]
+        offered = [source.offered(model.extras, bar) for source in sources]
     variants = [
         text_variants(source.platform, backbone, training.augmentation, source.rng, progress=progress)
         for source in sources
@@ -252,7 +252,7 @@ def _train_retrieval(
 
 def _choose_popularity(model: PurchaseModel, sources: Sequence[PlatformRows]) -> None:
     """Sets the weight of log popularity that is best on average over platforms."""
-    hits = np.array([[source.popularity_hits(model)[beta] for beta in BETAS] for source in sources], np.float64)
+    hits = np.array([[source.popularity_hits(model.extras)[beta] for beta in BETAS] for source in sources], np.float64)
     hits = hits[hits.any(axis=1)]
     if len(hits):
         model.extras["popularity"].data.fill_(BETAS[int((hits / hits.max(axis=1, keepdims=True)).sum(axis=0).argmax())])

@@ -155,8 +155,10 @@ class Backbone:
         They are the top ``decoder_layers`` layers of the BERT, or what adapting to shopping made of them. Each call copies
         anew: a tuner may attach itself to the copy, and the backbone stays as it is.
         """
-        if self.shopping is not None:
-            return self.shopping.layers()
+        return self.upper_layers() if self.shopping is None else self.shopping.layers()
+
+    def upper_layers(self) -> nn.ModuleList:
+        """A fresh copy of the BERT's own top ``decoder_layers`` layers, which read words, whatever the decoder has learned."""
         top = self.bert.encoder.layer[self.layers - self.decoder_layers :]
         return nn.ModuleList(copy.deepcopy(layer) for layer in top).eval().requires_grad_(False)
 

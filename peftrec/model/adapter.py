@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, get_args
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from peftrec.data.features import FEATURES
 from peftrec.data.log import ENTRIES
 from peftrec.data.tokens import EVENT_FEATURES
 from peftrec.errors import ConfigError, CorruptAdapterError, IncompatibleAdapterError, RegistryError
+from peftrec.model import cross, forest
 from peftrec.model import extras as ops
-from peftrec.model import forest
 from peftrec.model.candidates import CandidateConfig
 from peftrec.model.decoder import Layer
 from peftrec.model.mixed import mixed_layers, with_differences
@@ -26,8 +26,10 @@ from peftrec.model.purchase import PurchaseModel
 from peftrec.tuners import Arrays, Changes, Tuner, from_tensors, to_tensors, tuner_of
 
 if TYPE_CHECKING:
+    from peftrec.model.cross_scoring import CrossRecommender
     from peftrec.model.scoring import AdapterRecommender
 
+Form = Literal["decoder", "cross_encoder"]
 CONFIG_FILE, TUNER_FILE, DECODER_FILE = "adapter_config.json", "adapter_model.safetensors", "decoder.safetensors"
 SETTINGS_KEY = "peftrec"
 
@@ -53,10 +55,12 @@ class Adapter:
         backbone: The backbone it was trained on. Not part of the files; they hold its fingerprints.
         config: The tuner's; None where there is no tuner, and ``changes`` are empty.
         changes: The tuner in neutral form, values that half precision can hold.
-        extras: Event embeddings, feature maps and heads, see :mod:`peftrec.model.extras`.
+        extras: Event embeddings, feature maps and heads, see :mod:`peftrec.model.extras`; or those of the other form.
         candidates: Products per source of the candidate generator.
         history: Longest history, in distinct products.
         scene: Whether the decoder reads a word about the moment and the channel.
+        form: What the tuner stands on: ``decoder``, or ``cross_encoder``, see :mod:`peftrec.model.cross`.
+        words: Of a cross-encoder's sentence at most.
         facts: What the manifest tells of data, metrics, protocol, seed and versions.
         learning_curve: The training log: dicts with ``step``, ``loss``, ``eval_loss``.
     """
@@ -68,12 +72,19 @@ class Adapter:
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
     history: int = 128
     scene: bool = False
+    form: Form = "decoder"
+    words: int = cross.WORDS
     facts: Mapping[str, object] = field(default_factory=dict, repr=False)
     learning_curve: tuple[Mapping[str, float], ...] = field(default=(), repr=False)
 
     @classmethod
     def of(
-        cls, model: PurchaseModel, backbone: Backbone, config: Tuner, changes: Arrays, **settings: object
+        cls,
+        model: PurchaseModel | cross.CrossEncoder,
+        backbone: Backbone,
+        config: Tuner,
+        changes: Arrays,
+        **settings: object,
     ) -> "Adapter":
         """Exports a trained model; what it holds is rounded to half precision, here as in the files.
 
@@ -116,16 +127,21 @@ class Adapter:
         return cls(backbone=backbone, config=None, changes=Changes(), extras=extras, **read)
 
     def layers(self) -> list[Layer]:
-        """A fresh decoder with this adapter's changes, for :class:`peftrec.model.scoring.Reader`."""
-        first, changes = first_layer(self.backbone), self.changes.map(torch.as_tensor)
-        decoder = with_differences(self.backbone.decoder(), changes, first_layer=first)
-        return mixed_layers(decoder, [changes], first_layer=first)
+        """Fresh layers with this adapter's changes, for :class:`peftrec.model.scoring.Reader` or a ``PairReader``."""
+        first, changes, backbone = first_layer(self.backbone), self.changes.map(torch.as_tensor), self.backbone
+        layers = backbone.decoder() if self.form == "decoder" else backbone.upper_layers()
+        return mixed_layers(with_differences(layers, changes, first_layer=first), [changes], first_layer=first)
 
-    def recommender(self, *, precision: str | None = None, name: str = "peftrec") -> "AdapterRecommender":
+    def recommender(
+        self, *, precision: str | None = None, name: str = "peftrec"
+    ) -> "AdapterRecommender | CrossRecommender":
         """This adapter as :func:`peftrec.evaluate` sees it, run in float arithmetic."""
-        from peftrec.model.scoring import AdapterRecommender  # it imports this module
+        # Both import this module.
+        from peftrec.model.cross_scoring import CrossRecommender
+        from peftrec.model.scoring import AdapterRecommender
 
-        return AdapterRecommender(self, precision=precision, name=name)
+        kind = AdapterRecommender if self.form == "decoder" else CrossRecommender
+        return kind(self, precision=precision, name=name)
 
     def with_facts(self, **facts: object) -> "Adapter":
         """The same adapter with more to tell in its manifest, such as metrics after an evaluation."""
@@ -152,6 +168,8 @@ class Adapter:
             "candidates": asdict(self.candidates),
             "history": self.history,
             "scene": self.scene,
+            "form": self.form,
+            "words": self.words,
             "numbers": numbers_digest(),
             "learning_curve": [dict(point) for point in self.learning_curve],
         }
@@ -164,8 +182,9 @@ class Adapter:
 
     def describe(self) -> dict[str, object]:
         """The manifest's fields that only the adapter knows."""
+        method = "none" if self.config is None else self.config.method
         return {
-            "method": "none" if self.config is None else self.config.method,
+            "method": method if self.form == "decoder" else f"{method} (cross-encoder)",
             "base_model": self.backbone.name,
             "decoder_layers": self.backbone.decoder_layers,
             "ranks": self.changes.ranks,
@@ -187,9 +206,9 @@ class Adapter:
                 trained on other numbers about shoppers and products than this version of peftrec computes.
         """
         settings, ranks = _settings(folder.read(DECODER_FILE))
-        config = settings["config"]
+        config, form = settings["config"], settings["form"]
         tuner, extras = load_tensors(folder.read(TUNER_FILE)), load_tensors(folder.read(DECODER_FILE))
-        _check_shapes({**tuner, **extras}, expected_shapes(backbone, config, ranks))
+        _check_shapes({**tuner, **extras}, expected_shapes(backbone, config, ranks, form=form))
         values = {name: value.astype(np.float32) for name, value in extras.items()}
         if any(not np.isfinite(value).all() for value in (*values.values(), *tuner.values())):
             raise CorruptAdapterError(
@@ -197,7 +216,8 @@ class Adapter:
                 expected="finite weights",
                 remedy="train and publish the adapter again; do not serve this version",
             )
-        if not forest.is_whole({name: torch.from_numpy(values[name]) for name in forest.SHAPES}, len(FEATURES)):
+        trees = {name: torch.from_numpy(values[name]) for name in forest.SHAPES} if form == "decoder" else None
+        if trees is not None and not forest.is_whole(trees, len(FEATURES)):
             raise CorruptAdapterError(
                 "a tree of the forest leads to a node or a number that does not exist",
                 expected="trees whose nodes stay within their tables",
@@ -217,16 +237,20 @@ def first_layer(backbone: Backbone) -> int:
     return backbone.layers - backbone.decoder_layers
 
 
-def expected_shapes(backbone: Backbone, config: Tuner | None, ranks: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+def expected_shapes(
+    backbone: Backbone, config: Tuner | None, ranks: Mapping[str, int], *, form: Form = "decoder"
+) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor that an adapter for this backbone holds, in both files.
 
     Args:
         backbone: Whose decoder is tuned.
         config: The tuner's, if there is one.
         ranks: Of the maps, for methods that choose them in training.
+        form: Of the adapter.
     """
+    extras = (ops if form == "decoder" else cross).shapes(backbone.hidden)
     layers = {number: backbone.bert.encoder.layer[number] for number in range(first_layer(backbone), backbone.layers)}
-    return ops.shapes(backbone.hidden) | ({} if config is None else config.shapes(layers, ranks))
+    return extras | ({} if config is None else config.shapes(layers, ranks))
 
 
 def _read_changes(tensors: Mapping[str, NDArray[np.floating]], config: Tuner) -> Arrays:
@@ -254,6 +278,8 @@ def _reading(settings: Mapping[str, Any]) -> _Reading:
 
 class _Settings(_Reading):
     config: Tuner
+    form: Form
+    words: int
     learning_curve: tuple[Mapping[str, float], ...]
 
 
@@ -264,9 +290,14 @@ def _settings(content: bytes) -> tuple[_Settings, dict[str, int]]:
         settings = json.loads(header["__metadata__"][SETTINGS_KEY])
         numbers = settings["numbers"]
         ranks = {str(name): int(rank) for name, rank in settings.get("ranks", {}).items()}
+        form = settings.get("form", "decoder")
+        if form not in get_args(Form):
+            raise ValueError(f"form {form!r}")
         found = _Settings(
             config=tuner_of(settings["tuner"]),
             **_reading(settings),
+            form=form,
+            words=int(settings.get("words", cross.WORDS)),
             learning_curve=tuple(map(dict, settings["learning_curve"])),
         )
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
@@ -275,7 +306,8 @@ def _settings(content: bytes) -> tuple[_Settings, dict[str, int]]:
             expected=f"a '{SETTINGS_KEY}' entry in the file's metadata with the settings and numbers of a training",
             remedy="publish the adapter again with peftrec, or restore the file",
         ) from error
-    _check_numbers(numbers, "the adapter was trained on")
+    if form == "decoder":  # the other one reads no numbers
+        _check_numbers(numbers, "the adapter was trained on")
     return found, ranks
 
 

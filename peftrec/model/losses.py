@@ -17,6 +17,13 @@ def purchase_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     return (losses * weight).sum() / weight.sum().clamp(min=1)
 
 
+def smoothed(labels: Tensor, weight: Tensor, *, share: float) -> Tensor:
+    """Labels with a share of each replaced by their weighted mean (Szegedy et al., 2016, the prior for the uniform part)."""
+    if not share:
+        return labels
+    return (1 - share) * labels + share * (labels * weight).sum() / weight.sum().clamp(min=1)
+
+
 def listwise_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Softmax cross-entropy over a row's candidates (ListNet's top-one loss; Cao et al., 2007).
 

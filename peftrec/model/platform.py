@@ -19,6 +19,7 @@ from peftrec.data.snapshot import Snapshot
 from peftrec.data.source import DataSource
 from peftrec.data.tokens import HistoryTokens
 from peftrec.model.extras import Shoppers
+from peftrec.text.words import plain
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -41,6 +42,8 @@ class Platform:
         profiles: (profile texts + 1, H) float32 of unit length; the last row is zero, for shoppers without a profile.
         profile_of: (users,) int32 row of each shopper in ``profiles``.
         channels: Names of the log's channels, by code; empty for those that the dataset, as a part, does not hold.
+        backbone: That reads it.
+        described: Texts of products behind the last one of the catalogue, see :meth:`with_new`.
     """
 
     dataset: Dataset
@@ -50,8 +53,10 @@ class Platform:
     profile_of: NDArray[np.int32]
     channels: list[str]
     backbone: Backbone = field(repr=False)
+    described: tuple[str, ...] = field(default=(), repr=False)
     _scenes: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
     _snapshots: dict[float, Snapshot] = field(default_factory=dict, repr=False)
+    _words: list[list[int]] = field(default_factory=list, repr=False)
 
     @classmethod
     def of(cls, dataset: Dataset, backbone: Backbone, *, progress: bool = True) -> "Platform":
@@ -113,16 +118,36 @@ class Platform:
         self._scenes.update(zip(new, unit(self.backbone.items(new, progress=False)) if new else [], strict=True))
         return np.stack([self._scenes[text] for text in texts])
 
-    def with_new(self, vectors: NDArray[np.float32]) -> "Platform":
-        """The same with further products behind the last one, given by their (count, H) unit vectors."""
+    def words(self) -> list[list[int]]:
+        """Word ids of each distinct product text, special words left out, in the order of ``vectors``."""
+        backbone = self.backbone
+        if not self._words:
+            texts, _ = _distinct(backbone.templates.product.render(self.dataset.catalog.frame))
+            self._words.extend(_words_of(texts, backbone))
+        return self._words + _words_of(self.described, backbone) if self.described else self._words
+
+    def with_new(self, vectors: NDArray[np.float32], texts: Sequence[str]) -> "Platform":
+        """The same with further products behind the last one, given by their (count, H) unit vectors and their texts."""
         rows = len(self.vectors) + np.arange(len(vectors), dtype=np.int32)
         return replace(
-            self, vectors=np.concatenate([self.vectors, vectors]), text_of=np.concatenate([self.text_of, rows])
+            self,
+            vectors=np.concatenate([self.vectors, vectors]),
+            text_of=np.concatenate([self.text_of, rows]),
+            described=(*self.described, *texts),
         )
 
     def items(self, indices: NDArray[np.integer]) -> NDArray[np.float32]:
         """(…, H) unit vectors of products."""
         return self.vectors[self.text_of[indices]]
+
+
+def _words_of(texts: Sequence[str], backbone: Backbone) -> list[list[int]]:
+    if not texts:
+        return []
+    told = plain(texts, backbone.tokenizer, max_length=backbone.max_length)
+    return backbone.tokenizer(
+        told, add_special_tokens=False, truncation=True, max_length=backbone.max_length, return_attention_mask=False
+    )["input_ids"]
 
 
 def _distinct(texts: pl.Series) -> tuple[list[str], NDArray[np.int32]]:

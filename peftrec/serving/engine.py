@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
+from transformers import BertModel
 
 from peftrec.backbone import Backbone
+from peftrec.backbone.encoder import encoder_for
 from peftrec.backbone.int8 import int8_linears
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY, Ragged
@@ -19,11 +21,16 @@ from peftrec.data.snapshot import PLANNED_WEEKS
 from peftrec.errors import AdapterNotFoundError, ConfigError, IncompatibleAdapterError, RegistryError, RequestError
 from peftrec.model.adapter import Adapter, expected_shapes, first_layer
 from peftrec.model.candidates import Candidates, describe, generate
+from peftrec.model.cross import PairReader, retrieval_extras
+from peftrec.model.cross_scoring import CrossRecommender
 from peftrec.model.mixed import mixed_layers
+from peftrec.model.nearest import nearest
 from peftrec.model.platform import Platform, unit
+from peftrec.model.purchase import Reading
 from peftrec.model.scoring import AdapterRecommender, Reader, retrieval
 from peftrec.registry import Fingerprints, Registry
 from peftrec.registry.compatibility import check
+from peftrec.serving.pairs import score_pairs, told
 from peftrec.serving.preparing import Row, check_fits, id_of, prepare
 from peftrec.serving.requests import Product, Recommendation, Request, check_product, described
 from peftrec.serving.slots import Loaded, Slots, parse_bytes, stacked
@@ -74,6 +81,7 @@ class Engine:
         decoder = backbone.decoder()
         self._decoder = int8_linears(decoder) if precision == "int8" else decoder
         self._own = None if backbone.shopping is None else Loaded.of(Adapter.of_backbone(backbone))
+        self._bert: BertModel | None = None
         self._platforms: dict[str, Platform] = {}
         self._lock = threading.Lock()
 
@@ -138,13 +146,34 @@ class Engine:
         answers: list[list[Recommendation]] = []
         for start in range(0, len(requests), self.batch):
             rows = [self._prepare(request) for request in requests[start : start + self.batch]]
-            reader, readings = self._read(rows)
-            for row, reading in zip(rows, readings, strict=True):
+            decoded = [row for row in rows if row.loaded.adapter.form == "decoder"]
+            reader, readings = self._read(decoded)
+            found = iter(readings)
+            for row in rows:
+                if row.loaded.adapter.form == "cross_encoder":
+                    answers.append(self._recommend_by_words(row))
+                    continue
+                reading = next(found)
                 near = retrieval(reading, row.loaded.extras, row.platform, row.snapshot)
                 candidates = _named(row, near)
                 logits = reader(row).score(reading, row.platform, candidates)[0]
                 answers.append(_best(row, candidates.items.values, logits, near[0]))
         return answers
+
+    def _recommend_by_words(self, row: Row) -> list[Recommendation]:
+        tokens = told(row)
+        near = nearest(retrieval_extras(row.loaded.extras), row.platform, tokens, row.snapshot)(np.arange(1))
+        items = _named(row, near).items.values
+        return _best(row, items, score_pairs(self._pair_reader(row.loaded), row, tokens, items), near[0])
+
+    def _pair_reader(self, loaded: Loaded) -> PairReader:
+        """A cross-encoder with an adapter; its BERT, in this engine's arithmetic, is made when first asked for."""
+        with self._lock:
+            if self._bert is None:
+                self._bert = encoder_for(self.backbone.bert, "int8" if self.precision == "int8" else "fp32")
+        first = first_layer(self.backbone)
+        layers = mixed_layers(self._bert.encoder.layer[first:], [loaded.changes], first_layer=first)
+        return PairReader(self._bert, layers, loaded.extras, bf16=self.precision == "bf16")
 
     def score(
         self,
@@ -171,6 +200,9 @@ class Engine:
         at = iter(range(len(row.platform.text_of) - sum(map(described, items)), len(row.platform.text_of)))
         known = iter(row.platform.dataset.catalog.indices([id_of(item) for item in items if not described(item)]))
         chosen = np.array([next(at) if described(item) else next(known) for item in items], np.int32)
+        if row.loaded.adapter.form == "cross_encoder":
+            logits = score_pairs(self._pair_reader(row.loaded), row, told(row), chosen)
+            return [float(value) for value in _chance(logits)]
         reader, readings = self._read([row])
         candidates = describe(row.history, row.snapshot, Ragged.join([chosen]))
         logits = reader(row).score(readings[0], row.platform, candidates)[0]
@@ -187,17 +219,21 @@ class Engine:
         row = self._prepare(Request(adapter=adapter, k=k), [item])
         catalog, base = row.platform.dataset.catalog, len(row.platform.dataset.catalog)
         at = base if described(item) else int(catalog.indices([id_of(item)])[0])
-        map_ = row.loaded.extras["item_map"].numpy()
-        vectors = unit(row.platform.vectors @ map_)
+        map_ = row.loaded.extras.get("item_map")  # a cross-encoder has none
+        vectors = row.platform.vectors if map_ is None else unit(row.platform.vectors @ map_.numpy())
         cosine = (vectors @ vectors[row.platform.text_of[at]])[row.platform.text_of[:base]]
         if at < base:
             cosine[at] = -np.inf
         order = np.argsort(-cosine, kind="stable")[:k]
         return [(catalog.ids[int(index)], float(cosine[index])) for index in order if np.isfinite(cosine[index])]
 
-    def recommender(self, adapter: str) -> AdapterRecommender:
+    def recommender(self, adapter: str) -> AdapterRecommender | CrossRecommender:
         """One adapter as :func:`peftrec.evaluate` sees it, in the arithmetic that this engine serves it with."""
         loaded = self._loaded(self._resolve(adapter)[1])
+        if loaded.adapter.form == "cross_encoder":
+            served = CrossRecommender(loaded.adapter, name=f"peftrec {self.precision}")
+            served.reader = self._pair_reader(loaded)
+            return served
         layers = mixed_layers(self._layers, [loaded.changes], first_layer=first_layer(self.backbone))
         served = AdapterRecommender(loaded.adapter, name=f"peftrec {self.precision}")
         served.reader = Reader(layers, loaded.extras, bf16=self.precision == "bf16")
@@ -218,7 +254,7 @@ class Engine:
             version.manifest,
             fingerprints=version.manifest.fingerprints,
             decoder_layers=backbone.decoder_layers,
-            shapes=expected_shapes(backbone, adapter.config, adapter.changes.ranks),
+            shapes=expected_shapes(backbone, adapter.config, adapter.changes.ranks, form=adapter.form),
         )
         if adapter.config is not None and not adapter.config.servable:
             raise IncompatibleAdapterError(
@@ -283,6 +319,8 @@ class Engine:
             layers = mixed_layers(self._layers, [row.loaded.changes], first_layer=first_layer(self.backbone))
             return Reader(layers, row.loaded.extras, bf16=self.precision == "bf16")
 
+        if not rows:
+            return reader, list[Reading]()
         layers = mixed_layers(
             self._layers, [row.loaded.changes for row in rows], first_layer=first_layer(self.backbone)
         )

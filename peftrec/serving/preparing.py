@@ -75,7 +75,9 @@ def prepare(request: Request, items: Sequence[Product] = (), *, loaded: Loaded, 
     fresh = [product for product in (*(request.history or ()), *items) if described(product)]
     snapshot = platform.snapshot(moment)
     if fresh:
-        platform, snapshot = platform.with_new(_encoded(fresh, platform.backbone)), snapshot.with_new(len(fresh))
+        texts = _texts(fresh, platform.backbone)
+        vectors = unit(platform.backbone.encode(texts, progress=False))
+        platform, snapshot = platform.with_new(vectors, texts), snapshot.with_new(len(fresh))
     new = [base + index for index in range(sum(map(described, request.history or ())))]
     history = history_of(request, platform.dataset, new, moment, channels=platform.channels)
     scene = _scene(request, platform, history, moment) if loaded.adapter.scene else _nothing(platform)
@@ -87,11 +89,11 @@ def id_of(item: Product) -> str:
     return item if isinstance(item, str) else str(item["item_id"])
 
 
-def _encoded(products: Sequence[Product], backbone: Backbone) -> NDArray[np.float32]:
-    """(n, H) unit vectors of described products."""
+def _texts(products: Sequence[Product], backbone: Backbone) -> list[str]:
+    """Texts of described products, as the backbone reads them."""
     fields = [_worded(product) for product in products if not isinstance(product, str)]
     frame = pl.DataFrame(fields, schema=dict.fromkeys({key for entry in fields for key in entry}, pl.String))
-    return unit(backbone.encode(backbone.templates.product.render(frame).to_list(), progress=False))
+    return backbone.templates.product.render(frame).to_list()
 
 
 def _worded(product: Mapping[str, object]) -> dict[str, str | None]:

@@ -4,20 +4,18 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from peftrec.data.snapshot import Snapshot
-from peftrec.model import extras as ops
-from peftrec.model.candidates import Nearest
+from peftrec.model.extras import Extras
+from peftrec.model.nearest import nearest
 from peftrec.model.platform import Platform
-from peftrec.model.purchase import PurchaseModel
 from peftrec.training.anchors import Anchor, anchors_of
 from peftrec.training.checks import check_rows
 from peftrec.training.config import TrainConfig
 from peftrec.training.objectives import targets_of
-from peftrec.training.rows import RowDataset, Rows, history_means
+from peftrec.training.rows import RowDataset, Rows
 
 BETAS = (0.0, 0.3, 0.6, 1.0, 1.5, 2.0)
 """Weights of log popularity in retrieval that validation chooses from."""
@@ -92,14 +90,14 @@ class PlatformRows:
         """The latest rows of the shoppers held out."""
         return RowDataset(self.platform, parts[:1], self.config, keep=self.held_out, moment=self.anchors[0].moment)
 
-    def offered(self, model: PurchaseModel, bar: "tqdm[NoReturn]") -> list[Rows]:
+    def offered(self, extras: Extras, bar: "tqdm[NoReturn]") -> list[Rows]:
         """The same rows with the candidates that serving would hand them, labelled naturally."""
         found = [
             part.offered(
                 one,
                 snapshot,
                 self.config,
-                nearest=nearest(model, self.platform, history_means(self.platform, part.tokens), snapshot),
+                nearest=nearest(extras, self.platform, part.tokens, snapshot),
                 rng=self.rng,
                 bar=bar,
             )
@@ -119,36 +117,22 @@ class PlatformRows:
         )
         return replace(part, targets=targets)
 
-    def popularity_hits(self, model: PurchaseModel) -> dict[float, int]:
+    def popularity_hits(self, extras: Extras) -> dict[float, int]:
         """First purchases of held-out shoppers that retrieval finds, by the weight of log popularity."""
         latest, part = self.anchors[0], self.parts[0]
         rows = np.flatnonzero(self.held_out[latest.users])[:500]
         found = dict.fromkeys(BETAS, 0)
         if not len(rows):
             return found
-        scorer = nearest(model, self.platform, history_means(self.platform, part.tokens), self.snapshots[0])
+        scorer = nearest(extras, self.platform, part.tokens, self.snapshots[0])
         popularity = np.log1p(self.snapshots[0].buyers)
-        now = float(model.extras["popularity"].detach())
+        now = float(extras["popularity"].detach())
         for row in rows:
             similar = scorer(np.array([row]))[0] - now * popularity
             for beta in BETAS:
                 best = np.argpartition(-(similar + beta * popularity), min(BETA_TOP, len(similar) - 1))[:BETA_TOP]
                 found[beta] += int(np.isin(latest.first[int(row)], best).sum())
         return found
-
-
-def nearest(model: PurchaseModel, platform: Platform, means: NDArray[np.float32], snapshot: Snapshot) -> Nearest:
-    """Retrieval scores from the decayed mean of the history alone, as far as the decoder is not trained yet."""
-    vectors, text_of = torch.from_numpy(platform.vectors), torch.from_numpy(platform.text_of.astype(np.int64))
-    popularity = torch.from_numpy(np.log1p(snapshot.buyers))
-    extras = {name: value.detach() for name, value in model.extras.items()}
-    shoppers = ops.mapped(extras, torch.from_numpy(means))
-
-    def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            return ops.catalog_scores(extras, shoppers[rows], vectors, text_of, popularity).numpy()
-
-    return scores
 
 
 def candidates_bar(shoppers: int, *, show: bool) -> "tqdm[NoReturn]":

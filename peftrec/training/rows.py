@@ -16,6 +16,7 @@ from peftrec.data.snapshot import Snapshot
 from peftrec.data.tokens import HistoryTokens, history_tokens
 from peftrec.model.candidates import Candidates, Nearest, Sample, generate
 from peftrec.model.extras import Shoppers
+from peftrec.model.nearest import history_means
 from peftrec.model.platform import Platform, padded, shoppers
 from peftrec.training.anchors import Anchor
 from peftrec.training.augmenting import told_otherwise
@@ -141,13 +142,6 @@ class Batch:
     first_mask: torch.Tensor
     negatives: torch.Tensor
     targets: torch.Tensor | None = None
-
-
-def history_means(platform: Platform, tokens: HistoryTokens) -> NDArray[np.float32]:
-    """(B, H) decayed means of the histories' unit vectors, a few hundred shoppers at a time to save memory."""
-    spans = np.array_split(np.arange(len(tokens.item)), max(1, len(tokens.item) // 256))
-    parts = [np.einsum("bn,bnh->bh", tokens.weight[at], platform.items(tokens.item[at])) for at in spans]
-    return np.concatenate(parts).astype(np.float32)
 
 
 class RowDataset(TorchDataset[tuple[int, int]]):

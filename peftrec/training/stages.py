@@ -84,7 +84,8 @@ class DecoderStage(nn.Module):
         logits = scored.logits.float()
         new = batch.weight * never_bought(batch.features)
         # Where all candidates were bought before, nothing else ties the loss to what is trained.
-        loss = losses.purchase_loss(logits, self._smoothed(labels, new), new) + 0 * reading.vector.float().sum()
+        told = losses.smoothed(labels, new, share=config.label_smoothing if self.training else 0.0)
+        loss = losses.purchase_loss(logits, told, new) + 0 * reading.vector.float().sum()
         if self.training and self.auxiliary is not None and batch.targets is not None:
             there = scored.at[..., None].expand(-1, -1, batch.targets.shape[-1])
             loss = loss + self.auxiliary(scored.output, batch.targets.gather(1, there), new.gather(1, scored.at))
@@ -99,12 +100,6 @@ class DecoderStage(nn.Module):
                 model.extras["sharpness"],
             )
         return loss
-
-    def _smoothed(self, labels: Tensor, weight: Tensor) -> Tensor:
-        share = self.settings.label_smoothing if self.training else 0.0
-        if not share:
-            return labels
-        return (1 - share) * labels + share * (labels * weight).sum() / weight.sum().clamp(min=1)
 
     def _with_numbers_hidden(self, batch: Batch) -> Batch:
         """Some numbers of the history at their average; candidates' numbers are read by the feature network, which is fixed."""

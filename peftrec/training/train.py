@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from peftrec.backbone import Backbone
 from peftrec.data.dataset import Dataset
 from peftrec.model import extras as ops
 from peftrec.model.adapter import Adapter, first_layer, numbers_digest
+from peftrec.model.extras import Extras
 from peftrec.model.platform import Platform
 from peftrec.model.purchase import PurchaseModel
 from peftrec.training.augmenting import text_variants
@@ -76,7 +78,7 @@ def train_adapter(
     check_report_to(config.report_to, kept=folder is not None)
     check_tasks(config.auxiliary, dataset.log, dataset=dataset.name)
     with workspace(folder) as place:
-        claim(place, _run_digest(dataset, backbone, tuner, start, config), resume=resume)
+        claim(place, run_digest(dataset, backbone, tuner, start, config), resume=resume)
         source = PlatformRows.of(Platform.of(dataset, backbone, progress=progress), config)
         # Tried on a decoder of its own: what does not fit is told before numbers are fitted for minutes.
         attach(tuner, backbone.decoder(), config, rows=source.count, start=start, first_layer=first_layer(backbone))
@@ -106,9 +108,9 @@ def prepare(source: PlatformRows, backbone: Backbone, *, folder: Path, progress:
     config, platform = source.config, source.platform
     model = PurchaseModel(backbone.decoder(), starting_extras(backbone, seed=config.seed))
     train_retrieval(model, RetrievalRows(source.rows(source.parts)), config, folder=folder, progress=progress)
-    _choose_popularity(model, source)
+    choose_popularity(model.extras, source)
     with candidates_bar(source.shoppers, show=progress) as bar:
-        offered = source.offered(model, bar)
+        offered = source.offered(model.extras, bar)
     check_candidates(offered, platform=platform.dataset.name)
     variants = text_variants(platform, backbone, config.augmentation, source.rng, progress=progress)
     if backbone.shopping is None or own_numbers_say_more(model, offered, source.held_out, config):
@@ -164,7 +166,7 @@ def tune(
     )
 
 
-def _run_digest(dataset: Dataset, backbone: Backbone, tuner: Tuner, start: Arrays | None, config: TrainConfig) -> str:
+def run_digest(dataset: Dataset, backbone: Backbone, tuner: Tuner, start: Arrays | None, config: object) -> str:
     """sha256 of all that decides what a training ends in."""
     begun = hashlib.sha256(b"".join(array.tobytes() for array in start.arrays())).hexdigest() if start else ""
     parts = [
@@ -195,11 +197,17 @@ def _input_length(backbone: Backbone) -> float:
     return float((norm.weight.pow(2).sum() + norm.bias.pow(2).sum()).sqrt())
 
 
-def _choose_popularity(model: PurchaseModel, source: PlatformRows) -> None:
-    """Sets the weight of log popularity that finds most first purchases of held-out shoppers; it stays if none does."""
-    now = float(model.extras["popularity"].detach())
-    found = source.popularity_hits(model)
-    model.extras["popularity"].data.fill_(max((now, *found), key=lambda beta: found.get(beta, 0)))
+def choose_popularity(extras: nn.ParameterDict, source: PlatformRows, *, reads: Extras | None = None) -> None:
+    """Sets the weight of log popularity that finds most first purchases of held-out shoppers; it stays if none does.
+
+    Args:
+        extras: Whose weight is set.
+        source: The platform's rows.
+        reads: What retrieval reads, where ``extras`` do not hold it.
+    """
+    now = float(extras["popularity"].detach())
+    found = source.popularity_hits(extras if reads is None else reads)
+    extras["popularity"].data.fill_(max((now, *found), key=lambda beta: found.get(beta, 0)))
 
 
 def data_facts(dataset: Dataset) -> dict[str, object]:

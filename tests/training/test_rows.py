@@ -43,7 +43,7 @@ def test_some_shoppers_are_read_as_by_a_shop_that_has_sold_nothing(grocery: Data
     for share in (0.0, 0.5):
         source = PlatformRows.of(platform, replace(config, young_share=share))
         with candidates_bar(source.shoppers, show=False) as bar:
-            parts[share] = source.offered(model, bar)
+            parts[share] = source.offered(model.extras, bar)
     (alone,), (latest, young) = parts.values()
     assert len(PlatformRows.of(platform, replace(config, young_share=1e-9)).parts) == 1  # nobody is so small a share
     assert np.array_equal(alone.users, latest.users)
