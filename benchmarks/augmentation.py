@@ -11,17 +11,14 @@ translation models are given. Run it alone on the machine::
 """
 
 import argparse
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import polars as pl
+from perturbing import conditions
 from results import write
 from sampling import some
 
 from peftrec import Backbone, TrainConfig, evaluate, load_dataset, train_adapter
-from peftrec.data import Catalog, Dataset
 from peftrec.data.augment import AttributeDrop, Crop, EventDrop, ReorderWithinBasket, SynonymReplacement, WordDrop
 from peftrec.errors import MissingExtraError
 from peftrec.evaluation import Evaluation
@@ -77,8 +74,7 @@ def main() -> None:
         config = replace(CONFIG, seed=options.seed, augmentation=augmentation)
         adapters[name] = train_adapter(past, backbone, config=config)
     rows: list[dict[str, object]] = []
-    for condition, perturb in {"clean": None, **PERTURBATIONS}.items():
-        part = future if perturb is None else _perturbed(future, perturb, options.seed)
+    for condition, part in conditions(future, seed=options.seed).items():
         systems = [adapter.recommender(name=name) for name, adapter in adapters.items()]
         result: Evaluation = evaluate(systems, part, baselines=None, seed=options.seed)
         print(condition, result, sep="\n")
@@ -103,46 +99,6 @@ def _augmentations(there: str | None, back: str | None) -> dict[str, Augmentatio
     if there and back:
         found["back-translation"] = Augmentation(text=BackTranslation(there, back))
     return found
-
-
-def _typos(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """One letter in every third word is left out or swapped with the next one."""
-    return [" ".join(_typo(word, rng) for word in text.split(" ")) for text in texts]
-
-
-def _typo(word: str, rng: np.random.Generator) -> str:
-    if len(word) < 4 or rng.random() > 1 / 3:
-        return word
-    at = int(rng.integers(1, len(word) - 1))
-    return word[:at] + word[at + 1 :] if rng.random() < 0.5 else word[:at] + word[at + 1] + word[at] + word[at + 2 :]
-
-
-def _reordered(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
-    return [" ".join(rng.permutation(text.split(" "))) for text in texts]
-
-
-PERTURBATIONS: dict[str, Callable[[Sequence[str], np.random.Generator], list[str]] | None] = {
-    "typos": _typos,
-    "reordered": _reordered,
-    "title only": lambda texts, rng: [*texts],
-}
-
-
-def _perturbed(
-    future: Dataset, perturb: Callable[[Sequence[str], np.random.Generator], list[str]], seed: int
-) -> Dataset:
-    """The same split where products are described otherwise; "title only" leaves all other texts out."""
-    rng, frame = np.random.default_rng(seed), future.catalog.frame
-    texts = [name for name, dtype in frame.schema.items() if dtype == pl.String and not name.endswith("_id")]
-    if perturb is PERTURBATIONS["title only"]:
-        frame = frame.drop(*(name for name in texts if name != "title"))
-    else:
-        frame = frame.with_columns(
-            pl.Series(name, perturb(frame[name].fill_null("").to_list(), rng), dtype=pl.String) for name in texts
-        )
-    catalog = Catalog(frame)
-    past = None if future.past is None else replace(future.past, catalog=catalog)
-    return replace(future, catalog=catalog, past=past)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,23 @@
 All methods start from the same retrieval map and the same fitted numbers of a platform, and train the same rows with the same
 seed; only what is tuned in the decoder differs. ``numbers`` is the system without any decoder. Each method is evaluated on the
 same shoppers, over the full catalogue, after the cut; differences are paired. Costs are of the decoder's stage alone: seconds
-of an epoch, and how far the process grows above what it held before, asked every tenth of a second. Run it alone on
-the machine::
+of an epoch, and how far the process grows above what it held before, asked every tenth of a second.
+
+``references`` trains three systems on a task small enough for all of them: a sample of the shoppers, one moment of the past,
+few candidates. LoRA through the item table (``lora, sampled task``); the same decoder on a whole BERT that peft's LoRA
+tunes with it, which encodes every product of a step anew; and the cross-encoder, on the very same candidates. Run it alone
+on the machine::
 
     python benchmarks/tuners.py --dataset completejourney
     python benchmarks/tuners.py --dataset online_retail --data invoices.parquet
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import resource
+import sys
 import tempfile
 import threading
 import time
@@ -24,23 +31,37 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from end_to_end import tune_end_to_end
 from results import FOLDER, write
 from sampling import every, some
 
 from peftrec import AdaLoRAConfig, Backbone, BottleneckConfig, LoRAConfig, TrainConfig, evaluate, load_dataset
 from peftrec.data import Dataset
 from peftrec.evaluation import Evaluation
-from peftrec.model import Adapter, Platform
+from peftrec.model import Adapter, CandidateConfig, Platform, cross
+from peftrec.model.adapter import first_layer
+from peftrec.model.cross import CrossEncoder
 from peftrec.model.scoring import AdapterRecommender
+from peftrec.training.cross import UNREAD, CrossEncoderConfig, tune_cross_encoder
 from peftrec.training.platform_rows import PlatformRows
 from peftrec.training.train import Prepared, prepare, tune
-from peftrec.training.trainer import DECODER
+from peftrec.training.trainer import DECODER, attach
 from peftrec.tuners import BiasOnlyConfig, FullConfig, HeadOnlyConfig, Tuner
 
 CUTS = {"completejourney": ("2017-11-27T05:00", "2017-10-23T04:00"), "online_retail": ("2011-11-04", "2011-09-30")}
 """Begin of the test window, and of the window before it, which is for choosing."""
 
 WEEKS = 5
+PARTS = ("methods", "references")
+SAMPLED = TrainConfig(
+    anchors=1,
+    epochs=2.0,
+    patience=100,
+    sampled_candidates=16,
+    candidates=CandidateConfig(history=60, popular=30, neighbours=15, together=15, nearest=30),
+)
+"""The task of the references: no early stop, so that each reads as much as the others."""
+
 METHODS: dict[str, Tuner] = {
     "lora": LoRAConfig(),
     "adalora": AdaLoRAConfig(),
@@ -59,6 +80,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="file of a data set that comes as one")
     parser.add_argument("--every", type=int, default=1, help="train on every n-th shopper")
     parser.add_argument("--shoppers", type=int, default=1600, help="asked in the evaluation, drawn evenly")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--sampled-every", type=int, default=8, help="references: every n-th shopper")
+    parser.add_argument("--sampled-shoppers", type=int, default=80, help="references: asked in the evaluation")
     parser.add_argument("--methods", nargs="*", choices=sorted(METHODS), default=list(METHODS))
     parser.add_argument("--backbone", default="minilm-l6", help="short name or folder")
     parser.add_argument("--epochs", type=float, default=TrainConfig().epochs, help="of the decoder's stage")
@@ -67,7 +91,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     backbone, config = Backbone.load(options.backbone), TrainConfig(epochs=options.epochs, seed=options.seed)
-    past, future = _split(options)
+    rows: list[dict[str, object]] = []
+    if "methods" in options.parts:
+        rows += [row | {"part": "methods"} for row in compare_methods(options, backbone, config)]
+    if "references" in options.parts:
+        rows += [row | {"part": "references"} for row in compare_references(options, backbone)]
+    if not options.validation:
+        write("tuners", [*_others(options.dataset, options.parts), *rows], seed=options.seed)
+
+
+def compare_methods(options: argparse.Namespace, backbone: Backbone, config: TrainConfig) -> list[dict[str, object]]:
+    """All tuners on the same rows, with quality and costs."""
+    past, future = _split(options, every_nth=options.every, shoppers=options.shoppers)
     with tempfile.TemporaryDirectory() as folder:
         source = PlatformRows.of(Platform.of(past, backbone), replace(config, **options.train).on(past))
         prepared = prepare(source, backbone, folder=Path(folder))
@@ -82,16 +117,63 @@ def main() -> None:
     if "full" in options.methods:
         rows += _against(result, options.dataset, [name for name in options.methods if name != "full"], "full")
     _show(rows, options.methods)
-    if not options.validation:
-        write("tuners", [*_others(options.dataset), *rows], seed=options.seed)
+    return rows
 
 
-def _split(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
+def compare_references(options: argparse.Namespace, backbone: Backbone) -> list[dict[str, object]]:
+    """The item table against encoding anew, and the decoder against the cross-encoder."""
+    past, future = _split(options, every_nth=options.sampled_every, shoppers=options.sampled_shoppers)
+    task = replace(SAMPLED, seed=options.seed).on(past)
+    begun = time.perf_counter()
+    platform = Platform.of(past, backbone)
+    encoding = time.perf_counter() - begun
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = prepare(PlatformRows.of(platform, task), backbone, folder=Path(folder))
+    table, ours = _tuned(prepared, backbone, LoRAConfig())
+    with _measured(task.epochs) as cost_of_anew, tempfile.TemporaryDirectory() as folder:
+        anew = tune_end_to_end(prepared, backbone, LoRAConfig(), folder=Path(folder))
+    with _measured(task.epochs) as cost_of_cross, tempfile.TemporaryDirectory() as folder:
+        cross_encoder = _cross_encoder(prepared, backbone, Path(folder))
+    name = "lora, sampled task"
+    systems = [table.recommender(name=name), anew, cross_encoder.recommender(name="cross_encoder")]
+    result = evaluate(systems, future, baselines=None, seed=options.seed)
+    print(result)
+    rows = [dict(row) | {"dataset": options.dataset} for row in result.rows()]
+    costs = {name: ours, "end_to_end_peft": cost_of_anew[0], "cross_encoder": cost_of_cross[0]}
+    for system, cost in costs.items():
+        rows += [
+            _row(system, options.dataset, "seconds_per_epoch", cost.epoch, "s"),
+            _row(system, options.dataset, "peak_growth", cost.growth, "bytes"),
+        ]
+    rows.append(_row(name, options.dataset, "seconds_to_encode_catalogue_once", encoding, "s"))
+    for metric, other, ratio in (
+        ("speedup_over_end_to_end_peft", "end_to_end_peft", cost_of_anew[0].epoch / ours.epoch),
+        ("memory_ratio_to_end_to_end_peft", "end_to_end_peft", cost_of_anew[0].growth / ours.growth),
+        ("speedup_over_cross_encoder", "cross_encoder", cost_of_cross[0].epoch / ours.epoch),
+    ):
+        rows.append(_row(name, options.dataset, metric, ratio, "") | {"against": other})
+        print(f"{metric}: {ratio:.1f}")
+    return rows
+
+
+def _cross_encoder(prepared: Prepared, backbone: Backbone, folder: Path) -> Adapter:
+    """A cross-encoder on the rows and candidates that the decoder is trained on."""
+    source, layers = prepared.source, backbone.upper_layers()
+    training = replace(source.config, **{name: getattr(TrainConfig(), name) for name in UNREAD})
+    config = CrossEncoderConfig(training=training)
+    attached = attach(LoRAConfig(), layers, training, rows=source.count, start=None, first_layer=first_layer(backbone))
+    model = CrossEncoder(backbone, layers, cross.initial(backbone.hidden))
+    model.extras["popularity"].data.copy_(prepared.extras["popularity"])
+    offered = prepared.train.parts
+    return tune_cross_encoder(source, offered, model, backbone, LoRAConfig(), attached, config, folder=folder)
+
+
+def _split(options: argparse.Namespace, *, every_nth: int, shoppers: int) -> tuple[Dataset, Dataset]:
     cut = CUTS[options.dataset][1 if options.validation else 0]
     shop = load_dataset(options.dataset, options.data)
-    past, rest = (every(shop, options.every) if options.every > 1 else shop).split(at=cut)
+    past, rest = (every(shop, every_nth) if every_nth > 1 else shop).split(at=cut)
     future = rest.window(end=datetime.fromisoformat(cut) + timedelta(weeks=WEEKS))
-    return past, some(future, options.shoppers, seed=options.seed)
+    return past, some(future, shoppers, seed=options.seed)
 
 
 def numbers_alone(prepared: Prepared, backbone: Backbone) -> AdapterRecommender:
@@ -119,18 +201,31 @@ class Cost:
 
 def _tuned(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> tuple[Adapter, Cost]:
     epochs = prepared.source.config.epochs
-    with tempfile.TemporaryDirectory() as folder, growth() as grown:
-        begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, _measured(epochs) as cost:
         adapter = tune(prepared, backbone, tuner, folder=Path(folder))
-        took = time.perf_counter() - begun
     points = [point["step"] for point in adapter.learning_curve]
-    print(f"{tuner.method}: {took:.0f} s, {max(points, default=0):.0f} steps of {DECODER}", flush=True)
-    return adapter, Cost(took / epochs, grown[0])
+    print(
+        f"{tuner.method}: {cost[0].epoch:.0f} s an epoch, {max(points, default=0):.0f} steps of {DECODER}", flush=True
+    )
+    return adapter, cost[0]
+
+
+@contextmanager
+def _measured(epochs: float) -> Generator[list[Cost]]:
+    """What the block costs, in the list at its end, if it ran all epochs."""
+    found: list[Cost] = []
+    with growth() as grown:
+        begun = time.perf_counter()
+        yield found
+        found.append(Cost((time.perf_counter() - begun) / epochs, max(grown[0], 1)))
 
 
 @contextmanager
 def growth() -> Generator[list[int]]:
-    """How many bytes this process holds at most above what it held at the beginning."""
+    """How many bytes this process holds at most above what it held at the beginning, freed ones given back before."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)  # else what others freed would hide what this takes
     process, stop = psutil.Process(), threading.Event()
     before, most = process.memory_info().rss, [0]
 
@@ -174,11 +269,12 @@ def _against(result: Evaluation, dataset: str, names: Sequence[str], other: str)
     return rows
 
 
-def _others(dataset: str) -> list[dict[str, object]]:
-    """Rows on disk of other data sets."""
+def _others(dataset: str, parts: Sequence[str]) -> list[dict[str, object]]:
+    """Rows on disk of other data sets and parts, with the commit and machine of the run that measured them."""
     path = FOLDER / "tuners.json"
-    before = json.loads(path.read_text())["rows"] if path.is_file() else []
-    return [row for row in before if row["dataset"] != dataset]
+    before = json.loads(path.read_text()) if path.is_file() else {"rows": []}
+    told = {name: before.get(name) for name in ("commit", "machine")}
+    return [told | row for row in before["rows"] if row["dataset"] != dataset or row["part"] not in parts]
 
 
 def _row(system: str, dataset: str, metric: str, value: float, unit: str) -> dict[str, object]:

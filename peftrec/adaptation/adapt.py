@@ -16,6 +16,7 @@ from peftrec.backbone.saving import FACTS_FILE, remove_unfinished
 from peftrec.data.dataset import Dataset
 from peftrec.errors import ConfigError, NotEnoughDataError
 from peftrec.model.adapter import numbers_digest
+from peftrec.training import parallel
 from peftrec.training.train import data_facts, versions
 from peftrec.training.workspace import claim, discard, is_of, workspace
 
@@ -77,11 +78,13 @@ def adapt(
 
     Raises:
         NotEnoughDataError: No platforms, or one with too few texts or shoppers.
-        ConfigError: Two platforms have the same name, or the checkpoints or the folder are those of another adaptation.
+        ConfigError: Two platforms have the same name, the checkpoints or the folder are those of another adaptation, or
+            ``torchrun`` started several processes.
         TrainingError: A loss or gradient became no number, a checkpoint could not be written, or another process adapts
             into the same folder.
         BackboneWriteError: There is something else in the folder's place, or the disk is full or read-only.
     """
+    parallel.refuse("adapt()")
     config = config or AdaptConfig()
     _check(datasets, config)
     digest = _run_digest(backbone, datasets, config)

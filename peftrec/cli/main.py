@@ -73,10 +73,15 @@ def train(
     """Trains one adapter and publishes it.
 
     Example: peftrec train grocery --at 2017-11-27T05:00
+
+    In two processes: torchrun --nproc-per-node 2 --no-python peftrec train grocery --at 2017-11-27T05:00
     """
     from peftrec import Backbone, Registry, TrainConfig, load_dataset, train_adapter
+    from peftrec.training import parallel
     from peftrec.tuners import AdaLoRAConfig, BottleneckConfig, LoRAConfig
 
+    parallel.join()
+    console.quiet = not parallel.is_first()  # one of several processes tells and publishes
     tuner = {
         "lora": lambda: LoRAConfig(rank=rank),
         "adalora": lambda: AdaLoRAConfig(rank=rank),
@@ -88,6 +93,8 @@ def train(
     past = shop.split(at=at)[0] if at else shop
     config = TrainConfig(epochs=epochs, seed=seed)
     adapter = train_adapter(past, Backbone.load(backbone), tuner, config)
+    if not parallel.is_first():
+        return
     version = Registry(registry).publish(name, adapter, alias=alias)
     told = f"published {version.reference}, {version.size / 1e6:.2f} MB, alias {alias}, in {version.path}"
     console.print(told, markup=False, soft_wrap=True)

@@ -1,6 +1,11 @@
-"""What the purchase model is trained on: purchases, their order, and retrieval of first purchases."""
+"""What the purchase model is trained on: purchases, their order, and retrieval of first purchases.
+
+Where several processes train together, a loss divides by what all of them hold: the mean of their losses, and of their
+gradients, is that of one process with the whole batch.
+"""
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # its usual name
 
@@ -14,14 +19,14 @@ def purchase_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
         weight: How many candidates each stands for, 0 for padding.
     """
     losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    return (losses * weight).sum() / weight.sum().clamp(min=1)
+    return mean((losses * weight).sum(), weight.sum())
 
 
 def smoothed(labels: Tensor, weight: Tensor, *, share: float) -> Tensor:
     """Labels with a share of each replaced by their weighted mean (Szegedy et al., 2016, the prior for the uniform part)."""
     if not share:
         return labels
-    return (1 - share) * labels + share * (labels * weight).sum() / weight.sum().clamp(min=1)
+    return (1 - share) * labels + share * mean(_of_all((labels * weight).sum()), weight.sum())
 
 
 def listwise_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
@@ -35,7 +40,7 @@ def listwise_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     chance = raised.masked_fill(~mask, -torch.inf).log_softmax(dim=1).masked_fill(~mask, 0)
     bought = labels.sum(dim=1)
     losses = -(chance * labels).sum(dim=1) / bought.clamp(min=1)
-    return losses.sum() / (bought > 0).sum().clamp(min=1)
+    return mean(losses.sum(), (bought > 0).sum())
 
 
 def retrieval_loss(shopper: Tensor, positives: Tensor, mask: Tensor, negatives: Tensor, sharpness: Tensor) -> Tensor:
@@ -54,4 +59,31 @@ def retrieval_loss(shopper: Tensor, positives: Tensor, mask: Tensor, negatives: 
     bought = (positives @ shopper[..., None])[..., 0] * sharpness  # (B, P)
     others = shopper @ negatives.T * sharpness  # (B, K)
     total = torch.logaddexp(bought, others.logsumexp(dim=1, keepdim=True))
-    return ((total - bought) * mask).sum() / mask.sum().clamp(min=1)
+    return mean(((total - bought) * mask).sum(), mask.sum())
+
+
+def mean(total: Tensor, count: Tensor) -> Tensor:
+    """``total / count``, at least 1 being counted; where processes train together, the count is the mean of theirs."""
+    return total / _of_all(count.to(total.dtype)).clamp(min=1 / _processes())
+
+
+def _of_all(value: Tensor) -> Tensor:
+    """The mean of what all processes hold; no gradient goes through it."""
+    if _processes() == 1:
+        return value
+    value = value.detach().clone()
+    dist.all_reduce(value)
+    return value / _processes()
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """(processes * K, H) constant rows of all processes, of K each; a process's own where it is alone."""
+    if _processes() == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(_processes())]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate.data_loader import prepare_data_loader
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -90,7 +92,16 @@ class Patience(EarlyStoppingCallback):
 
 
 class KeepingTrainer(Trainer):
-    """Leaves no half-written checkpoint, and the one before as it was."""
+    """Leaves no half-written checkpoint, and the one before as it was; where several processes train, each evaluates all."""
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """The rows that all processes evaluate: they are few, and what is left of them would not share out evenly."""
+        loader = DataLoader(
+            self.eval_dataset,  # pyright: ignore[reportArgumentType]
+            batch_size=self.args.eval_batch_size,
+            collate_fn=self.data_collator,
+        )
+        return prepare_data_loader(loader, num_processes=1, process_index=0, put_on_device=False)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         try:

@@ -17,6 +17,7 @@ from peftrec.model import cross, losses
 from peftrec.model.adapter import Adapter, first_layer
 from peftrec.model.cross import CrossEncoder, Pairs, PairWriter
 from peftrec.model.platform import Platform, padded
+from peftrec.training import parallel
 from peftrec.training.checks import check_candidates, check_log
 from peftrec.training.config import TrainConfig
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
@@ -112,13 +113,16 @@ def train_cross_encoder(
         TrainingError: As for :func:`peftrec.train_adapter`.
         ConfigError: A setting cannot work, or ``folder`` holds the checkpoints of another training.
     """
+    parallel.join()
     check_log(dataset)
+    progress = progress and parallel.is_first()
     tuner, config = tuner or LoRAConfig(), config or CrossEncoderConfig()
     training, most = config.training.on(dataset), backbone.bert.config.max_position_embeddings
     if config.words > most:
         raise ConfigError(
             f"words={config.words}", expected=f"at most {most}, which this BERT can read", remedy=f"set words={most}"
         )
+    parallel.share(training.batch_size)  # before anything takes long
     check_report_to(training.report_to, kept=folder is not None)
     with workspace(folder) as place:
         claim(place, run_digest(dataset, backbone, tuner, start, config), resume=resume)
@@ -126,13 +130,18 @@ def train_cross_encoder(
         layers, first = backbone.upper_layers(), first_layer(backbone)
         attached = attach(tuner, layers, training, rows=source.count, start=start, first_layer=first)
         model = CrossEncoder(backbone, layers, cross.initial(backbone.hidden))
+        choose_popularity(model.extras, source, reads=cross.retrieval_extras(model.extras))
+        with candidates_bar(source.shoppers, show=progress) as bar:
+            offered = source.offered(cross.retrieval_extras(model.extras), bar)
+        check_candidates(offered, platform=dataset.name)
         return tune_cross_encoder(
-            source, model, backbone, tuner, attached, config, folder=place, resume=resume, progress=progress
+            source, offered, model, backbone, tuner, attached, config, folder=place, resume=resume, progress=progress
         )
 
 
 def tune_cross_encoder(
     source: PlatformRows,
+    offered: list[Rows],
     model: CrossEncoder,
     backbone: Backbone,
     tuner: Tuner,
@@ -143,12 +152,8 @@ def tune_cross_encoder(
     resume: bool = False,
     progress: bool = True,
 ) -> Adapter:
-    """Names candidates, and trains tuner and head on them."""
+    """Trains tuner and head on rows whose candidates are named."""
     training, writer = source.config, PairWriter(source.platform, words=config.words)
-    choose_popularity(model.extras, source, reads=cross.retrieval_extras(model.extras))
-    with candidates_bar(source.shoppers, show=progress) as bar:
-        offered = source.offered(cross.retrieval_extras(model.extras), bar)
-    check_candidates(offered, platform=source.platform.dataset.name)
     model.extras["classifier_bias"].data[0, 1] = _prior(offered)
     train = PairRows(writer, offered, keep=~source.held_out)
     validation = PairRows(writer, offered[:1], keep=source.held_out)

@@ -11,6 +11,7 @@ from sklearn.metrics import log_loss
 from peftrec.model import extras as ops
 from peftrec.model.forest import forest_logits
 from peftrec.model.purchase import PurchaseModel
+from peftrec.training import parallel
 from peftrec.training.config import TrainConfig
 from peftrec.training.forest import fit_forest
 from peftrec.training.rows import Labelled, Rows
@@ -52,8 +53,10 @@ def fit_feature_path(
     standardise(model, "event", event_features)
     some = rng.choice(len(features), min(len(features), QUANTILE_ROWS), replace=False)
     model.extras["feature_knots"].data.copy_(ops.knots_of(torch.from_numpy(features[some].astype(np.float32))))
-    for name, value in fit_forest(labelled, seed=config.seed, progress=progress).items():
-        model.extras[name].data.copy_(value)
+    if parallel.is_first():
+        for name, value in fit_forest(labelled, seed=config.seed, progress=progress).items():
+            model.extras[name].data.copy_(value)
+    parallel.agree(model.extras)
     table = FeatureBlocks(model, labelled, progress=progress)
     del features, labelled  # half a gigabyte for a platform of two thousand shoppers
     train_network(model, table, config, folder=folder, progress=progress)

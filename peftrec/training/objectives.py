@@ -17,6 +17,7 @@ from peftrec.data.columns import EVENT_TYPES
 from peftrec.data.histories import PURCHASE
 from peftrec.data.log import EventLog
 from peftrec.errors import ConfigError, TrainingError
+from peftrec.model import losses
 from peftrec.model.candidates import Candidates
 
 EVENTS = ("click", "favourite", "cart")
@@ -149,8 +150,8 @@ class AuxiliaryHeads(nn.Module):
             known = weight * target.isfinite()
             target = target.nan_to_num()
             binary = one.task in EVENTS
-            loss = F.binary_cross_entropy_with_logits if binary else F.mse_loss
-            mean = (loss(found[..., column], target, reduction="none") * known).sum() / known.sum().clamp(min=1)
+            each = F.binary_cross_entropy_with_logits if binary else F.mse_loss
+            loss = losses.mean((each(found[..., column], target, reduction="none") * known).sum(), known.sum())
             spread = self.log_variance[column]
-            total = total + one.weight * ((1.0 if binary else 0.5) * torch.exp(-spread) * mean + 0.5 * spread)
+            total = total + one.weight * ((1.0 if binary else 0.5) * torch.exp(-spread) * loss + 0.5 * spread)
         return total

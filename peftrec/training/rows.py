@@ -1,7 +1,7 @@
 """Training rows: shoppers at moments of the past, the candidates they would have been offered, and what they then bought."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -205,14 +205,14 @@ class RowDataset(TorchDataset[tuple[int, int]]):
                 torch.from_numpy(weight),
                 torch.from_numpy(self.platform.items(first)),
                 torch.from_numpy(first_mask),
-                torch.from_numpy(self.platform.items(self._negatives(draws))),
+                torch.from_numpy(self.platform.items(self._negatives_of(chosen))),
                 None if targets is None else torch.from_numpy(targets),
             ),
             "labels": torch.from_numpy(labels.astype(np.float32)),
         }
 
-    def _draws(self, chosen: list[tuple[int, int]]) -> torch.Generator:
-        """Chance that depends on the seed and on a batch's rows alone.
+    def _draws(self, chosen: Sequence[tuple[int, int]]) -> torch.Generator:
+        """Chance that depends on the seed and on some rows alone.
 
         The loader fetches a batch ahead: torch's own chance, as a checkpoint keeps it, has then seen the batch that a
         resumed training fetches once more.
@@ -239,8 +239,13 @@ class RowDataset(TorchDataset[tuple[int, int]]):
             return np.zeros((1, self.platform.vectors.shape[1]), np.float32)
         return self.platform.scenes(rows_.channel[row : row + 1], rows_.moment)
 
-    def _negatives(self, draws: torch.Generator | None = None) -> NDArray[np.int64]:
-        draw = torch.rand(self.config.negatives, dtype=torch.float64, generator=draws) * self._popularity[-1]
+    def _negatives_of(self, chosen: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+        """Each row brings its part, so that several processes with a part of the rows each draw what one would."""
+        part = -(-self.config.negatives // self.config.batch_size)
+        return np.concatenate([self._negatives(part, self._draws([one])) for one in chosen])
+
+    def _negatives(self, count: int, draws: torch.Generator | None = None) -> NDArray[np.int64]:
+        draw = torch.rand(count, dtype=torch.float64, generator=draws) * self._popularity[-1]
         return torch.searchsorted(self._popularity, draw).clamp(max=len(self._popularity) - 1).numpy()
 
     def means(self) -> NDArray[np.float32]:
@@ -254,7 +259,7 @@ class RowDataset(TorchDataset[tuple[int, int]]):
         return {
             "first": torch.from_numpy(self.platform.items(first)),
             "mask": torch.from_numpy(mask),
-            "negatives": torch.from_numpy(self.platform.items(self._negatives())),
+            "negatives": torch.from_numpy(self.platform.items(self._negatives(self.config.negatives))),
         }
 
 

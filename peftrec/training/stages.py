@@ -96,7 +96,7 @@ class DecoderStage(nn.Module):
                 reading.vector.float(),
                 ops.mapped(model.extras, batch.first).float(),
                 batch.first_mask,
-                ops.mapped(model.extras, batch.negatives).float(),
+                ops.mapped(model.extras, losses.gathered(batch.negatives)).float(),
                 model.extras["sharpness"],
             )
         return loss

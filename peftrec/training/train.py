@@ -17,6 +17,7 @@ from peftrec.model.adapter import Adapter, first_layer, numbers_digest
 from peftrec.model.extras import Extras
 from peftrec.model.platform import Platform
 from peftrec.model.purchase import PurchaseModel
+from peftrec.training import parallel
 from peftrec.training.augmenting import text_variants
 from peftrec.training.checks import check_candidates, check_log
 from peftrec.training.config import TrainConfig
@@ -73,8 +74,11 @@ def train_adapter(
             or another training is at work in ``folder``.
         ConfigError: A setting cannot work, or ``folder`` holds the checkpoints of another training.
     """
+    parallel.join()
     check_log(dataset)
+    progress = progress and parallel.is_first()
     tuner, config = tuner or LoRAConfig(), (config or TrainConfig()).on(dataset)
+    parallel.share(config.batch_size)  # before anything takes long
     check_report_to(config.report_to, kept=folder is not None)
     check_tasks(config.auxiliary, dataset.log, dataset=dataset.name)
     with workspace(folder) as place:

@@ -17,6 +17,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from peftrec.errors import ConfigError
 from peftrec.model import extras as ops
 from peftrec.model.purchase import PurchaseModel
+from peftrec.training import parallel
 from peftrec.training.callbacks import Guard, show
 from peftrec.training.checkpoints import COMMON, KeepingTrainer, Patience, ended, last_checkpoint
 from peftrec.training.config import TrainConfig
@@ -90,7 +91,8 @@ def run_stage(
 ) -> Trainer:
     """Trains the parameters of ``stage`` that require gradients, with a cosine schedule; keeps the best by evaluation.
 
-    Checkpoints are written where there is something to evaluate on; a resumed training ends in the same weights, if what
+    Where ``torchrun`` started several processes, each reads its share of every batch. Checkpoints are written where there is
+    something to evaluate on; a resumed training ends in the same weights, if what
     ``collate`` draws depends on its rows alone: batches are fetched ahead of the step that reads them.
 
     Args:
@@ -115,7 +117,7 @@ def run_stage(
         TrainingError: A gradient or loss became no number, or a checkpoint could not be written.
     """
     size, place = len(dataset), folder / name  # pyright: ignore[reportArgumentType]
-    steps = steps_of(size, epochs=epochs, batch_size=batch_size)
+    steps, progress = steps_of(size, epochs=epochs, batch_size=batch_size), progress and parallel.is_first()
     trainer = KeepingTrainer(
         model=stage,
         args=arguments(
@@ -125,6 +127,7 @@ def run_stage(
             every=max(1, min(steps_of(size, epochs=1, batch_size=batch_size), steps) // 4),
             settled=settled,
             batch_size=batch_size,
+            rows=size,
             learning_rate=learning_rate,
             checks=validation is not None,
             bf16=bf16,
@@ -142,7 +145,7 @@ def run_stage(
         ],
     )
     show(trainer, name, progress=progress)
-    kept = last_checkpoint(place) if resume else None
+    kept = parallel.of_first(lambda: last_checkpoint(place)) if resume else None
     over = None if kept is None else ended(stage, kept, steps=steps, patience=config.patience)
     if over is None:
         trainer.train(resume_from_checkpoint=kept)
@@ -164,18 +167,23 @@ def arguments(
     every: int,
     settled: int,
     batch_size: int,
+    rows: int,
     learning_rate: float,
     checks: bool,
     bf16: bool,
     progress: bool,
 ) -> TrainingArguments:
-    """What the Trainer of a stage is told; it looks and writes a checkpoint every so many steps, where ``checks`` says so."""
+    """What the Trainer of a stage is told; it looks and writes a checkpoint every so many steps, where ``checks`` says so.
+
+    Steps are of whole batches, or of all rows where they are fewer: what is left of a pass cannot be shared out evenly.
+    """
     return TrainingArguments(
         **{**COMMON, "max_grad_norm": config.clip_norm, "report_to": list(config.report_to)},
         run_name=f"{config.run_name or 'training'}, {folder.name}",
         output_dir=str(folder),
         max_steps=steps,
-        per_device_train_batch_size=batch_size,
+        per_device_train_batch_size=min(parallel.share(batch_size), max(1, rows // parallel.processes())),
+        dataloader_drop_last=rows >= parallel.processes(),
         per_device_eval_batch_size=batch_size,
         learning_rate=learning_rate,
         weight_decay=config.weight_decay,
@@ -246,7 +254,8 @@ def train_network(
         name=FEATURE_PATH,
         collate=as_is,  # pyright: ignore[reportArgumentType]
         epochs=config.feature_epochs,
-        batch_size=min(4096, max(128, len(table) // 256)),  # a small platform needs its steps as well
+        # A small platform needs its steps as well; whole shares for two to sixty-four processes.
+        batch_size=min(4096, max(128, len(table) // 256 // 64 * 64)),
         learning_rate=config.feature_learning_rate,
         progress=progress,
     )

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from peftrec.disk import replace_durably, worded_write_errors
 from peftrec.errors import ConfigError, TrainingError
+from peftrec.training import parallel
 
 RUN_FILE, LOCK_FILE = "run.sha256", ".lock"
 """What says in a folder of checkpoints whose they are, and what keeps a second training out of it."""
@@ -20,20 +21,26 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 @contextmanager
 def workspace(folder: str | Path | None) -> Iterator[Path]:
-    """A folder for checkpoints: the one that is named, which stays, or a temporary one.
+    """A folder for checkpoints: the one that is named, which stays, or a temporary one; one for all processes of a training.
 
     Raises:
         TrainingError: The folder cannot be written, or another training is at work in it.
     """
+    if not parallel.is_first():  # the first process holds the folder for all
+        yield Path(parallel.of_first(str))
+        parallel.wait()
+        return
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="peftrec-") as temporary:
-            yield Path(temporary)
+            yield Path(parallel.of_first(lambda: temporary))
+            parallel.wait()
         return
     with worded_write_errors(Path(folder), TrainingError):
         Path(folder).mkdir(parents=True, exist_ok=True)
         lock = _locked(Path(folder))
     try:
-        yield Path(folder)
+        yield Path(parallel.of_first(lambda: str(folder)))
+        parallel.wait()
     finally:
         lock.release()
 
@@ -71,6 +78,12 @@ def claim(place: Path, digest: str, *, resume: bool) -> None:
         ConfigError: The folder holds the checkpoints of another training.
         TrainingError: The folder cannot be written.
     """
+    if parallel.is_first():
+        _claim(place, digest, resume=resume)
+    parallel.wait()
+
+
+def _claim(place: Path, digest: str, *, resume: bool) -> None:
     with worded_write_errors(place, TrainingError):
         if resume and (place / RUN_FILE).is_file():
             if not is_of(place, digest):
