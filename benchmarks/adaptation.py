@@ -10,9 +10,10 @@ which can be run alone; rows of parts that are not run are kept from the result 
 ``adapters``   On each platform an adapter on the adapted backbone (all three pooled) and one on the original, same settings:
                equal budgets of tuning, but the adapted backbone has read the pasts before.
 ``zero_shot``  The backbone is adapted to the other two platforms alone. Without an adapter and without a single event of the
-               platform it recommends to shoppers whose own past comes with the request; then with the platform's log, still
-               without training; then adapters trained on a few events (shoppers drawn at random, of each some visits
-               drawn at random, about ten events), on this backbone and on the original.
+               platform it recommends to shoppers whose own past comes with the request (an engine reads no statistics of a
+               platform that its backbone has never seen, so that a log without training changes nothing); then adapters
+               trained on a few events (shoppers drawn at random, of each some visits drawn at random, about ten events), on
+               this backbone and on the original.
                ``popular`` and ``TF-IDF`` know the whole log.
 ``speed``      Seconds of a language epoch, steps and words per second, and the plain recipe beside it. Peak memory is that of
                the whole process with its data, so run this part alone.
@@ -217,13 +218,9 @@ class Run:
             past, whole = self.splits[name]
             backbone, future = self.adapted(without=name), some(whole, ASKED, seed=self.seed)
             alone = Adapter.of_backbone(backbone)
-            systems: list[Recommender] = [
-                Young(alone, few_events(past, 0, seed=self.seed), name="zero_shot"),
-                alone.recommender(name="zero_shot, with the log"),
-            ]
+            systems: list[Recommender] = [Young(alone, few_events(past, 0, seed=self.seed), name="zero_shot")]
             for count in FEW:
                 young = few_events(past, count, seed=self.seed)
-                systems.append(Young(alone, young, name=f"no adapter, {count} events"))
                 for of, told in ((backbone, f"few_shot_{count}"), (self.original, f"original, {count} events")):
                     adapter = self._few(young, of)
                     if adapter is not None:

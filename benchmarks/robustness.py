@@ -1,7 +1,7 @@
 """What each regulariser and adversarial training do to an adapter, on clean and on perturbed texts.
 
-Amazon's office products, each shopper's last event left out, as in ``augmentation.py``. Retrieval map and numbers are fitted once;
-only how the decoder is trained on top of them differs, so that differences, which are paired over shoppers, are its own.
+Amazon's office products, each shopper's last event left out, as in ``augmentation.py``. Retrieval map and numbers are fitted
+once; only how the decoder is trained on top of them differs, so that differences, which are paired over shoppers, are its own.
 (``numbers dropped`` hides numbers of the history's words alone here, since numbers of candidates are fitted before.)
 ``typos``, ``reordered`` and ``title only`` evaluate the same adapters where every product's text is written with
 typing errors, in another order of words, or without its attributes. Run it alone on the machine::
@@ -59,7 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(PlatformRows.of(Platform.of(past, backbone), config), backbone, folder=Path(folder))
     adapters = {}
-    for name, settings in {**TRAININGS, **dict.fromkeys(TUNERS, {})}.items():
+    for name, settings in {**TRAININGS, **{name: {} for name in TUNERS}}.items():
         source = replace(prepared.source, config=replace(config, **settings))
         with tempfile.TemporaryDirectory() as folder:
             tuner = TUNERS.get(name, LoRAConfig())

@@ -56,6 +56,7 @@ class Platform:
     described: tuple[str, ...] = field(default=(), repr=False)
     _scenes: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
     _snapshots: dict[float, Snapshot] = field(default_factory=dict, repr=False)
+    _young: dict[float, Snapshot] = field(default_factory=dict, repr=False)
     _words: list[list[int]] = field(default_factory=list, repr=False)
 
     @classmethod
@@ -97,10 +98,13 @@ class Platform:
         return found
 
     def young(self, moment: float) -> Snapshot:
-        """What would be known of the products if none had ever been sold or looked at."""
-        dataset = self.dataset
-        silent = replace(dataset, events=Events(dataset.events.frame.clear()), index=None, past=None)
-        return Snapshot.at(silent, moment)
+        """What would be known of the products if none had ever been sold or looked at; computed once per moment."""
+        found = self._young.get(moment)
+        if found is None:
+            dataset = self.dataset
+            silent = replace(dataset, events=Events(dataset.events.frame.clear()), index=None, past=None)
+            found = self._young[moment] = Snapshot.at(silent, moment)
+        return found
 
     def scenes(self, channel: NDArray[np.int32], moment: float) -> NDArray[np.float32]:
         """(B, H) unit vectors of what is said of the moment and of the channel each shopper mostly uses.

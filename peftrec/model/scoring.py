@@ -86,6 +86,28 @@ class Reader:
         return [row[real] for row, real in zip(logits, mask, strict=True)]
 
 
+def snapshot_of(platform: Platform, adapter: Adapter, moment: float) -> Snapshot:
+    """What an adapter knows of a platform's products at a moment.
+
+    A backbone without an adapter reads statistics of the platforms that it was adapted on alone. Of others it reads texts
+    and what a shopper did: how many buy, and how often again, means something else in another kind of shop, and misleads
+    it by far (``benchmarks/LOG.md``).
+    """
+    if adapter.config is None and len(platform.dataset.log) and platform.dataset.name not in _adapted_on(adapter):
+        return platform.young(moment)
+    return platform.snapshot(moment)
+
+
+def _adapted_on(adapter: Adapter) -> set[str]:
+    """Names of the platforms that its backbone has seen."""
+    seen, origin = set[str](), adapter.backbone.origin
+    while origin:
+        seen |= {str(facts["dataset"]) for facts in origin.get("data", [])}  # pyright: ignore[reportGeneralTypeIssues]
+        parents = origin.get("parents") or [{}]
+        origin = parents[0].get("origin", {})  # pyright: ignore[reportIndexIssue]
+    return seen
+
+
 def find(
     reading: Reading,
     extras: Extras,
@@ -154,7 +176,7 @@ class AdapterRecommender:
         self, platform: Platform, users: NDArray[np.int32]
     ) -> Iterator[tuple[NDArray[np.int64], Reading, Histories, Snapshot]]:
         moment = platform.dataset.now
-        snapshot = platform.snapshot(moment)
+        snapshot = snapshot_of(platform, self.adapter, moment)
         for rows in np.array_split(np.arange(len(users)), max(1, -(-len(users) // CHUNK))):
             histories = Histories.of(platform.dataset, users[rows], moment=moment)
             profiles = platform.profiles[platform.profile_of[users[rows]]]

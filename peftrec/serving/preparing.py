@@ -14,6 +14,7 @@ from peftrec.data.histories import Histories
 from peftrec.data.snapshot import Snapshot
 from peftrec.errors import RequestError, UnknownUserError
 from peftrec.model.platform import Platform, unit
+from peftrec.model.scoring import snapshot_of
 from peftrec.serving.requests import Product, Request, described, history_of
 from peftrec.serving.slots import Loaded
 
@@ -73,7 +74,7 @@ def prepare(request: Request, items: Sequence[Product] = (), *, loaded: Loaded, 
     """
     moment, base = platform.dataset.now, len(platform.text_of)
     fresh = [product for product in (*(request.history or ()), *items) if described(product)]
-    snapshot = platform.snapshot(moment)
+    snapshot = snapshot_of(platform, loaded.adapter, moment)
     if fresh:
         texts = _texts(fresh, platform.backbone)
         vectors = unit(platform.backbone.encode(texts, progress=False))

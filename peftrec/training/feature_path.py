@@ -6,10 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss
 
 from peftrec.model import extras as ops
-from peftrec.model.forest import forest_logits
 from peftrec.model.purchase import PurchaseModel
 from peftrec.training import parallel
 from peftrec.training.config import TrainConfig
@@ -19,12 +17,6 @@ from peftrec.training.trainer import FeatureBlocks, train_network
 
 QUANTILE_ROWS = 100_000
 """Candidates that quantiles are measured on, drawn evenly."""
-
-YOUNG = 300_000
-"""Labelled candidates above which a platform's own numbers are taken unasked; what it would inherit is for the young."""
-
-ASKED_ROWS = 100_000
-"""Candidates that the trial between inherited and own numbers asks about, drawn evenly."""
 
 
 def fit_feature_path(
@@ -86,34 +78,3 @@ def labelled_of(parts: Sequence[Rows], *, keep: NDArray[np.bool_] | None = None)
 def events_of(parts: Sequence[Rows]) -> NDArray[np.floating]:
     """(words, len(EVENT_FEATURES)) of the histories of some rows."""
     return np.concatenate([part.tokens.features[part.tokens.mask] for part in parts])
-
-
-def own_numbers_say_more(
-    model: PurchaseModel, parts: Sequence[Rows], held_out: NDArray[np.bool_], config: TrainConfig
-) -> bool:
-    """Whether a forest fitted on this platform foretells its held-out shoppers better than the one it would inherit.
-
-    A young platform's own rows say less than those of the platforms that its backbone was adapted on. Both forests are
-    asked about the latest rows of shoppers held out. The platform's own learns from all others: learning from a sample,
-    it lost on platforms where the whole says more (``benchmarks/LOG.md``).
-    """
-    if sum(len(part.labels) for part in parts) > YOUNG:
-        return True
-    own_rows = labelled_of(parts, keep=~held_out)
-    asked = _some(labelled_of(parts[:1], keep=held_out), np.random.default_rng(config.seed))
-    if not asked.bought.any() or asked.bought.all() or not own_rows.bought.any():
-        return False
-    inherited = {name: model.extras[name].detach() for name in ops.forest.SHAPES}
-    own = fit_forest(own_rows, seed=config.seed, progress=False)
-    return _loss(own, asked) < _loss(inherited, asked)
-
-
-def _some(labelled: Labelled, rng: np.random.Generator) -> Labelled:
-    at = rng.choice(len(labelled.bought), min(len(labelled.bought), ASKED_ROWS), replace=False)
-    return Labelled(*(values[at] for values in labelled))
-
-
-def _loss(forest: dict[str, torch.Tensor], asked: Labelled) -> float:
-    features = torch.from_numpy(asked.features.astype(np.float32))
-    chance = torch.sigmoid(forest_logits(forest, features[None])[0])
-    return float(log_loss(asked.bought, chance.double().numpy(), sample_weight=asked.weight))

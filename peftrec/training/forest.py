@@ -41,15 +41,19 @@ def fit_forest(labelled: Labelled, *, seed: int, progress: bool) -> dict[str, Te
     """
     features, bought, weight = labelled
     table = lightgbm.Dataset(features, bought.astype(np.int8), weight=weight, free_raw_data=True)
-    leaf = int(np.clip(len(bought) / 1000, 20, 200))  # a small platform's leaves must be small to split at all
-    settings = {**SETTINGS, "min_data_in_leaf": leaf, "seed": seed, "num_threads": torch.get_num_threads()}
     with tqdm(total=TREES, desc="training, forest", unit="tree", disable=not progress) as bar:
 
         def step(_: object) -> None:
             bar.update()
 
-        booster = lightgbm.train(settings, table, TREES, callbacks=[step])
+        booster = lightgbm.train(settings_of(labelled, seed=seed), table, TREES, callbacks=[step])
     return tables_of([tree["tree_structure"] for tree in booster.dump_model()["tree_info"]])
+
+
+def settings_of(labelled: Labelled, *, seed: int) -> dict[str, Any]:
+    """LightGBM's, for so many candidates: a small platform's leaves must be small to split at all."""
+    leaf = int(np.clip(len(labelled.bought) / 1000, 20, 200))
+    return {**SETTINGS, "min_data_in_leaf": leaf, "seed": seed, "num_threads": torch.get_num_threads()}
 
 
 def tables_of(trees: list[dict[str, Any]]) -> dict[str, Tensor]:

@@ -21,7 +21,8 @@ from peftrec.training import parallel
 from peftrec.training.augmenting import text_variants
 from peftrec.training.checks import check_candidates, check_log
 from peftrec.training.config import TrainConfig
-from peftrec.training.feature_path import events_of, fit_feature_path, labelled_of, own_numbers_say_more
+from peftrec.training.feature_path import events_of, fit_feature_path, labelled_of
+from peftrec.training.inherited import adjust, is_young
 from peftrec.training.objectives import check_tasks
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
 from peftrec.training.reporting import check_report_to
@@ -117,7 +118,9 @@ def prepare(source: PlatformRows, backbone: Backbone, *, folder: Path, progress:
         offered = source.offered(model.extras, bar)
     check_candidates(offered, platform=platform.dataset.name)
     variants = text_variants(platform, backbone, config.augmentation, source.rng, progress=progress)
-    if backbone.shopping is None or own_numbers_say_more(model, offered, source.held_out, config):
+    if backbone.shopping is not None and is_young(offered):
+        adjust(model, offered, config)
+    else:
         # Passed on without a name here: what is fitted lets go of half a gigabyte of numbers as soon as it can.
         fit_feature_path(
             model,

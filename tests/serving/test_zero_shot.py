@@ -22,8 +22,9 @@ from peftrec.errors import (
     RequestError,
     UnknownUserError,
 )
-from peftrec.model import Adapter
+from peftrec.model import Adapter, Platform
 from peftrec.model.adapter import numbers_digest
+from peftrec.model.scoring import snapshot_of
 from peftrec.registry import Registry
 from peftrec.serving import Engine
 from peftrec.serving.requests import Request
@@ -119,6 +120,26 @@ def test_the_engine_says_what_the_backbone_says_in_peft_s_own_modules(
         some = np.tile(np.arange(30, dtype=np.int32), (8, 1))
         pooled = [each.score_pool(data, users, some) for each in (engine.recommender(name), model)]
         np.testing.assert_allclose(*pooled, atol=1e-4)
+
+
+def test_statistics_of_a_platform_that_the_backbone_has_never_seen_stay_silent(
+    knowing: Backbone, registry: Registry, past: Dataset, trained: Adapter
+):
+    origin = {"parents": [{"origin": {"data": [{"dataset": past.name}]}}], "data": []}
+    seen = replace(knowing, origin=origin)
+    platform = Platform.of(past, knowing, progress=False)
+    for adapter, knows in (
+        (Adapter.of_backbone(knowing), False),
+        (Adapter.of_backbone(seen), True),
+        (replace(trained, backbone=knowing), True),
+    ):
+        assert bool(snapshot_of(platform, adapter, past.now).buyers.any()) is knows
+    ids = past.catalog.ids.to_list()
+    one, other = (
+        _engine(backbone, registry, {"shop": past}).score("shop", ids[:30], history=ids[:4])
+        for backbone in (knowing, seen)
+    )
+    assert np.abs(np.log(one) - np.log(other)).max() > 0.1
 
 
 def test_its_decoder_and_not_the_bert_s_is_what_reads(

@@ -1,0 +1,117 @@
+# pyright: basic, reportArgumentType=false
+# lightgbm's types are partial; the rest of the package is checked strictly.
+"""What a young platform's adapter makes of the numbers that it inherits from an adapted backbone.
+
+A platform with few rows says less by itself than the platforms that its backbone was adapted on; with many it says all. In
+between, boosting goes on where the inherited forest ends. Where the borders lie was measured (``benchmarks/LOG.md``).
+"""
+
+from collections.abc import Sequence
+
+import lightgbm
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupKFold
+
+from peftrec.model import extras as ops
+from peftrec.model.forest import TREES, empty
+from peftrec.model.purchase import PurchaseModel
+from peftrec.training import parallel
+from peftrec.training.config import TrainConfig
+from peftrec.training.feature_path import labelled_of
+from peftrec.training.forest import settings_of, tables_of
+from peftrec.training.rows import Labelled, Rows
+
+PLENTY = 300_000
+"""Labelled candidates above which a platform's numbers are fitted anew."""
+
+FEW_ROWS = 300
+"""Rows below which nothing but the rate of purchases is learned from them."""
+
+SPARE = 100
+"""Trees of the inherited forest, its last and finest ones, that make room for the platform's own."""
+
+FOLDS = 5
+_BLOCK = 20_000
+
+
+def is_young(parts: Sequence[Rows]) -> bool:
+    """Whether a platform's labelled candidates are too few to fit numbers anew."""
+    return sum(len(part.labels) for part in parts) <= PLENTY
+
+
+def adjust(model: PurchaseModel, parts: Sequence[Rows], config: TrainConfig) -> None:
+    """Fits what is inherited to a young platform, in place: the rate of purchases, and trees where there are rows for them.
+
+    All logits are shifted until they foretell as many purchases as there were. Then LightGBM goes on from them, as many
+    trees as foretell shoppers best that it has not seen, which may be none.
+
+    Args:
+        model: Its extras come from the backbone.
+        parts: Rows with candidates.
+        config: Of the training.
+    """
+    if parallel.is_first():
+        labelled = labelled_of(parts)
+        grown = sum(len(part.users) for part in parts) >= FEW_ROWS
+        if grown:
+            for name, value in empty().items():
+                model.extras[name].data[-SPARE:] = value[-SPARE:]
+        logits = _logits(model, labelled.features)
+        shift = _shift(logits, labelled)
+        model.extras["features_logit_bias"].data += 2 * shift  # the network is half of the feature path
+        if grown:
+            shoppers = np.concatenate([part.users[part.candidates.items.rows] for part in parts])
+            _grow(model, labelled, shoppers, logits + shift, config)
+    parallel.agree(model.extras)
+
+
+def _logits(model: PurchaseModel, features: NDArray[np.floating]) -> NDArray[np.float64]:
+    extras = {name: value.detach() for name, value in model.extras.items()}
+    blocks = np.array_split(features, max(1, -(-len(features) // _BLOCK)))
+    found = [ops.feature_path(extras, torch.from_numpy(block.astype(np.float32))[None])[1][0] for block in blocks]
+    return torch.cat(found).double().numpy()
+
+
+def _shift(logits: NDArray[np.float64], labelled: Labelled) -> float:
+    """What to add to all logits so that their chances sum to the purchases; by Newton's method, one unit a step at most."""
+    bought, weight, shift = labelled.bought.astype(np.float64), labelled.weight.astype(np.float64), 0.0
+    for _ in range(50):
+        chance = 1 / (1 + np.exp(-(logits + shift)))
+        missing = (weight * (bought - chance)).sum()
+        shift += float(np.clip(missing / ((weight * chance * (1 - chance)).sum() + 1e-9), -1, 1))
+    return shift
+
+
+def _grow(
+    model: PurchaseModel,
+    labelled: Labelled,
+    shoppers: NDArray[np.int32],
+    logits: NDArray[np.float64],
+    config: TrainConfig,
+) -> None:
+    """Puts the platform's own trees in the places that are free."""
+    settings = settings_of(labelled, seed=config.seed)
+    table = lightgbm.Dataset(
+        labelled.features,
+        labelled.bought.astype(np.int8),
+        weight=labelled.weight,
+        init_score=logits,
+        free_raw_data=False,
+    )
+    folds = GroupKFold(min(FOLDS, len(np.unique(shoppers)))).split(shoppers, groups=shoppers)
+    losses = lightgbm.cv(settings, table, SPARE, folds=list(folds))["valid binary_logloss-mean"]
+    count = int(np.argmin(losses)) + 1
+    if losses[count - 1] >= _loss(logits, labelled):
+        return
+    booster = lightgbm.train(settings, table, count)
+    tables = tables_of([tree["tree_structure"] for tree in booster.dump_model()["tree_info"]])
+    free = slice(TREES - SPARE, TREES - SPARE + count)
+    for name, value in tables.items():  # the forest is half of the feature path
+        model.extras[name].data[free] = value[:count] * (2 if name == "forest_value" else 1)
+
+
+def _loss(logits: NDArray[np.float64], labelled: Labelled) -> float:
+    losses = np.logaddexp(0, np.where(labelled.bought, -logits, logits))
+    return float(np.average(losses, weights=labelled.weight))
