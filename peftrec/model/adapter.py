@@ -254,7 +254,7 @@ def expected_shapes(
 
 
 def _read_changes(tensors: Mapping[str, NDArray[np.floating]], config: Tuner) -> Arrays:
-    return from_tensors(tensors, config.scale, activation=getattr(config, "activation", ""))
+    return from_tensors(tensors, config.scale, activation=config.activation)
 
 
 def _stored(name: str, value: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -28,12 +28,13 @@ from peftrec.model.nearest import nearest
 from peftrec.model.platform import Platform, unit
 from peftrec.model.purchase import Reading
 from peftrec.model.scoring import AdapterRecommender, Reader, retrieval
-from peftrec.registry import Fingerprints, Registry
+from peftrec.registry import Fingerprints, Registry, Version
 from peftrec.registry.compatibility import check
 from peftrec.serving.pairs import score_pairs, told
 from peftrec.serving.preparing import Row, check_fits, id_of, prepare
 from peftrec.serving.requests import Product, Recommendation, Request, check_product, described
 from peftrec.serving.slots import Loaded, Slots, parse_bytes, stacked
+from peftrec.tuners import TUNERS
 
 _log = logging.getLogger(__name__)
 
@@ -249,6 +250,7 @@ class Engine:
             ),
             decoder_layers=backbone.decoder_layers,
         )
+        self._refuse_shared(version)
         adapter = Adapter.load(version, backbone)
         check(
             version.manifest,
@@ -256,13 +258,18 @@ class Engine:
             decoder_layers=backbone.decoder_layers,
             shapes=expected_shapes(backbone, adapter.config, adapter.changes.ranks, form=adapter.form),
         )
-        if adapter.config is not None and not adapter.config.servable:
+        return adapter
+
+    @staticmethod
+    def _refuse_shared(version: Version) -> None:
+        """Refuses methods that change the backbone itself, before any file is read."""
+        method = version.manifest.method.partition(" ")[0]  # the form may stand behind it
+        if method in TUNERS and not TUNERS[method].servable:
             raise IncompatibleAdapterError(
-                f"{version.reference} was tuned by '{adapter.config.method}', which changes weights that all platforms share",
+                f"{version.reference} was tuned by '{method}', which changes weights that all platforms share",
                 expected="an adapter that stands beside the backbone, such as LoRA",
                 remedy="evaluate it with Adapter.load(version, backbone).recommender(), or train the platform with LoRAConfig",
             )
-        return adapter
 
     def _resolve(self, reference: str) -> tuple[str, str | None]:
         """Name and version that a reference means; no version where nothing is published and the backbone serves itself."""

@@ -60,6 +60,7 @@ class AdaLoRAConfig:
     orthogonality: float = 0.1
     learning_rate: float | None = None
 
+    activation: ClassVar[str] = ""
     method: ClassVar[str] = "adalora"
     servable: ClassVar[bool] = True
 

@@ -63,6 +63,7 @@ class LoRAConfig:
     rank_stabilised: bool = False
     learning_rate: float | None = None
 
+    activation: ClassVar[str] = ""
     method: ClassVar[str] = "lora"
     servable: ClassVar[bool] = True
 

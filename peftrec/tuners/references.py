@@ -24,6 +24,7 @@ class _Reference:
 
     learning_rate: float | None = None
 
+    activation: ClassVar[str] = ""
     method: ClassVar[str]
     servable: ClassVar[bool] = False
     suffixes: ClassVar[tuple[str, ...]] = ()

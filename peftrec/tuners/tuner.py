@@ -57,6 +57,11 @@ class Tuner(Protocol):
         """Peak rate of what it trains; that of the training if None."""
         ...
 
+    @property
+    def activation(self) -> str:
+        """Of its bottlenecks; empty where there are none."""
+        ...
+
     def attach(self, decoder: nn.ModuleList, *, seed: int, steps: int) -> Attached:
         """Puts it on a decoder, in place; of the decoder's parameters only what it trains requires gradients afterwards.
 
