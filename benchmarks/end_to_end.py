@@ -6,6 +6,7 @@ text of a step is encoded once, in batches of like length, so that the reference
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +51,8 @@ class EndToEndStage(nn.Module):
     def forward(self, batch: Batch, labels: Tensor) -> Mapping[str, Tensor]:
         """As the decoder's; ``batch`` holds, where vectors should be, the places of texts."""
         parts = {"history": batch.shoppers.vectors, "candidates": batch.vectors}
-        parts |= {"first": batch.first, "negatives": batch.negatives}
+        if self.training:  # evaluation looks at purchases alone
+            parts |= {"first": batch.first, "negatives": batch.negatives}
         places = torch.cat([part.flatten() for part in parts.values()]).long()
         used, at = places.unique(return_inverse=True)
         vectors, ends = self._encoded(used.tolist()), np.cumsum([part.numel() for part in parts.values()])
@@ -60,8 +62,8 @@ class EndToEndStage(nn.Module):
         }
         nothing = torch.zeros_like(batch.shoppers.profile)
         told = replace(batch.shoppers, vectors=found["history"], scene=nothing)
-        others = {"vectors": found["candidates"], "first": found["first"], "negatives": found["negatives"]}
-        return self.decoder(replace(batch, shoppers=told, **others), labels)
+        others = {name: found[name] for name in ("first", "negatives") if name in found}
+        return self.decoder(replace(batch, shoppers=told, vectors=found["candidates"], **others), labels)
 
     def _encoded(self, texts: Sequence[int]) -> Tensor:
         """(U, H) unit vectors of texts, as the item encoder makes them."""
@@ -91,8 +93,18 @@ def places_of(prepared: Prepared, rows: RowDataset) -> RowDataset:
     return RowDataset(replace(platform, vectors=places), rows.parts, rows.config, keep=keep, moment=moment)
 
 
-def tune_end_to_end(prepared: Prepared, backbone: Backbone, tuner: LoRAConfig, *, folder: Path) -> "EndToEnd":
-    """Trains encoder and decoder together on what :func:`peftrec.training.train.tune` would train the decoder on."""
+def tune_end_to_end(
+    prepared: Prepared, backbone: Backbone, tuner: LoRAConfig, *, folder: Path, measured: AbstractContextManager[object]
+) -> "EndToEnd":
+    """Trains encoder and decoder together on what :func:`peftrec.training.train.tune` would train the decoder on.
+
+    Args:
+        prepared: Rows and fitted numbers.
+        backbone: What both start from.
+        tuner: Of the decoder.
+        folder: For checkpoints.
+        measured: Entered around the training alone.
+    """
     config, decoder = prepared.source.config, backbone.decoder()
     first = first_layer(backbone)
     attached = attach(tuner, decoder, config, rows=len(prepared.train), start=None, first_layer=first)
@@ -110,21 +122,22 @@ def tune_end_to_end(prepared: Prepared, backbone: Backbone, tuner: LoRAConfig, *
     words = [[begin, *ids[: backbone.max_length - 2], end] for ids in prepared.source.platform.words()]
     train, validation = (places_of(prepared, rows) for rows in (prepared.train, prepared.validation))
     stage = EndToEndStage(DecoderStage(model, config, attached), bert, words, padding)
-    run_stage(
-        stage,
-        train,
-        config,
-        folder=folder,
-        name=STAGE,
-        collate=train.collate,  # pyright: ignore[reportArgumentType]
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        callbacks=attached.callbacks,
-        settled=attached.settled,
-        validation=validation,
-        bf16=config.precision == "bf16",
-    )
+    with measured:
+        run_stage(
+            stage,
+            train,
+            config,
+            folder=folder,
+            name=STAGE,
+            collate=train.collate,  # pyright: ignore[reportArgumentType]
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            callbacks=attached.callbacks,
+            settled=attached.settled,
+            validation=validation,
+            bf16=config.precision == "bf16",
+        )
     settings = {"candidates": config.candidates, "history": config.history}
     adapter = Adapter.of(model, backbone, tuner, attached.export(first), **settings)
     merged = bert.merge_and_unload().eval().requires_grad_(False)

@@ -33,7 +33,8 @@ PLAIN = "as by default"
 TRAININGS: dict[str, Mapping[str, object]] = {
     PLAIN: {},
     "no weight decay": {"weight_decay": 0.0},
-    "no early stop": {"patience": 1000},
+    "two epochs": {"epochs": 2.0},
+    "two epochs, no early stop": {"epochs": 2.0, "patience": 1000},
     "no clipping": {"clip_norm": 0.0},
     "labels smoothed": {"label_smoothing": 0.1},
     "numbers dropped": {"feature_drop": 0.2},

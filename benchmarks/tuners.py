@@ -7,8 +7,8 @@ of an epoch, and how far the process grows above what it held before, asked ever
 
 ``references`` trains three systems on a task small enough for all of them: a sample of the shoppers, one moment of the past,
 few candidates. LoRA through the item table (``lora, sampled task``); the same decoder on a whole BERT that peft's LoRA
-tunes with it, which encodes every product of a step anew; and the cross-encoder, on the very same candidates. Run it alone
-on the machine::
+tunes with it, which encodes every product of a step anew; and the cross-encoder, trained on the very same candidates. Run it
+alone on the machine::
 
     python benchmarks/tuners.py --dataset completejourney
     python benchmarks/tuners.py --dataset online_retail --data invoices.parquet
@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -44,9 +44,9 @@ from peftrec.model.cross import CrossEncoder
 from peftrec.model.scoring import AdapterRecommender
 from peftrec.training.cross import UNREAD, CrossEncoderConfig, tune_cross_encoder
 from peftrec.training.platform_rows import PlatformRows
-from peftrec.training.train import Prepared, prepare, tune
+from peftrec.training.train import Prepared, choose_popularity, prepare, tune
 from peftrec.training.trainer import DECODER, attach
-from peftrec.tuners import BiasOnlyConfig, FullConfig, HeadOnlyConfig, Tuner
+from peftrec.tuners import BiasOnlyConfig, Changes, FullConfig, HeadOnlyConfig, Tuner
 
 CUTS = {"completejourney": ("2017-11-27T05:00", "2017-10-23T04:00"), "online_retail": ("2011-11-04", "2011-09-30")}
 """Begin of the test window, and of the window before it, which is for choosing."""
@@ -58,6 +58,7 @@ SAMPLED = TrainConfig(
     epochs=2.0,
     patience=100,
     sampled_candidates=16,
+    negatives=256,
     candidates=CandidateConfig(history=60, popular=30, neighbours=15, together=15, nearest=30),
 )
 """The task of the references: no early stop, so that each reads as much as the others."""
@@ -124,22 +125,28 @@ def compare_references(options: argparse.Namespace, backbone: Backbone) -> list[
     """The item table against encoding anew, and the decoder against the cross-encoder."""
     past, future = _split(options, every_nth=options.sampled_every, shoppers=options.sampled_shoppers)
     task = replace(SAMPLED, seed=options.seed).on(past)
-    begun = time.perf_counter()
     platform = Platform.of(past, backbone)
+    texts = backbone.templates.product.render(past.catalog.frame).unique().to_list()
+    begun = time.perf_counter()
+    backbone.encode(texts)  # what the item table spares whoever comes later
     encoding = time.perf_counter() - begun
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(PlatformRows.of(platform, task), backbone, folder=Path(folder))
     table, ours = _tuned(prepared, backbone, LoRAConfig())
-    with _measured(task.epochs) as cost_of_anew, tempfile.TemporaryDirectory() as folder:
-        anew = tune_end_to_end(prepared, backbone, LoRAConfig(), folder=Path(folder))
-    with _measured(task.epochs) as cost_of_cross, tempfile.TemporaryDirectory() as folder:
-        cross_encoder = _cross_encoder(prepared, backbone, Path(folder))
+    costs_of: dict[str, list[Cost]] = {"anew": [], "cross": []}
+    with tempfile.TemporaryDirectory() as folder:
+        measured = _measured(task.epochs, costs_of["anew"])
+        anew = tune_end_to_end(prepared, backbone, LoRAConfig(), folder=Path(folder), measured=measured)
+    with tempfile.TemporaryDirectory() as folder:
+        measured = _measured(task.epochs, costs_of["cross"])
+        cross_encoder = _cross_encoder(prepared, backbone, Path(folder), measured)
+    of_anew, of_cross = costs_of["anew"][0], costs_of["cross"][0]
     name = "lora, sampled task"
     systems = [table.recommender(name=name), anew, cross_encoder.recommender(name="cross_encoder")]
     result = evaluate(systems, future, baselines=None, seed=options.seed)
     print(result)
     rows = [dict(row) | {"dataset": options.dataset} for row in result.rows()]
-    costs = {name: ours, "end_to_end_peft": cost_of_anew[0], "cross_encoder": cost_of_cross[0]}
+    costs = {name: ours, "end_to_end_peft": of_anew, "cross_encoder": of_cross}
     for system, cost in costs.items():
         rows += [
             _row(system, options.dataset, "seconds_per_epoch", cost.epoch, "s"),
@@ -147,25 +154,29 @@ def compare_references(options: argparse.Namespace, backbone: Backbone) -> list[
         ]
     rows.append(_row(name, options.dataset, "seconds_to_encode_catalogue_once", encoding, "s"))
     for metric, other, ratio in (
-        ("speedup_over_end_to_end_peft", "end_to_end_peft", cost_of_anew[0].epoch / ours.epoch),
-        ("memory_ratio_to_end_to_end_peft", "end_to_end_peft", cost_of_anew[0].growth / ours.growth),
-        ("speedup_over_cross_encoder", "cross_encoder", cost_of_cross[0].epoch / ours.epoch),
+        ("speedup_over_end_to_end_peft", "end_to_end_peft", of_anew.epoch / ours.epoch),
+        ("memory_ratio_to_end_to_end_peft", "end_to_end_peft", of_anew.growth / ours.growth),
+        ("speedup_over_cross_encoder", "cross_encoder", of_cross.epoch / ours.epoch),
     ):
         rows.append(_row(name, options.dataset, metric, ratio, "") | {"against": other})
         print(f"{metric}: {ratio:.1f}")
     return rows
 
 
-def _cross_encoder(prepared: Prepared, backbone: Backbone, folder: Path) -> Adapter:
-    """A cross-encoder on the rows and candidates that the decoder is trained on."""
+def _cross_encoder(
+    prepared: Prepared, backbone: Backbone, folder: Path, measured: AbstractContextManager[object]
+) -> Adapter:
+    """A cross-encoder on the rows and candidates that the decoder is trained on, at its own default rate."""
     source, layers = prepared.source, backbone.upper_layers()
-    training = replace(source.config, **{name: getattr(TrainConfig(), name) for name in UNREAD})
+    rate = CrossEncoderConfig().training.learning_rate
+    training = replace(source.config, learning_rate=rate, **{name: getattr(TrainConfig(), name) for name in UNREAD})
     config = CrossEncoderConfig(training=training)
     attached = attach(LoRAConfig(), layers, training, rows=source.count, start=None, first_layer=first_layer(backbone))
     model = CrossEncoder(backbone, layers, cross.initial(backbone.hidden))
-    model.extras["popularity"].data.copy_(prepared.extras["popularity"])
+    choose_popularity(model.extras, source, reads=cross.retrieval_extras(model.extras))
     offered = prepared.train.parts
-    return tune_cross_encoder(source, offered, model, backbone, LoRAConfig(), attached, config, folder=folder)
+    with measured:
+        return tune_cross_encoder(source, offered, model, backbone, LoRAConfig(), attached, config, folder=folder)
 
 
 def _split(options: argparse.Namespace, *, every_nth: int, shoppers: int) -> tuple[Dataset, Dataset]:
@@ -182,8 +193,8 @@ def numbers_alone(prepared: Prepared, backbone: Backbone) -> AdapterRecommender:
     extras = {name: value.numpy() for name, value in prepared.extras.items()}
     adapter = Adapter(
         backbone=backbone,
-        config=None,
-        changes=HeadOnlyConfig().attach(backbone.decoder(), seed=0, steps=1).export(0),
+        config=HeadOnlyConfig(),
+        changes=Changes(),
         extras=extras,
         candidates=config.candidates,
         history=config.history,
@@ -201,7 +212,8 @@ class Cost:
 
 def _tuned(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> tuple[Adapter, Cost]:
     epochs = prepared.source.config.epochs
-    with tempfile.TemporaryDirectory() as folder, _measured(epochs) as cost:
+    cost: list[Cost] = []
+    with tempfile.TemporaryDirectory() as folder, _measured(epochs, cost):
         adapter = tune(prepared, backbone, tuner, folder=Path(folder))
     points = [point["step"] for point in adapter.learning_curve]
     print(
@@ -211,12 +223,11 @@ def _tuned(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> tuple[Adapte
 
 
 @contextmanager
-def _measured(epochs: float) -> Generator[list[Cost]]:
-    """What the block costs, in the list at its end, if it ran all epochs."""
-    found: list[Cost] = []
+def _measured(epochs: float, found: list[Cost]) -> Generator[None]:
+    """Adds what the block costs to a list, as if it ran all epochs."""
     with growth() as grown:
         begun = time.perf_counter()
-        yield found
+        yield
         found.append(Cost((time.perf_counter() - begun) / epochs, max(grown[0], 1)))
 
 

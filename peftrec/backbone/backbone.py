@@ -18,7 +18,7 @@ from peftrec.backbone import loading, saving
 from peftrec.backbone.arithmetic import Precision, native_precision
 from peftrec.backbone.encoder import encode, encoder_for, progress_bar
 from peftrec.backbone.fingerprint import tokenizer_fingerprint, weights_fingerprint
-from peftrec.backbone.shopping import Shopping
+from peftrec.backbone.shopping import Shopping, platforms_of
 from peftrec.errors import ConfigError
 from peftrec.text import Templates
 from peftrec.text.words import MAX_LENGTH
@@ -127,6 +127,11 @@ class Backbone:
         return hashlib.sha256(f"{self.encoder_fingerprint}\n{self.shopping.fingerprint}".encode()).hexdigest()
 
     @property
+    def platforms(self) -> frozenset[str]:
+        """Names of the platforms whose shoppers its decoder has read; of all its adaptations since the decoder was made."""
+        return platforms_of(self.origin)
+
+    @property
     def template_fingerprint(self) -> str:
         """Sha256 of the three templates."""
         return self.templates.fingerprint
@@ -163,7 +168,10 @@ class Backbone:
         return nn.ModuleList(copy.deepcopy(layer) for layer in top).eval().requires_grad_(False)
 
     def tuned_bert(self) -> BertModel:
-        """A copy of the BERT whose upper layers are the decoder's: what ``peft.PeftModel`` opens a published adapter on."""
+        """A copy of the BERT whose upper layers are the decoder's: what ``peft.PeftModel`` opens a published adapter on.
+
+        A cross-encoder's stands on :attr:`bert` itself, whose layers read words.
+        """
         bert = copy.deepcopy(self.bert)
         first = self.layers - self.decoder_layers
         for index, layer in enumerate(self.decoder()):

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,17 @@ from peftrec.errors import BackboneNotFoundError
 
 DECODER_FILE = "decoder.safetensors"
 _SETTINGS, _LAYER, _EXTRA = "peftrec", "layer.", "extras."
+
+
+def platforms_of(origin: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the data sets with events in the shopping stages of a backbone's ``origin``.
+
+    A language stage makes a new decoder: what came before it is not looked at.
+    """
+    stages = {stage["stage"] for stage in origin.get("stages", ())}
+    read = {facts["dataset"] for facts in origin.get("data", ()) if facts["events"]} if "shopping" in stages else set()
+    earlier = () if "language" in stages else origin.get("parents", ())
+    return frozenset(read).union(*(platforms_of(parent["origin"]) for parent in earlier))
 
 
 @dataclass(frozen=True, eq=False)

@@ -206,7 +206,13 @@ class Adapter:
                 trained on other numbers about shoppers and products than this version of peftrec computes.
         """
         settings, ranks = _settings(folder.read(DECODER_FILE))
-        config, form = settings["config"], settings["form"]
+        config, form, words = settings["config"], settings["form"], settings["words"]
+        if not cross.LEAST_WORDS <= words <= backbone.bert.config.max_position_embeddings and form == "cross_encoder":
+            raise CorruptAdapterError(
+                f"{DECODER_FILE}: sentences of {words} words",
+                expected=f"{cross.LEAST_WORDS} to {backbone.bert.config.max_position_embeddings}, as this BERT reads them",
+                remedy="restore the file, or train and publish the adapter again",
+            )
         tuner, extras = load_tensors(folder.read(TUNER_FILE)), load_tensors(folder.read(DECODER_FILE))
         _check_shapes({**tuner, **extras}, expected_shapes(backbone, config, ranks, form=form))
         values = {name: value.astype(np.float32) for name, value in extras.items()}
@@ -300,7 +306,7 @@ def _settings(content: bytes) -> tuple[_Settings, dict[str, int]]:
             words=int(settings.get("words", cross.WORDS)),
             learning_curve=tuple(map(dict, settings["learning_curve"])),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, ConfigError) as error:
         raise CorruptAdapterError(
             f"{DECODER_FILE}: {error!r}",
             expected=f"a '{SETTINGS_KEY}' entry in the file's metadata with the settings and numbers of a training",

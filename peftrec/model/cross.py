@@ -18,14 +18,14 @@ from peftrec.backbone import Backbone
 from peftrec.data.tokens import HistoryTokens
 from peftrec.model.decoder import Layer, read_shopper
 from peftrec.model.extras import Extras
-from peftrec.model.platform import Platform
+from peftrec.model.platform import Platform, words_of
 from peftrec.text.words import TOKEN_BUDGET
 
 if TYPE_CHECKING:
     from transformers import BertModel
 
-WORDS = 128
-"""Words of a sentence that are read unless a training says otherwise, special ones included."""
+WORDS, LEAST_WORDS = 128, 16
+"""Words of a sentence that are read unless a training says otherwise, special ones included; and the fewest that may be."""
 
 
 def shapes(hidden: int) -> dict[str, tuple[int, int]]:
@@ -69,10 +69,6 @@ class Pairs:
     types: Tensor
     mask: Tensor
 
-    def to(self, device: torch.device) -> "Pairs":
-        """The same on another device."""
-        return Pairs(self.ids.to(device), self.types.to(device), self.mask.to(device))
-
 
 class PairWriter:
     """Writes shoppers and products of a platform: ``[CLS] latest product, …, oldest [SEP] candidate [SEP]``.
@@ -87,6 +83,7 @@ class PairWriter:
     def __init__(self, platform: Platform, *, words: int) -> None:
         tokenizer = platform.backbone.tokenizer
         self.products, self.text_of, self.words = platform.words(), platform.text_of, words
+        self.described = words_of(platform.described, platform.backbone)
         self.begin, self.end, self.padding = (
             int(value or 0) for value in (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
         )
@@ -96,14 +93,18 @@ class PairWriter:
         """A shopper's part of a sentence."""
         room, said = self.words - self.words // 4 - 2, list[int]()
         for item in tokens.item[row][tokens.mask[row]][::-1]:
-            said += self.comma * bool(said) + self.products[self.text_of[item]]
+            said += self.comma * bool(said) + self._words_of(item)
             if len(said) >= room:
                 break
         return [self.begin, *said[:room], self.end]
 
     def product(self, item: int) -> list[int]:
         """A candidate's part of a sentence."""
-        return [*self.products[self.text_of[item]][: self.words // 4 - 1], self.end]
+        return [*self._words_of(item)[: self.words // 4 - 1], self.end]
+
+    def _words_of(self, item: int) -> list[int]:
+        text, known = int(self.text_of[item]), len(self.products)
+        return self.products[text] if text < known else self.described[text - known]
 
     def write(self, pairs: Sequence[tuple[list[int], int]]) -> Pairs:
         """Sentences of some pasts, each with a candidate."""

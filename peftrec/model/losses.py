@@ -64,26 +64,27 @@ def retrieval_loss(shopper: Tensor, positives: Tensor, mask: Tensor, negatives: 
 
 def mean(total: Tensor, count: Tensor) -> Tensor:
     """``total / count``, at least 1 being counted; where processes train together, the count is the mean of theirs."""
-    return total / _of_all(count.to(total.dtype)).clamp(min=1 / _processes())
+    return total / _of_all(count.to(total.dtype)).clamp(min=1 / processes())
 
 
 def _of_all(value: Tensor) -> Tensor:
     """The mean of what all processes hold; no gradient goes through it."""
-    if _processes() == 1:
+    if processes() == 1:
         return value
     value = value.detach().clone()
     dist.all_reduce(value)
-    return value / _processes()
+    return value / processes()
 
 
 def gathered(rows: Tensor) -> Tensor:
     """(processes * K, H) constant rows of all processes, of K each; a process's own where it is alone."""
-    if _processes() == 1:
+    if processes() == 1:
         return rows
-    parts = [torch.empty_like(rows) for _ in range(_processes())]
+    parts = [torch.empty_like(rows) for _ in range(processes())]
     dist.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
 
 
-def _processes() -> int:
+def processes() -> int:
+    """How many train together, this one counted."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

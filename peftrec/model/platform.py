@@ -123,12 +123,11 @@ class Platform:
         return np.stack([self._scenes[text] for text in texts])
 
     def words(self) -> list[list[int]]:
-        """Word ids of each distinct product text, special words left out, in the order of ``vectors``."""
-        backbone = self.backbone
+        """Word ids of each distinct product text of the catalogue, special words left out, in the order of ``vectors``."""
         if not self._words:
-            texts, _ = _distinct(backbone.templates.product.render(self.dataset.catalog.frame))
-            self._words.extend(_words_of(texts, backbone))
-        return self._words + _words_of(self.described, backbone) if self.described else self._words
+            texts, _ = _distinct(self.backbone.templates.product.render(self.dataset.catalog.frame))
+            self._words[:] = words_of(texts, self.backbone)  # at once: others may ask meanwhile
+        return self._words
 
     def with_new(self, vectors: NDArray[np.float32], texts: Sequence[str]) -> "Platform":
         """The same with further products behind the last one, given by their (count, H) unit vectors and their texts."""
@@ -145,7 +144,8 @@ class Platform:
         return self.vectors[self.text_of[indices]]
 
 
-def _words_of(texts: Sequence[str], backbone: Backbone) -> list[list[int]]:
+def words_of(texts: Sequence[str], backbone: Backbone) -> list[list[int]]:
+    """Word ids of texts, special words left out."""
     if not texts:
         return []
     told = plain(texts, backbone.tokenizer, max_length=backbone.max_length)

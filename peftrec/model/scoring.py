@@ -93,19 +93,8 @@ def snapshot_of(platform: Platform, adapter: Adapter, moment: float) -> Snapshot
     and what a shopper did: how many buy, and how often again, means something else in another kind of shop, and misleads
     it by far (``benchmarks/LOG.md``).
     """
-    if adapter.config is None and len(platform.dataset.log) and platform.dataset.name not in _adapted_on(adapter):
-        return platform.young(moment)
-    return platform.snapshot(moment)
-
-
-def _adapted_on(adapter: Adapter) -> set[str]:
-    """Names of the platforms that its backbone has seen."""
-    seen, origin = set[str](), adapter.backbone.origin
-    while origin:
-        seen |= {str(facts["dataset"]) for facts in origin.get("data", [])}  # pyright: ignore[reportGeneralTypeIssues]
-        parents = origin.get("parents") or [{}]
-        origin = parents[0].get("origin", {})  # pyright: ignore[reportIndexIssue]
-    return seen
+    known = adapter.config is not None or platform.dataset.name in adapter.backbone.platforms
+    return platform.snapshot(moment) if known else platform.young(moment)
 
 
 def find(

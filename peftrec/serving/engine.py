@@ -250,8 +250,9 @@ class Engine:
             ),
             decoder_layers=backbone.decoder_layers,
         )
-        self._refuse_shared(version)
+        self._refuse_shared(version, version.manifest.method.partition(" ")[0])  # the form may stand behind it
         adapter = Adapter.load(version, backbone)
+        self._refuse_shared(version, "" if adapter.config is None else adapter.config.method)  # what its files say
         check(
             version.manifest,
             fingerprints=version.manifest.fingerprints,
@@ -261,9 +262,8 @@ class Engine:
         return adapter
 
     @staticmethod
-    def _refuse_shared(version: Version) -> None:
-        """Refuses methods that change the backbone itself, before any file is read."""
-        method = version.manifest.method.partition(" ")[0]  # the form may stand behind it
+    def _refuse_shared(version: Version, method: str) -> None:
+        """Refuses methods that change the backbone itself."""
         if method in TUNERS and not TUNERS[method].servable:
             raise IncompatibleAdapterError(
                 f"{version.reference} was tuned by '{method}', which changes weights that all platforms share",

@@ -74,7 +74,9 @@ def prepare(request: Request, items: Sequence[Product] = (), *, loaded: Loaded, 
     """
     moment, base = platform.dataset.now, len(platform.text_of)
     fresh = [product for product in (*(request.history or ()), *items) if described(product)]
-    snapshot = snapshot_of(platform, loaded.adapter, moment)
+    told = request.user is not None or request.history
+    # Of somebody without a past nothing else is known than what is popular.
+    snapshot = snapshot_of(platform, loaded.adapter, moment) if told else platform.snapshot(moment)
     if fresh:
         texts = _texts(fresh, platform.backbone)
         vectors = unit(platform.backbone.encode(texts, progress=False))

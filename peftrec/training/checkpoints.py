@@ -38,7 +38,7 @@ def last_checkpoint(folder: Path) -> str | None:
         try:
             json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))  # transformers writes it last
         except (OSError, ValueError):
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)  # another process may do the same
         else:
             return str(path)
     return None
@@ -103,11 +103,22 @@ class KeepingTrainer(Trainer):
         )
         return prepare_data_loader(loader, num_processes=1, process_index=0, put_on_device=False)
 
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """As it is, but for what it gathers from other processes, which hold the same."""
+        self.gather_function = self._own
+        return super().evaluation_loop(*args, **kwargs)
+
+    def _own(self, values: Any) -> Any:
+        state = self.accelerator.gradient_state  # the last batch counts as often as it has rows
+        return values[: state.remainder] if state.end_of_dataloader and state.remainder > 0 else values
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         try:
             super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
             folder = Path(self.args.output_dir or "")
+            if not self.args.should_save:  # the process that writes tells why it could not
+                raise
             shutil.rmtree(folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}", ignore_errors=True)
             kept = last_checkpoint(folder)
             raise TrainingError(

@@ -65,10 +65,10 @@ class CrossEncoderConfig:
     )
 
     def __post_init__(self) -> None:
-        if not isinstance(self.words, int) or self.words < 16:
+        if type(self.words) is not int or self.words < cross.LEAST_WORDS:
             raise ConfigError(
                 f"words={self.words!r}",
-                expected="a whole number of at least 16",
+                expected=f"a whole number of at least {cross.LEAST_WORDS}",
                 remedy=f"the default is {cross.WORDS}",
             )
         plain = {entry.name: getattr(TrainConfig(), entry.name) for entry in fields(TrainConfig)}

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from peftrec.model.forest import DEPTH, LEAVES, NODES, TREES, empty
+from peftrec.model.losses import processes
 from peftrec.training.rows import Labelled
 
 SETTINGS = {
@@ -53,7 +54,8 @@ def fit_forest(labelled: Labelled, *, seed: int, progress: bool) -> dict[str, Te
 def settings_of(labelled: Labelled, *, seed: int) -> dict[str, Any]:
     """LightGBM's, for so many candidates: a small platform's leaves must be small to split at all."""
     leaf = int(np.clip(len(labelled.bought) / 1000, 20, 200))
-    return {**SETTINGS, "min_data_in_leaf": leaf, "seed": seed, "num_threads": torch.get_num_threads()}
+    threads = torch.get_num_threads() * processes()  # the others wait meanwhile
+    return {**SETTINGS, "min_data_in_leaf": leaf, "seed": seed, "num_threads": threads}
 
 
 def tables_of(trees: list[dict[str, Any]]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
 from peftrec.model import extras as ops
-from peftrec.model.forest import TREES, empty
+from peftrec.model.forest import SHAPES, TREES, empty
 from peftrec.model.purchase import PurchaseModel
 from peftrec.training import parallel
 from peftrec.training.config import TrainConfig
@@ -44,8 +44,8 @@ def is_young(parts: Sequence[Rows]) -> bool:
 def adjust(model: PurchaseModel, parts: Sequence[Rows], config: TrainConfig) -> None:
     """Fits what is inherited to a young platform, in place: the rate of purchases, and trees where there are rows for them.
 
-    All logits are shifted until they foretell as many purchases as there were. Then LightGBM goes on from them, as many
-    trees as foretell shoppers best that it has not seen, which may be none.
+    All logits of the feature path are shifted until they foretell as many purchases as there were. Then LightGBM goes on
+    from them, with as many trees as foretell shoppers best that it has not seen; if none of them do, the forest stays.
 
     Args:
         model: Its extras come from the backbone.
@@ -54,16 +54,9 @@ def adjust(model: PurchaseModel, parts: Sequence[Rows], config: TrainConfig) -> 
     """
     if parallel.is_first():
         labelled = labelled_of(parts)
-        grown = sum(len(part.users) for part in parts) >= FEW_ROWS
-        if grown:
-            for name, value in empty().items():
-                model.extras[name].data[-SPARE:] = value[-SPARE:]
-        logits = _logits(model, labelled.features)
-        shift = _shift(logits, labelled)
-        model.extras["features_logit_bias"].data += 2 * shift  # the network is half of the feature path
-        if grown:
-            shoppers = np.concatenate([part.users[part.candidates.items.rows] for part in parts])
-            _grow(model, labelled, shoppers, logits + shift, config)
+        shift = _shift(_logits(model, labelled.features), labelled)
+        if sum(len(part.users) for part in parts) < FEW_ROWS or not _grown(model, parts, labelled, shift, config):
+            model.extras["features_logit_bias"].data += 2 * shift  # the network is half of the feature path
     parallel.agree(model.extras)
 
 
@@ -84,34 +77,48 @@ def _shift(logits: NDArray[np.float64], labelled: Labelled) -> float:
     return shift
 
 
-def _grow(
-    model: PurchaseModel,
-    labelled: Labelled,
-    shoppers: NDArray[np.int32],
-    logits: NDArray[np.float64],
-    config: TrainConfig,
-) -> None:
-    """Puts the platform's own trees in the places that are free."""
-    settings = settings_of(labelled, seed=config.seed)
+def _grown(model: PurchaseModel, parts: Sequence[Rows], labelled: Labelled, shift: float, config: TrainConfig) -> bool:
+    """Whether trees of the platform's own foretell unseen shoppers better than the forest as it is; puts them in if so.
+
+    Args:
+        model: Changed only if they do.
+        parts: Rows, whose shoppers are parted.
+        labelled: Their candidates.
+        shift: What brings the inherited forest to the platform's rate.
+        config: Of the training.
+    """
+    shoppers = np.concatenate([part.users[part.candidates.items.rows] for part in parts])
+    folds = list(GroupKFold(min(FOLDS, len(np.unique(shoppers)))).split(shoppers, groups=shoppers))
+    inherited = _logits(model, labelled.features) + shift
+    whole = float(np.mean([_loss(inherited[asked], labelled, asked) for _, asked in folds]))
+    before = {name: model.extras[name].detach().clone() for name in SHAPES}
+    for name, value in empty().items():
+        model.extras[name].data[-SPARE:] = value[-SPARE:]
+    logits = _logits(model, labelled.features)
+    shift = _shift(logits, labelled)
     table = lightgbm.Dataset(
         labelled.features,
         labelled.bought.astype(np.int8),
         weight=labelled.weight,
-        init_score=logits,
+        init_score=logits + shift,
         free_raw_data=False,
     )
-    folds = GroupKFold(min(FOLDS, len(np.unique(shoppers)))).split(shoppers, groups=shoppers)
-    losses = lightgbm.cv(settings, table, SPARE, folds=list(folds))["valid binary_logloss-mean"]
+    settings = settings_of(labelled, seed=config.seed)
+    losses = lightgbm.cv(settings, table, SPARE, folds=folds)["valid binary_logloss-mean"]
     count = int(np.argmin(losses)) + 1
-    if losses[count - 1] >= _loss(logits, labelled):
-        return
+    if losses[count - 1] >= whole:
+        for name, value in before.items():
+            model.extras[name].data.copy_(value)
+        return False
+    model.extras["features_logit_bias"].data += 2 * shift
     booster = lightgbm.train(settings, table, count)
     tables = tables_of([tree["tree_structure"] for tree in booster.dump_model()["tree_info"]])
     free = slice(TREES - SPARE, TREES - SPARE + count)
     for name, value in tables.items():  # the forest is half of the feature path
         model.extras[name].data[free] = value[:count] * (2 if name == "forest_value" else 1)
+    return True
 
 
-def _loss(logits: NDArray[np.float64], labelled: Labelled) -> float:
-    losses = np.logaddexp(0, np.where(labelled.bought, -logits, logits))
-    return float(np.average(losses, weights=labelled.weight))
+def _loss(logits: NDArray[np.float64], labelled: Labelled, at: NDArray[np.int64]) -> float:
+    losses = np.logaddexp(0, np.where(labelled.bought[at], -logits, logits))
+    return float(np.average(losses, weights=labelled.weight[at]))

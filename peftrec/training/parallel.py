@@ -6,21 +6,26 @@ together (:mod:`peftrec.model.losses`), so that their mean is the loss of one pr
 
 import os
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import TypeVar, cast
 
 import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor
 
-from peftrec.errors import ConfigError
+from peftrec.errors import ConfigError, PeftrecError, TrainingError
+from peftrec.model.losses import processes
 
 Value = TypeVar("Value")
+
+PATIENCE = timedelta(days=1)
+"""How long processes wait for the first one, which fits trees for all."""
 
 
 def join() -> None:
     """Meets the other processes, where there are any; the training's rows live on the CPU, so they talk over gloo."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        PartialState(cpu=True, backend="gloo")
+        PartialState(cpu=True, backend="gloo", timeout=PATIENCE)
 
 
 def refuse(what: str) -> None:
@@ -36,23 +41,45 @@ def refuse(what: str) -> None:
         )
 
 
-def processes() -> int:
-    """How many take part, this one counted."""
-    return dist.get_world_size() if _together() else 1
-
-
 def is_first() -> bool:
     """Whether this is the one that writes files and shows bars."""
     return not _together() or dist.get_rank() == 0
 
 
 def of_first(make: Callable[[], Value]) -> Value:
-    """What the first process makes, for all."""
+    """What the first process makes, for all.
+
+    Raises:
+        TrainingError: It could not, in the other processes; in the first one the error itself.
+    """
     if not _together():
         return make()
-    told = [make() if is_first() else None]
+    made, failed = None, None
+    if is_first():
+        try:
+            made = make()
+        except (PeftrecError, OSError) as error:
+            failed = error
+    told = [made, None if failed is None else str(failed).splitlines()[0]]
     dist.broadcast_object_list(told)
+    if failed is not None:
+        raise failed
+    if told[1] is not None:
+        raise TrainingError(
+            f"the first process stopped: {told[1]}",
+            expected="a first process that goes on",
+            remedy="see its own error",
+        )
     return cast(Value, told[0])
+
+
+def same(value: str) -> bool:
+    """Whether all processes hold what the first one does."""
+    if not _together():
+        return True
+    found: list[str | None] = [None] * processes()
+    dist.all_gather_object(found, value)
+    return len({*found}) == 1
 
 
 def agree(tensors: Mapping[str, Tensor]) -> None:
@@ -66,6 +93,11 @@ def wait() -> None:
     """Until all have come here."""
     if _together():
         dist.barrier()
+
+
+def rounded(batch_size: int) -> int:
+    """The next size that can be shared out evenly."""
+    return -(-batch_size // processes()) * processes()
 
 
 def share(batch_size: int) -> int:
@@ -85,4 +117,4 @@ def share(batch_size: int) -> int:
 
 
 def _together() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return processes() > 1

@@ -153,6 +153,7 @@ def _trainer(prepared: Prepared, backbone: Backbone, suggest: Suggest, *, folder
             every=steps,
             settled=0,
             batch_size=config.batch_size,
+            rows=rows,
             learning_rate=config.learning_rate,
             checks=False,
             bf16=config.precision == "bf16",

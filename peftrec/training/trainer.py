@@ -4,7 +4,6 @@ The forest beside the feature network comes from LightGBM.
 """
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -155,8 +154,8 @@ def run_stage(
 
 
 def steps_of(rows: int, *, epochs: float, batch_size: int) -> int:
-    """Steps of a training, at least one."""
-    return max(1, round(epochs * max(1, math.ceil(rows / batch_size))))
+    """Steps of a training, at least one; of whole batches, see :func:`arguments`."""
+    return max(1, round(epochs * max(1, rows // batch_size)))
 
 
 def arguments(
@@ -236,7 +235,7 @@ def train_retrieval(
         name=RETRIEVAL,
         collate=as_is,  # pyright: ignore[reportArgumentType]
         epochs=RETRIEVAL_EPOCHS,
-        batch_size=batch_size,
+        batch_size=parallel.rounded(batch_size),
         learning_rate=2 * config.learning_rate,
         progress=progress,
     )
@@ -254,8 +253,7 @@ def train_network(
         name=FEATURE_PATH,
         collate=as_is,  # pyright: ignore[reportArgumentType]
         epochs=config.feature_epochs,
-        # A small platform needs its steps as well; whole shares for two to sixty-four processes.
-        batch_size=min(4096, max(128, len(table) // 256 // 64 * 64)),
+        batch_size=parallel.rounded(min(4096, max(128, len(table) // 256))),  # a small platform needs its steps as well
         learning_rate=config.feature_learning_rate,
         progress=progress,
     )

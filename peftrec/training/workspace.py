@@ -4,7 +4,7 @@ import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -26,23 +26,18 @@ def workspace(folder: str | Path | None) -> Iterator[Path]:
     Raises:
         TrainingError: The folder cannot be written, or another training is at work in it.
     """
-    if not parallel.is_first():  # the first process holds the folder for all
-        yield Path(parallel.of_first(str))
+    with ExitStack() as held:
+        yield Path(parallel.of_first(lambda: _opened(folder, held)))
         parallel.wait()
-        return
+
+
+def _opened(folder: str | Path | None, held: ExitStack) -> str:
     if folder is None:
-        with tempfile.TemporaryDirectory(prefix="peftrec-") as temporary:
-            yield Path(parallel.of_first(lambda: temporary))
-            parallel.wait()
-        return
+        return held.enter_context(tempfile.TemporaryDirectory(prefix="peftrec-"))
     with worded_write_errors(Path(folder), TrainingError):
         Path(folder).mkdir(parents=True, exist_ok=True)
-        lock = _locked(Path(folder))
-    try:
-        yield Path(parallel.of_first(lambda: str(folder)))
-        parallel.wait()
-    finally:
-        lock.release()
+        held.callback(_locked(Path(folder)).release)
+    return str(folder)
 
 
 def _locked(place: Path) -> FileLock:
@@ -75,12 +70,17 @@ def claim(place: Path, digest: str, *, resume: bool) -> None:
         resume: Whether to go on from what is there.
 
     Raises:
-        ConfigError: The folder holds the checkpoints of another training.
+        ConfigError: The folder holds the checkpoints of another training, or processes do not train the same.
         TrainingError: The folder cannot be written.
     """
-    if parallel.is_first():
-        _claim(place, digest, resume=resume)
-    parallel.wait()
+    if not parallel.same(digest):
+        raise ConfigError(
+            "processes that train different things",
+            expected="the same data, backbone, tuner, settings and seed in each",
+            remedy="let no process draw or choose by its rank before training",
+        )
+    count = f"\n{parallel.processes()}" if parallel.processes() > 1 else ""  # each keeps its own chance in checkpoints
+    parallel.of_first(lambda: _claim(place, digest + count, resume=resume))
 
 
 def _claim(place: Path, digest: str, *, resume: bool) -> None:
@@ -89,7 +89,7 @@ def _claim(place: Path, digest: str, *, resume: bool) -> None:
             if not is_of(place, digest):
                 raise ConfigError(
                     f"{place} holds the checkpoints of another training",
-                    expected="the same data, backbone, tuner, settings and seed as before",
+                    expected="the same data, backbone, tuner, settings, seed and number of processes as before",
                     remedy="train into another folder, or leave resume out to start anew here",
                 )
             return

@@ -1,19 +1,23 @@
 """Sentences of pairs, and how a cross-encoder reads them."""
 
-from dataclasses import replace
+import json
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.numpy import load, save
 
 from peftrec.backbone import Backbone
 from peftrec.data import Dataset
 from peftrec.data.features import pairs_of
 from peftrec.data.histories import Histories
 from peftrec.data.tokens import HistoryTokens, history_tokens
+from peftrec.errors import CorruptAdapterError, IncompatibleAdapterError
 from peftrec.model import Adapter, Platform, cross
-from peftrec.model.adapter import first_layer
+from peftrec.model.adapter import DECODER_FILE, first_layer
 from peftrec.model.cross import CrossEncoder, PairReader, PairWriter, read_pairs
 from peftrec.model.decoder import Layer
 from peftrec.tuners import LoRAConfig
@@ -136,3 +140,46 @@ def _random_extras(hidden: int) -> dict[str, torch.Tensor]:
 def _reader(backbone: Backbone) -> PairReader:
     layers = [Layer.of(layer) for layer in backbone.upper_layers()]
     return PairReader(backbone.bert, layers, _random_extras(backbone.hidden))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"words": 0}, "sentences of 0 words"),
+        ({"words": 10**6}, "sentences of 1000000 words"),
+        ({"words": -5}, "sentences of -5 words"),
+        ({"words": math.inf}, "OverflowError"),
+        ({"form": "something"}, "form 'something'"),
+        ({"form": "decoder"}, "tensors do not fit"),
+    ],
+)
+def test_files_that_say_what_cannot_be_are_refused(tiny_backbone: Backbone, settings: dict, says: str):
+    tuner = LoRAConfig(rank=2)
+    layers = tiny_backbone.upper_layers()
+    changes = tuner.attach(layers, seed=0, steps=10).export(first_layer(tiny_backbone))
+    model = CrossEncoder(tiny_backbone, layers, cross.initial(tiny_backbone.hidden))
+    adapter = Adapter.of(model, tiny_backbone, tuner, changes, form="cross_encoder", words=32)
+    files = adapter.files()
+    header, tensors = _header(files[DECODER_FILE]), load(files[DECODER_FILE])
+    told = json.dumps({**json.loads(header["peftrec"]), **settings})
+    with pytest.raises((CorruptAdapterError, IncompatibleAdapterError), match=says):
+        Adapter.load(Files({**files, DECODER_FILE: save(tensors, {**header, "peftrec": told})}), tiny_backbone)
+    assert Adapter.load(Files(files), tiny_backbone).words == 32
+
+
+def _header(content: bytes) -> dict:
+    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+
+
+@dataclass(frozen=True)
+class Files:
+    """A version as plain bytes."""
+
+    content: dict[str, bytes]
+
+    @property
+    def facts(self) -> dict[str, object]:
+        return {}
+
+    def read(self, file: str) -> bytes:
+        return self.content[file]

@@ -125,7 +125,8 @@ def test_the_engine_says_what_the_backbone_says_in_peft_s_own_modules(
 def test_statistics_of_a_platform_that_the_backbone_has_never_seen_stay_silent(
     knowing: Backbone, registry: Registry, past: Dataset, trained: Adapter
 ):
-    origin = {"parents": [{"origin": {"data": [{"dataset": past.name}]}}], "data": []}
+    shopping = {"stages": [{"stage": "shopping"}], "data": [{"dataset": past.name, "events": 9}], "parents": []}
+    origin = {"stages": [], "data": [], "parents": [{"origin": shopping}]}
     seen = replace(knowing, origin=origin)
     platform = Platform.of(past, knowing, progress=False)
     for adapter, knows in (

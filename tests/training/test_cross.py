@@ -1,4 +1,4 @@
-"""Training of cross-encoders: it learns, it is refused where it must be, it goes on where it was killed."""
+"""Training of cross-encoders: it learns, and it is refused where it must be."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -22,16 +22,19 @@ from peftrec.training import CrossEncoderConfig, train_cross_encoder
 from tests.conftest import make_board_shop
 
 bert, form, out, options = sys.argv[1:5]
+options = json.loads(options)
+folder = options.pop("folder", None)
 settings = {
     "horizon_days": 7, "anchors": 2, "epochs": 4, "batch_size": 8, "sampled_candidates": 8, "precision": "fp32",
-    **json.loads(options),
+    **options,
 }
 if form == "decoder":
     config = TrainConfig(feature_epochs=2, negatives=64, **settings)
-    adapter = train_adapter(make_board_shop(), Backbone.load(bert), AdaLoRAConfig(rank=2), config, progress=False)
+    adapter = train_adapter(make_board_shop(), Backbone.load(bert), AdaLoRAConfig(rank=2, dropout=0.0), config, progress=False,
+                            folder=folder, resume=folder is not None)
 else:
     pairs = CrossEncoderConfig(words=48, training=TrainConfig(**settings))
-    adapter = train_cross_encoder(make_board_shop(), Backbone.load(bert), LoRAConfig(rank=2), pairs, progress=False)
+    adapter = train_cross_encoder(make_board_shop(), Backbone.load(bert), LoRAConfig(rank=2, dropout=0.0), pairs, progress=False)
 rank = os.environ.get("RANK", "0")
 told = {"curve": [dict(point) for point in adapter.learning_curve],
         "weights": {name: np.asarray(value).tolist() for name, value in adapter.extras.items()},
@@ -69,8 +72,32 @@ def test_two_processes_have_the_loss_curve_of_one(form: str, tiny_bert_folder: P
     for point, same in zip(one["curve"], two["curve"], strict=True):
         assert point.keys() == same.keys()
         assert all(abs(point[name] - same[name]) <= 1e-4 * abs(point[name]) + 1e-6 for name in point)
+    assert one["tuner"].keys() == two["tuner"].keys()
+    for name, pair in one["tuner"].items():
+        for value, same in zip(pair, two["tuner"][name], strict=True):
+            np.testing.assert_allclose(same, value, atol=1e-3, rtol=1e-2, err_msg=name)
     for name, value in one["weights"].items():
         np.testing.assert_allclose(two["weights"][name], value, atol=1e-3, rtol=1e-3, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_three_processes_share_what_they_can(tiny_bert_folder: Path, tmp_path: Path):
+    done = _run(tmp_path / "three", tiny_bert_folder, "decoder", *_torchrun(3), batch_size=9, epochs=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert _told(tmp_path / "three", 2) == _told(tmp_path / "three")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_folder_of_another_training_is_told_of_by_the_first_process(tiny_bert_folder: Path, tmp_path: Path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "run.sha256").write_text("of something else")
+    done = _run(tmp_path / "two", tiny_bert_folder, "decoder", *_torchrun(2), folder=str(kept))
+    assert done.returncode != 0
+    assert "holds the checkpoints of another training" in done.stderr
+    assert (kept / "run.sha256").read_text() == "of something else"
 
 
 def test_rows_that_cannot_be_shared_out_are_refused(tiny_bert_folder: Path, tmp_path: Path):
