@@ -26,10 +26,11 @@ def platforms_of(origin: Mapping[str, Any]) -> frozenset[str]:
 
     A language stage makes a new decoder: what came before it is not looked at.
     """
-    stages = {stage["stage"] for stage in origin.get("stages", ())}
-    read = {facts["dataset"] for facts in origin.get("data", ()) if facts["events"]} if "shopping" in stages else set()
+    stages = {stage.get("stage") for stage in origin.get("stages", ())}
+    data = origin.get("data", ()) if "shopping" in stages else ()
+    read = frozenset(str(facts.get("dataset")) for facts in data if facts.get("events"))
     earlier = () if "language" in stages else origin.get("parents", ())
-    return frozenset(read).union(*(platforms_of(parent["origin"]) for parent in earlier))
+    return read.union(*(platforms_of(parent.get("origin", {})) for parent in earlier))
 
 
 @dataclass(frozen=True, eq=False)

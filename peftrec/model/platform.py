@@ -99,6 +99,8 @@ class Platform:
 
     def young(self, moment: float) -> Snapshot:
         """What would be known of the products if none had ever been sold or looked at; computed once per moment."""
+        if not len(self.dataset.log):
+            return self.snapshot(moment)
         found = self._young.get(moment)
         if found is None:
             dataset = self.dataset

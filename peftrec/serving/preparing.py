@@ -74,15 +74,15 @@ def prepare(request: Request, items: Sequence[Product] = (), *, loaded: Loaded, 
     """
     moment, base = platform.dataset.now, len(platform.text_of)
     fresh = [product for product in (*(request.history or ()), *items) if described(product)]
-    told = request.user is not None or request.history
+    new = [base + index for index in range(sum(map(described, request.history or ())))]
+    history = history_of(request, platform.dataset, new, moment, channels=platform.channels)
     # Of somebody without a past nothing else is known than what is popular.
-    snapshot = snapshot_of(platform, loaded.adapter, moment) if told else platform.snapshot(moment)
+    past = len(history.item) > 0
+    snapshot = snapshot_of(platform, loaded.adapter, moment) if past else platform.snapshot(moment)
     if fresh:
         texts = _texts(fresh, platform.backbone)
         vectors = unit(platform.backbone.encode(texts, progress=False))
         platform, snapshot = platform.with_new(vectors, texts), snapshot.with_new(len(fresh))
-    new = [base + index for index in range(sum(map(described, request.history or ())))]
-    history = history_of(request, platform.dataset, new, moment, channels=platform.channels)
     scene = _scene(request, platform, history, moment) if loaded.adapter.scene else _nothing(platform)
     return Row(request, loaded, platform, snapshot, history, _profile(request, platform), scene)
 

@@ -17,6 +17,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from peftrec.errors import TrainingError
+from peftrec.training import parallel
 
 COMMON: Mapping[str, Any] = {
     "lr_scheduler_type": "cosine",
@@ -110,7 +111,9 @@ class KeepingTrainer(Trainer):
 
     def _own(self, values: Any) -> Any:
         state = self.accelerator.gradient_state  # the last batch counts as often as it has rows
-        return values[: state.remainder] if state.end_of_dataloader and state.remainder > 0 else values
+        own = values[: state.remainder] if state.end_of_dataloader and state.remainder > 0 else values
+        parallel.agree({"loss": own})  # to the last bit, so that all stop at the same step
+        return own
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         try:

@@ -1,7 +1,7 @@
 """Training a cross-encoder: the same rows, candidates and labels as for the decoder, read as words."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +117,8 @@ def train_cross_encoder(
     check_log(dataset)
     progress = progress and parallel.is_first()
     tuner, config = tuner or LoRAConfig(), config or CrossEncoderConfig()
-    training, most = config.training.on(dataset), backbone.bert.config.max_position_embeddings
+    config = replace(config, training=config.training.on(dataset))
+    training, most = config.training, backbone.bert.config.max_position_embeddings
     if config.words > most:
         raise ConfigError(
             f"words={config.words}", expected=f"at most {most}, which this BERT can read", remedy=f"set words={most}"
@@ -153,7 +154,7 @@ def tune_cross_encoder(
     progress: bool = True,
 ) -> Adapter:
     """Trains tuner and head on rows whose candidates are named."""
-    training, writer = source.config, PairWriter(source.platform, words=config.words)
+    training, writer = config.training, PairWriter(source.platform, words=config.words)
     model.extras["classifier_bias"].data[0, 1] = _prior(offered)
     train = PairRows(writer, offered, keep=~source.held_out)
     validation = PairRows(writer, offered[:1], keep=source.held_out)

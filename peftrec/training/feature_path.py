@@ -1,6 +1,7 @@
 """Fitting what reads numbers: statistics of the features, the forest, the network beside it."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +46,9 @@ def fit_feature_path(
     standardise(model, "event", event_features)
     some = rng.choice(len(features), min(len(features), QUANTILE_ROWS), replace=False)
     model.extras["feature_knots"].data.copy_(ops.knots_of(torch.from_numpy(features[some].astype(np.float32))))
-    if parallel.is_first():
-        for name, value in fit_forest(labelled, seed=config.seed, progress=progress).items():
-            model.extras[name].data.copy_(value)
-    parallel.agree(model.extras)
+    forest = parallel.of_first(partial(fit_forest, labelled, seed=config.seed, progress=progress))
+    for name, value in forest.items():
+        model.extras[name].data.copy_(value)
     table = FeatureBlocks(model, labelled, progress=progress)
     del features, labelled  # half a gigabyte for a platform of two thousand shoppers
     train_network(model, table, config, folder=folder, progress=progress)

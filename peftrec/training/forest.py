@@ -2,6 +2,7 @@
 # lightgbm's types are partial; the rest of the package is checked strictly.
 """Boosted trees on the numbers about shoppers and products: half of what the feature path says, beside the network."""
 
+import os
 from collections import deque
 from typing import Any
 
@@ -54,7 +55,7 @@ def fit_forest(labelled: Labelled, *, seed: int, progress: bool) -> dict[str, Te
 def settings_of(labelled: Labelled, *, seed: int) -> dict[str, Any]:
     """LightGBM's, for so many candidates: a small platform's leaves must be small to split at all."""
     leaf = int(np.clip(len(labelled.bought) / 1000, 20, 200))
-    threads = torch.get_num_threads() * processes()  # the others wait meanwhile
+    threads = torch.get_num_threads() * (int(os.environ["LOCAL_WORLD_SIZE"]) if processes() > 1 else 1)  # others wait
     return {**SETTINGS, "min_data_in_leaf": leaf, "seed": seed, "num_threads": threads}
 
 

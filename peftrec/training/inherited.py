@@ -32,7 +32,9 @@ FEW_ROWS = 300
 SPARE = 100
 """Trees of the inherited forest, its last and finest ones, that make room for the platform's own."""
 
-FOLDS = 5
+FOLDS, EVEN = 5, 1e-6
+"""Parts that shoppers are cut into, and the share of a loss by which nothing is better than something else."""
+
 _BLOCK = 20_000
 
 
@@ -52,12 +54,15 @@ def adjust(model: PurchaseModel, parts: Sequence[Rows], config: TrainConfig) -> 
         parts: Rows with candidates.
         config: Of the training.
     """
-    if parallel.is_first():
-        labelled = labelled_of(parts)
-        shift = _shift(_logits(model, labelled.features), labelled)
-        if sum(len(part.users) for part in parts) < FEW_ROWS or not _grown(model, parts, labelled, shift, config):
-            model.extras["features_logit_bias"].data += 2 * shift  # the network is half of the feature path
+    parallel.of_first(lambda: _adjust(model, parts, config))
     parallel.agree(model.extras)
+
+
+def _adjust(model: PurchaseModel, parts: Sequence[Rows], config: TrainConfig) -> None:
+    labelled = labelled_of(parts)
+    shift = _shift(_logits(model, labelled.features), labelled)
+    if sum(len(part.users) for part in parts) < FEW_ROWS or not _grown(model, parts, labelled, shift, config):
+        model.extras["features_logit_bias"].data += 2 * shift  # the network is half of the feature path
 
 
 def _logits(model: PurchaseModel, features: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -106,7 +111,7 @@ def _grown(model: PurchaseModel, parts: Sequence[Rows], labelled: Labelled, shif
     settings = settings_of(labelled, seed=config.seed)
     losses = lightgbm.cv(settings, table, SPARE, folds=folds)["valid binary_logloss-mean"]
     count = int(np.argmin(losses)) + 1
-    if losses[count - 1] >= whole:
+    if losses[count - 1] >= whole * (1 - EVEN):
         for name, value in before.items():
             model.extras[name].data.copy_(value)
         return False

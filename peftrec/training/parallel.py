@@ -13,7 +13,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor
 
-from peftrec.errors import ConfigError, PeftrecError, TrainingError
+from peftrec.errors import ConfigError, TrainingError
 from peftrec.model.losses import processes
 
 Value = TypeVar("Value")
@@ -58,9 +58,9 @@ def of_first(make: Callable[[], Value]) -> Value:
     if is_first():
         try:
             made = make()
-        except (PeftrecError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the others must not wait for ever; it is raised below
             failed = error
-    told = [made, None if failed is None else str(failed).splitlines()[0]]
+    told = [made, None if failed is None else (str(failed) or repr(failed)).splitlines()[0]]
     dist.broadcast_object_list(told)
     if failed is not None:
         raise failed

@@ -14,6 +14,7 @@ from peftrec.errors import ConfigError, MissingExtraError
 from peftrec.model.adapter import first_layer
 from peftrec.model.purchase import PurchaseModel
 from peftrec.training.callbacks import Guard, show
+from peftrec.training.checkpoints import KeepingTrainer
 from peftrec.training.config import TrainConfig
 from peftrec.training.platform_rows import PlatformRows
 from peftrec.training.stages import DecoderStage
@@ -144,7 +145,7 @@ def _trainer(prepared: Prepared, backbone: Backbone, suggest: Suggest, *, folder
             )
         return DecoderStage(PurchaseModel(decoder, prepared.extras), chosen, attached)
 
-    trainer = Trainer(
+    trainer = KeepingTrainer(
         model_init=made,  # pyright: ignore[reportArgumentType]
         args=arguments(
             config,

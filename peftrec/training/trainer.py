@@ -253,7 +253,9 @@ def train_network(
         name=FEATURE_PATH,
         collate=as_is,  # pyright: ignore[reportArgumentType]
         epochs=config.feature_epochs,
-        batch_size=parallel.rounded(min(4096, max(128, len(table) // 256))),  # a small platform needs its steps as well
+        batch_size=parallel.rounded(
+            min(4096, max(128, len(table) // 256 // 64 * 64))
+        ),  # a small platform needs its steps as well
         learning_rate=config.feature_learning_rate,
         progress=progress,
     )
