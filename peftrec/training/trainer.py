@@ -245,6 +245,7 @@ def train_network(
     model: PurchaseModel, table: FeatureBlocks, config: TrainConfig, *, folder: Path, progress: bool
 ) -> None:
     """Fits the feature network on what the statistics of the features make of them."""
+    batch_size = min(4096, max(128, len(table) // 256 // 64 * 64))  # a small platform needs its steps as well
     run_stage(
         FeatureStage(model, config),
         table,
@@ -253,9 +254,7 @@ def train_network(
         name=FEATURE_PATH,
         collate=as_is,  # pyright: ignore[reportArgumentType]
         epochs=config.feature_epochs,
-        batch_size=parallel.rounded(
-            min(4096, max(128, len(table) // 256 // 64 * 64))
-        ),  # a small platform needs its steps as well
+        batch_size=parallel.rounded(batch_size),
         learning_rate=config.feature_learning_rate,
         progress=progress,
     )
