@@ -32,7 +32,7 @@ from peftrec.serving import Engine
 from peftrec.training import CrossEncoderConfig, TrainConfig, train_adapter, train_cross_encoder
 from peftrec.tuners import Arrays, Attached, Tuner, tuner_of
 
-PRODUCTS, STEPS = 8, 100
+PRODUCTS, STEPS, WORDS = 8, 100, 48
 QUICK = TrainConfig(
     horizon_days=7, anchors=2, epochs=4, feature_epochs=1, batch_size=8, sampled_candidates=16, precision="fp32"
 )
@@ -78,7 +78,9 @@ class TunerConformance:
         assert found[answer > 0].min() > found[answer == 0].max()
 
     def test_exported_equals_trained_and_saved_equals_loaded(self, learned: "Learned", tmp_path: Path):
-        made = Adapter.of(learned.model, learned.backbone, self.tuner, learned.changes, form=learned.form.name)
+        made = Adapter.of(
+            learned.model, learned.backbone, self.tuner, learned.changes, form=learned.form.name, words=WORDS
+        )
         x, mask = units(3, 6, learned.backbone.hidden, seed=3), torch.ones(3, 6, dtype=torch.bool)
         Registry(tmp_path).publish("board", made)
         loaded = Adapter.load(Registry(tmp_path).open("board"), learned.backbone)
@@ -279,7 +281,7 @@ def _decoder_of(shop: Dataset, backbone: Backbone, tuner: Tuner, seed: int) -> A
 
 def _cross_encoder_of(shop: Dataset, backbone: Backbone, tuner: Tuner, seed: int) -> Adapter:
     training = replace(QUICK, seed=seed, feature_epochs=TrainConfig().feature_epochs, sampled_candidates=8)
-    config = CrossEncoderConfig(words=48, training=training)
+    config = CrossEncoderConfig(words=WORDS, training=training)
     return train_cross_encoder(shop, backbone, tuner, config, progress=False)
 
 

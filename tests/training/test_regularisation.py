@@ -11,6 +11,7 @@ from peftrec.backbone import Backbone
 from peftrec.data import Dataset
 from peftrec.errors import ConfigError
 from peftrec.model import extras as ops
+from peftrec.model import losses
 from peftrec.model.platform import Platform
 from peftrec.model.purchase import PurchaseModel
 from peftrec.training import Adversarial, TrainConfig, train_adapter
@@ -113,11 +114,15 @@ def test_adversarial_loss_is_at_least_twice_the_clean_one_and_leaves_no_gradient
 
 def test_smoothed_labels_keep_their_mean(board: tuple[PurchaseModel, Batch, Tensor]):
     model, batch, labels = board
-    stage = DecoderStage(model, replace(PLAIN, label_smoothing=0.3)).train()
-    smoothed = stage._smoothed(labels, batch.weight)
+    smoothed = losses.smoothed(labels, batch.weight, share=0.3)
     assert (smoothed * batch.weight).sum() == pytest.approx(float((labels * batch.weight).sum()), rel=1e-5)
     assert smoothed.max() < 1
     assert smoothed.min() > 0
+    stages = [DecoderStage(model, replace(PLAIN, label_smoothing=share)) for share in (0.0, 0.3)]
+    hard, soft = (float(stage.eval()(batch, labels)["loss"].detach()) for stage in stages)
+    assert hard == soft  # what decides on stopping stays
+    hard, soft = (float(stage.train()(batch, labels)["loss"].detach()) for stage in stages)
+    assert hard != soft
 
 
 def test_a_dropped_number_is_an_average_one(board: tuple[PurchaseModel, Batch, Tensor]):
