@@ -7,6 +7,7 @@ between, boosting goes on where the inherited forest ends. Where the borders lie
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import lightgbm
 import numpy as np
@@ -109,7 +110,8 @@ def _grown(model: PurchaseModel, parts: Sequence[Rows], labelled: Labelled, shif
         free_raw_data=False,
     )
     settings = settings_of(labelled, seed=config.seed)
-    losses = lightgbm.cv(settings, table, SPARE, folds=folds)["valid binary_logloss-mean"]
+    found = cast(dict[str, list[float]], lightgbm.cv(settings, table, SPARE, folds=folds))
+    losses = found["valid binary_logloss-mean"]
     count = int(np.argmin(losses)) + 1
     if losses[count - 1] >= whole * (1 - EVEN):
         for name, value in before.items():
