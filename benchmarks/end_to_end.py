@@ -27,7 +27,7 @@ from peftrec.text.words import TOKEN_BUDGET
 from peftrec.training.rows import Batch, RowDataset
 from peftrec.training.stages import DecoderStage
 from peftrec.training.train import Prepared
-from peftrec.training.trainer import attach, run_stage
+from peftrec.training.trainer import attach, run_tuned
 
 STAGE = "end to end"
 RANK = 16
@@ -123,21 +123,7 @@ def tune_end_to_end(
     train, validation = (places_of(prepared, rows) for rows in (prepared.train, prepared.validation))
     stage = EndToEndStage(DecoderStage(model, config, attached), bert, words, padding)
     with measured:
-        run_stage(
-            stage,
-            train,
-            config,
-            folder=folder,
-            name=STAGE,
-            collate=train.collate,  # pyright: ignore[reportArgumentType]
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-            callbacks=attached.callbacks,
-            settled=attached.settled,
-            validation=validation,
-            bf16=config.precision == "bf16",
-        )
+        run_tuned(stage, attached, train, validation, config, name=STAGE, learning_rate=None, folder=folder)
     settings = {"candidates": config.candidates, "history": config.history}
     adapter = Adapter.of(model, backbone, tuner, attached.export(first), **settings)
     merged = bert.merge_and_unload().eval().requires_grad_(False)

@@ -17,13 +17,13 @@ from peftrec.model.candidates import generate
 from peftrec.model.cross import PairReader, PairWriter, retrieval_extras
 from peftrec.model.nearest import nearest
 from peftrec.model.platform import Platform
-from peftrec.model.scoring import CHUNK
+from peftrec.model.scoring import CHUNK, OnePlatform
 
 if TYPE_CHECKING:
     from peftrec.data.snapshot import Snapshot
 
 
-class CrossRecommender:
+class CrossRecommender(OnePlatform):
     """An adapter of the form ``cross_encoder``; its candidates are named as for the decoder, by similarity unlearned.
 
     Args:
@@ -32,20 +32,11 @@ class CrossRecommender:
         name: In tables of results.
     """
 
-    probabilistic = True
-
     def __init__(self, adapter: Adapter, *, precision: str | None = None, name: str = "peftrec") -> None:
-        self.adapter, self.name = adapter, name
+        super().__init__(adapter, name)
         extras = {name: torch.as_tensor(value) for name, value in adapter.extras.items()}
         bf16 = (precision or native_precision()) == "bf16"
         self.reader = PairReader(adapter.backbone.bert, adapter.layers(), extras, bf16=bf16)
-        self._platform: Platform | None = None
-
-    def platform(self, past: Dataset) -> Platform:
-        """The dataset read through the backbone; kept while the same dataset is asked for."""
-        if self._platform is None or self._platform.dataset is not past:
-            self._platform = Platform.of(past, self.adapter.backbone)
-        return self._platform
 
     def score_catalog(self, past: Dataset, users: NDArray[np.int32]) -> NDArray[np.float32]:
         """(B, n_items) purchase logits; minus infinity for what is no candidate."""

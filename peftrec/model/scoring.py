@@ -118,7 +118,23 @@ def retrieval(reading: Reading, extras: Extras, platform: Platform, snapshot: Sn
         return ops.catalog_scores(extras, reading.vector.float(), vectors, text_of, popularity).numpy()
 
 
-class AdapterRecommender:
+class OnePlatform:
+    """An adapter with the platform that was asked about last."""
+
+    probabilistic = True
+
+    def __init__(self, adapter: Adapter, name: str) -> None:
+        self.adapter, self.name = adapter, name
+        self._platform: Platform | None = None
+
+    def platform(self, past: Dataset) -> Platform:
+        """The dataset read through the backbone; kept while the same dataset is asked for."""
+        if self._platform is None or self._platform.dataset is not past:
+            self._platform = Platform.of(past, self.adapter.backbone)
+        return self._platform
+
+
+class AdapterRecommender(OnePlatform):
     """An adapter as the evaluation protocol sees it.
 
     Args:
@@ -127,19 +143,10 @@ class AdapterRecommender:
         name: In tables of results.
     """
 
-    probabilistic = True
-
     def __init__(self, adapter: Adapter, *, precision: str | None = None, name: str = "peftrec") -> None:
-        self.adapter, self.name = adapter, name
+        super().__init__(adapter, name)
         extras = {name: torch.as_tensor(value) for name, value in adapter.extras.items()}
         self.reader = Reader(adapter.layers(), extras, bf16=(precision or native_precision()) == "bf16")
-        self._platform: Platform | None = None
-
-    def platform(self, past: Dataset) -> Platform:
-        """The dataset read through the backbone; kept while the same dataset is asked for."""
-        if self._platform is None or self._platform.dataset is not past:
-            self._platform = Platform.of(past, self.adapter.backbone)
-        return self._platform
 
     def score_catalog(self, past: Dataset, users: NDArray[np.int32]) -> NDArray[np.float32]:
         """(B, n_items) purchase logits; minus infinity for what is no candidate."""

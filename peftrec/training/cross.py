@@ -23,8 +23,8 @@ from peftrec.training.config import TrainConfig
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
 from peftrec.training.reporting import check_report_to
 from peftrec.training.rows import Rows
-from peftrec.training.train import KEPT, choose_popularity, data_facts, run_digest, versions
-from peftrec.training.trainer import attach, run_stage
+from peftrec.training.train import choose_popularity, curve_of, data_facts, run_digest, versions
+from peftrec.training.trainer import attach, run_tuned
 from peftrec.training.workspace import claim, workspace
 from peftrec.tuners import Arrays, Attached, LoRAConfig, Tuner
 
@@ -158,21 +158,15 @@ def tune_cross_encoder(
     model.extras["classifier_bias"].data[0, 1] = _prior(offered)
     train = PairRows(writer, offered, keep=~source.held_out)
     validation = PairRows(writer, offered[:1], keep=source.held_out)
-    trainer = run_stage(
+    log = run_tuned(
         CrossStage(model, training, attached),
+        attached,
         train,
+        validation,
         training,
-        folder=folder,
         name=CROSS,
-        collate=train.collate,  # pyright: ignore[reportArgumentType]
-        epochs=training.epochs,
-        batch_size=training.batch_size,
-        learning_rate=training.learning_rate,
-        rates={"model.decoder.": tuner.learning_rate} if tuner.learning_rate else None,
-        callbacks=attached.callbacks,
-        settled=attached.settled,
-        validation=validation if len(validation) else None,
-        bf16=training.precision == "bf16",
+        learning_rate=tuner.learning_rate,
+        folder=folder,
         resume=resume,
         progress=progress,
     )
@@ -186,9 +180,7 @@ def tune_cross_encoder(
         form="cross_encoder",
         words=config.words,
         facts={"data": data_facts(source.platform.dataset), "seed": training.seed, "versions": versions()},
-        learning_curve=tuple(
-            {name: point[name] for name in KEPT if name in point} for point in trainer.state.log_history
-        ),
+        learning_curve=curve_of(log),
     )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import platform as machine
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +28,8 @@ from peftrec.training.objectives import check_tasks
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
 from peftrec.training.reporting import check_report_to
 from peftrec.training.rows import RowDataset
-from peftrec.training.trainer import RetrievalRows, attach, train_decoder, train_retrieval
+from peftrec.training.stages import DecoderStage
+from peftrec.training.trainer import DECODER, RetrievalRows, attach, run_tuned, train_retrieval
 from peftrec.training.workspace import claim, workspace
 from peftrec.tuners import Arrays, LoRAConfig, Tuner
 
@@ -149,12 +151,13 @@ def tune(
     config, decoder = prepared.source.config, backbone.decoder()
     attached = attach(tuner, decoder, config, rows=len(prepared.train), start=start, first_layer=first_layer(backbone))
     model = PurchaseModel(decoder, prepared.extras)
-    curve = train_decoder(
-        model,
+    log = run_tuned(
+        DecoderStage(model, config, attached),
         attached,
         prepared.train,
         prepared.validation,
         config,
+        name=DECODER,
         learning_rate=tuner.learning_rate,
         folder=folder,
         resume=resume,
@@ -169,8 +172,13 @@ def tune(
         history=config.history,
         scene=config.scene,
         facts={"data": data_facts(prepared.source.platform.dataset), "seed": config.seed, "versions": versions()},
-        learning_curve=tuple({name: point[name] for name in KEPT if name in point} for point in curve),
+        learning_curve=curve_of(log),
     )
+
+
+def curve_of(log: Sequence[Mapping[str, float]]) -> tuple[Mapping[str, float], ...]:
+    """What an adapter keeps of a training's log."""
+    return tuple({name: point[name] for name in KEPT if name in point} for point in log)
 
 
 def run_digest(dataset: Dataset, backbone: Backbone, tuner: Tuner, start: Arrays | None, config: object) -> str:

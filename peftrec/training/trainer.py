@@ -3,9 +3,9 @@
 The forest beside the feature network comes from LightGBM.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from peftrec.training.checkpoints import COMMON, KeepingTrainer, Patience, ended
 from peftrec.training.config import TrainConfig
 from peftrec.training.reporting import OneRunPerStage
 from peftrec.training.rows import Labelled, RowDataset
-from peftrec.training.stages import DecoderStage, FeatureStage, RetrievalStage
+from peftrec.training.stages import FeatureStage, RetrievalStage
 from peftrec.tuners import Arrays, Attached, Tuner
 
 RETRIEVAL, FEATURE_PATH, DECODER = "retrieval", "features", "decoder"
@@ -62,6 +62,18 @@ class RetrievalRows(TorchDataset[dict[str, Tensor]]):
 
     def __getitems__(self, index: list[int]) -> dict[str, Tensor]:
         return {"mean": self.means[torch.tensor(index)], **self.rows.collate_retrieval(index)}
+
+
+class TunedRows(Protocol):
+    """Rows that make batches of themselves."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[int, int]: ...
+
+    def collate(self, chosen: list[tuple[int, int]], /) -> dict[str, Any]:
+        """A batch of some rows."""
+        ...
 
 
 def as_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -281,25 +293,39 @@ def attach(
     return attached
 
 
-def train_decoder(
-    model: PurchaseModel,
+def run_tuned(
+    stage: nn.Module,
     attached: Attached,
-    train: RowDataset,
-    validation: RowDataset,
+    train: TunedRows,
+    validation: TunedRows,
     config: TrainConfig,
     *,
+    name: str,
     learning_rate: float | None,
     folder: Path,
-    resume: bool,
-    progress: bool,
+    resume: bool = False,
+    progress: bool = True,
 ) -> list[dict[str, float]]:
-    """Fits tuner and extras on top of the feature path; returns the log. The tuner may have a rate of its own."""
+    """Fits a stage whose ``model.decoder`` holds a tuner, and returns the log.
+
+    Args:
+        stage: See :func:`run_stage`.
+        attached: The tuner at work, which may have callbacks, and a step from which on a state may be the best.
+        train: Rows that make batches of themselves.
+        validation: Those held out. Few shoppers: none may be, and then none stops early.
+        config: Of the training.
+        name: Of the stage.
+        learning_rate: Of the tuner, if it has one of its own.
+        folder: For checkpoints.
+        resume: Go on from them.
+        progress: Show a bar.
+    """
     trainer = run_stage(
-        DecoderStage(model, config, attached),
+        stage,
         train,
         config,
         folder=folder,
-        name=DECODER,
+        name=name,
         collate=train.collate,  # pyright: ignore[reportArgumentType]
         epochs=config.epochs,
         batch_size=config.batch_size,
@@ -307,10 +333,9 @@ def train_decoder(
         rates={"model.decoder.": learning_rate} if learning_rate else None,
         callbacks=attached.callbacks,
         settled=attached.settled,
-        validation=validation if len(validation) else None,  # few shoppers: none may be held out, and none stops early
+        validation=validation if len(validation) else None,
         bf16=config.precision == "bf16",
         resume=resume,
         progress=progress,
     )
-    logging.getLogger(__name__).debug("decoder training: %s", trainer.state.best_metric)
     return trainer.state.log_history

@@ -107,7 +107,8 @@ def test_an_adapter_that_reads_scenes_hears_them_in_a_mixed_batch(
     assert min(apart) > 1e-3  # an adapter with scenes does
     for request, answer in zip(requests, chances, strict=True):
         alone = engine.recommend_batch([request])[0]
-        assert [entry.probability for entry in alone] == pytest.approx(answer, abs=2e-3)
+        off = np.abs(np.array([entry.probability for entry in alone]) - answer).max()
+        assert off < min(2e-3, min(apart) / 2)  # rounding to int8, and nearer to its own scene than to another's
 
 
 def test_a_history_may_tell_how_products_were_met(engine: Engine, grocery: Dataset):
