@@ -12,8 +12,9 @@ from peftrec.errors import AdapterNotFoundError, CorruptAdapterError, PeftrecErr
 from peftrec.registry.files import listed
 from peftrec.registry.manifest import MANIFEST, Manifest
 from peftrec.registry.names import check_name, is_alias, is_name, is_number, parse_reference
-from peftrec.registry.publishing import ALIASES, Publishable, draft, finished, sweep, turn, write_version
+from peftrec.registry.publishing import Publishable, draft, finished
 from peftrec.registry.version import Version
+from peftrec.registry.writing import ALIASES, sweep, turn, write_version
 
 PRODUCTION = "production"
 

@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from peftrec.errors import RegistryWriteError
-from peftrec.registry import Registry, publishing
+from peftrec.registry import Registry, writing
 
 Make = Callable[..., Any]
 _HERE = Path(__file__).resolve()
@@ -113,7 +113,7 @@ def test_a_publisher_that_hangs_is_not_waited_for_without_end(
     registry: Registry, small: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.publish("tea", small())
-    monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(writing, "LOCK_SECONDS", 0.1)
     with (
         FileLock(registry.root / "tea" / ".lock"),
         pytest.raises(RegistryWriteError, match=r"not free within 0.1 seconds"),
