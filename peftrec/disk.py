@@ -34,9 +34,15 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def replace_durably(path: Path, content: bytes) -> None:
-    """Replaces a file's content in one step."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+def replace_durably(path: Path, content: bytes, *, temporaries: Path | None = None) -> None:
+    """Replaces a file's content in one step.
+
+    Args:
+        path: Of the file.
+        content: What it is to hold.
+        temporaries: Folder on the same disk for the unfinished file; beside the file when left out.
+    """
+    new = (temporaries or path.parent) / f".{path.name}.{os.getpid()}.new"
     try:
         new.unlink(missing_ok=True)
         write_durably(new, content)

@@ -101,4 +101,10 @@ def _evaluated(adapter: Adapter, result: Evaluation) -> Adapter:
     ours = [row for row in result.rows() if row["system"] == result.systems[0] and "against" not in row]
     rows = [row for row in ours if np.isfinite(float(row["value"]))]  # a slice without shoppers has no mean
     metrics = [{key: row.get(key) for key in kept} for row in rows]
-    return adapter.with_facts(metrics=metrics, protocol=f"Trained before, measured on {result.period}.")
+    curve = result.reliability(result.systems[0])
+    groups = zip(curve.predicted.tolist(), curve.observed.tolist(), curve.count.tolist(), strict=True)
+    return adapter.with_facts(
+        metrics=metrics,
+        protocol=f"Trained before, measured on {result.period}.",
+        reliability=[{"predicted": told, "observed": bought, "count": count} for told, bought, count in groups],
+    )

@@ -13,6 +13,8 @@ from peftrec.registry.manifest import (
     CARD,
     CONFIG_FILE,
     FILES,
+    PAGE,
+    REQUIRED,
     SCHEMA_VERSION,
     TENSOR_FILES,
     FileEntry,
@@ -20,10 +22,21 @@ from peftrec.registry.manifest import (
     TensorEntry,
     sealed,
 )
+from peftrec.registry.page import page
 from peftrec.registry.tensors import tensor_entries
 
-_REQUIRED = {"method", "base_model", "decoder_layers", "ranks", "fingerprints"}
-_OPTIONAL: dict[str, object] = {"data": {}, "metrics": [], "protocol": "", "seed": 0, "privacy": None, "versions": {}}
+_OPTIONAL: dict[str, object] = {
+    "data": {},
+    "metrics": [],
+    "protocol": "",
+    "seed": 0,
+    "privacy": None,
+    "versions": {},
+    "learning_curve": [],
+    "reliability": [],
+    "latency": None,
+}
+"""What is written where an adapter does not tell a fact."""
 
 
 class Publishable(Protocol):
@@ -37,7 +50,7 @@ class Publishable(Protocol):
         """Fields of the manifest that only the adapter knows.
 
         ``method, base_model, decoder_layers, ranks, fingerprints`` must be there; ``data, metrics, protocol, seed, privacy,
-        versions`` may be.
+        versions, learning_curve, reliability, latency`` may be.
         """
         ...
 
@@ -88,10 +101,11 @@ def draft(name: str, parent: str | None, adapter: Publishable) -> tuple[Manifest
 
 
 def finished(manifest: Manifest, version: str, files: Mapping[str, bytes]) -> tuple[Manifest, dict[str, bytes]]:
-    """The draft as a numbered version, with its card."""
+    """The draft as a numbered version, with its cards."""
     numbered = replace(manifest, version=version)
-    content = card(numbered).encode()
-    return replace(numbered, files={**numbered.files, CARD: _entry(content)}), {**files, CARD: content}
+    cards = {CARD: card(numbered).encode(), PAGE: page(numbered).encode()}
+    entries = {file: _entry(content) for file, content in cards.items()}
+    return replace(numbered, files={**numbered.files, **entries}), {**files, **cards}
 
 
 def _entry(content: bytes) -> FileEntry:
@@ -123,14 +137,14 @@ def _files(adapter: Publishable) -> dict[str, bytes]:
 def _facts(adapter: Publishable) -> dict[str, object]:
     facts = cast(object, adapter.describe())
     names = set(cast(Mapping[str, object], facts)) if isinstance(facts, Mapping) else set[str]()
-    missing, unknown = sorted(_REQUIRED - names), sorted(map(str, names - _REQUIRED - set(_OPTIONAL)))
+    missing, unknown = sorted({*REQUIRED} - names), sorted(map(str, names - {*REQUIRED, *_OPTIONAL}))
     if missing or unknown:
         raise RegistryError(
             "describe()"
             + (f" lacks {', '.join(missing)}" if missing else "")
             + (" and" if missing and unknown else "")
             + (f" has the unknown {', '.join(unknown)}" if unknown else ""),
-            expected=f"{', '.join(sorted(_REQUIRED))}; where known {', '.join(sorted(_OPTIONAL))}",
+            expected=f"{', '.join(sorted(REQUIRED))}; where known {', '.join(sorted(_OPTIONAL))}",
             remedy="publish a trained adapter, or mend its describe()",
         )
     return dict(cast(Mapping[str, Any], facts))

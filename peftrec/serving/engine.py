@@ -117,6 +117,7 @@ class Engine:
         scene: str | None = None,
         k: int = 10,
         exclude_bought: bool = False,
+        split_by: str | None = None,
     ) -> list[Recommendation]:
         """The ``k`` products that a shopper most probably buys next, best first.
 
@@ -139,6 +140,7 @@ class Engine:
             scene=scene,
             k=k,
             exclude_bought=exclude_bought,
+            split_by=split_by,
         )
         return self.recommend_batch([request])[0]
 
@@ -185,6 +187,7 @@ class Engine:
         history: Sequence[Product] | None = None,
         profile: Mapping[str, object] | None = None,
         scene: str | None = None,
+        split_by: str | None = None,
     ) -> list[float]:
         """Purchase probabilities of given products, in their order; a product may be new, given by its text alone.
 
@@ -197,7 +200,8 @@ class Engine:
             )
         for item in items:
             check_product(item)
-        row = self._prepare(Request(adapter=adapter, user=user, history=history, profile=profile, scene=scene), items)
+        request = Request(adapter=adapter, user=user, history=history, profile=profile, scene=scene, split_by=split_by)
+        row = self._prepare(request, items)
         at = iter(range(len(row.platform.text_of) - sum(map(described, items)), len(row.platform.text_of)))
         known = iter(row.platform.dataset.catalog.indices([id_of(item) for item in items if not described(item)]))
         chosen = np.array([next(at) if described(item) else next(known) for item in items], np.int32)
@@ -271,14 +275,14 @@ class Engine:
                 remedy="evaluate it with Adapter.load(version, backbone).recommender(), or train the platform with LoRAConfig",
             )
 
-    def _resolve(self, reference: str) -> tuple[str, str | None]:
-        """Name and version that a reference means; no version where nothing is published and the backbone serves itself."""
+    def _resolve(self, reference: str, user: str | None = None) -> tuple[str, str | None]:
+        """Name and version that a reference means to a shopper; no version where the backbone serves a shop by itself."""
         alone = self._own is not None and reference in self._platforms
         # One look into one folder, however many adapters there are; the registry looks at all of them for its error.
         if alone and not os.path.isdir(self.registry.root / reference):
             return reference, None
         try:
-            version = self.registry.open(reference)
+            version = self.registry.open(reference, user=user)
         except AdapterNotFoundError as error:
             if "@" in reference or self._published(reference):
                 raise
@@ -307,7 +311,7 @@ class Engine:
         return self._own if version is None and self._own is not None else self.slots.get(str(version))
 
     def _prepare(self, request: Request, items: Sequence[Product] = ()) -> Row:
-        name, version = self._resolve(request.adapter)
+        name, version = self._resolve(request.adapter, request.user if request.split_by is None else request.split_by)
         platform = self._platforms.get(name)
         if platform is None:
             raise RequestError(

@@ -34,6 +34,8 @@ class Request:
         profile: Attributes of the shopper, such as ``{"age": "45-54"}``.
         k: How many products to recommend.
         exclude_bought: Leave out what the shopper bought before.
+        split_by: What an alias that leads to several versions draws by, such as the id of a shopper whose history comes with the
+            request; ``user`` when left out. Without either the version of the largest share answers.
     """
 
     adapter: str
@@ -43,6 +45,7 @@ class Request:
     scene: str | None = None
     k: int = 10
     exclude_bought: bool = False
+    split_by: str | None = None
 
     def __post_init__(self) -> None:
         k, user, profile = cast(object, self.k), cast(object, self.user), cast(object, self.profile)

@@ -47,7 +47,8 @@ def test_a_kill_at_any_moment_leaves_whole_versions(registry: Registry, small: M
     assert number > 1, counts
     assert registry.publish("tea", small(), alias="production").version == str(number + 1)
     left = {path.name for path in (registry.root / "tea").iterdir()}
-    assert left == {".lock", "aliases.json", *map(str, range(1, number + 2))}
+    assert left == {".lock", ".tmp", "aliases.json", "history.jsonl", *map(str, range(1, number + 2))}
+    assert list((registry.root / "tea" / ".tmp").iterdir()) == []
 
 
 def test_concurrent_publishers_get_different_numbers(registry: Registry) -> None:

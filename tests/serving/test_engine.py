@@ -193,8 +193,29 @@ def test_a_published_version_takes_over_between_two_requests(
         assert after[0].probability < before[0].probability
         assert engine.recommend("grocery@1", user=user, k=3) == before
     finally:
-        registry.set_alias("grocery", "production", "1")
+        registry.promote("grocery@1")
     assert version.version == "2"
+
+
+def test_a_split_alias_gives_each_shopper_one_version(
+    backbone: Backbone, registry: Registry, grocery: Dataset, trained: Adapter
+):
+    engine = _engine(backbone, registry, grocery)
+    shifted = {name: value - (2 if name == "features_logit_bias" else 0) for name, value in trained.extras.items()}
+    second = registry.publish("grocery", _with(trained, shifted))
+    registry.split("grocery", {"1": 1, second.version: 1})
+    try:
+        users = grocery.users[:12].to_list()
+        answers = engine.recommend_batch([Request(adapter="grocery", user=user, k=2) for user in users])
+        drawn = [registry.open("grocery", user=user).version for user in users]
+        assert len({*drawn}) == 2
+        for user, version, answer in zip(users, drawn, answers, strict=True):
+            assert answer == engine.recommend(f"grocery@{version}", user=user, k=2)
+            bought = [item.item_id for item in answer]
+            by_name = engine.score("grocery", bought, history=bought, split_by=user)
+            assert by_name == engine.score(f"grocery@{version}", bought, history=bought)
+    finally:
+        registry.promote("grocery@1")
 
 
 def test_new_shoppers_and_new_products(engine: Engine, grocery: Dataset):
