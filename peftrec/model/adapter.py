@@ -43,7 +43,7 @@ class Folder(Protocol):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What its manifest tells of data, metrics, protocol, seed, privacy and versions."""
+        """What its manifest tells beside how to load it: data, metrics, learning curve, versions and so on."""
         ...
 
 

@@ -29,7 +29,7 @@ from peftrec.model.platform import Platform, unit
 from peftrec.model.purchase import Reading
 from peftrec.model.scoring import AdapterRecommender, Reader, retrieval
 from peftrec.registry import Fingerprints, Registry, Version
-from peftrec.registry.compatibility import check
+from peftrec.registry.compatibility import check, told_together
 from peftrec.serving.pairs import score_pairs, told
 from peftrec.serving.preparing import Row, check_fits, id_of, prepare
 from peftrec.serving.requests import Product, Recommendation, Request, check_product, described
@@ -246,6 +246,10 @@ class Engine:
 
     def _load(self, reference: str) -> Adapter:
         version = self.registry.open(reference)
+        with told_together(version):
+            return self._loaded_from(version)
+
+    def _loaded_from(self, version: Version) -> Adapter:
         backbone = self.backbone
         check(
             version.manifest,
