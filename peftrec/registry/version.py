@@ -46,7 +46,7 @@ class Version:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What the manifest tells beside how to load it, to be published again: data, metrics, learning curve, versions and so on."""
+        """What the manifest tells beside how to load it, to be published again: data, metrics, seed and so on."""
         return {name: getattr(self.manifest, name) for name in FACTS}
 
     def files(self) -> dict[str, bytes]:

@@ -1,5 +1,6 @@
 """Serving: one int8 backbone, adapters as arguments of requests."""
 
 from peftrec.serving.engine import Engine, Recommendation
+from peftrec.serving.latency import measure_latency
 
-__all__ = ["Engine", "Recommendation"]
+__all__ = ["Engine", "Recommendation", "measure_latency"]

@@ -21,7 +21,7 @@ from peftrec.errors import (
 from peftrec.evaluation import evaluate
 from peftrec.model import Adapter
 from peftrec.registry import Registry
-from peftrec.serving import Engine
+from peftrec.serving import Engine, measure_latency
 from peftrec.serving.requests import Request, history_of
 from tests.serving.adapters import loud
 
@@ -216,6 +216,17 @@ def test_a_split_alias_gives_each_shopper_one_version(
             assert by_name == engine.score(f"grocery@{version}", bought, history=bought)
     finally:
         registry.promote("grocery@1")
+
+
+def test_latency_is_that_of_requests(engine: Engine, grocery: Dataset, trained: Adapter, tmp_path: Path):
+    users = grocery.users[:9].to_list()
+    told = measure_latency(engine, "grocery", users, k=3)
+    assert (told["requests"], told["k"], told["precision"]) == (4, 3, engine.precision)
+    assert 0 < float(str(told["p50_ms"])) <= float(str(told["p99_ms"]))
+    version = Registry(tmp_path).publish("grocery", trained.with_facts(latency=told))
+    assert f"{told['p50_ms']}" in version.read("card.md").decode()
+    with pytest.raises(RequestError, match="5 shoppers"):
+        measure_latency(engine, "grocery", users[:5])
 
 
 def test_new_shoppers_and_new_products(engine: Engine, grocery: Dataset):
