@@ -2,5 +2,6 @@
 
 from peftrec.serving.engine import Engine, Recommendation
 from peftrec.serving.latency import measure_latency
+from peftrec.serving.rules import Rules
 
-__all__ = ["Engine", "Recommendation", "measure_latency"]
+__all__ = ["Engine", "Recommendation", "Rules", "measure_latency"]

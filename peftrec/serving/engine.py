@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,12 +34,15 @@ from peftrec.registry.compatibility import check, told_together
 from peftrec.serving.pairs import score_pairs, told
 from peftrec.serving.preparing import Row, check_fits, id_of, prepare
 from peftrec.serving.requests import Product, Recommendation, Request, check_product, described
+from peftrec.serving.rules import Allowed, Rules, categories_of
 from peftrec.serving.slots import Loaded, Slots, parse_bytes, stacked
 from peftrec.tuners import TUNERS
 
 _log = logging.getLogger(__name__)
 
 PRECISIONS = ("int8", "bf16", "fp32")
+VARIETY = 200
+"""Candidates among which rules about variety choose, or four times as many as are asked for."""
 
 
 class Engine:
@@ -84,6 +88,7 @@ class Engine:
         self._own = None if backbone.shopping is None else Loaded.of(Adapter.of_backbone(backbone))
         self._bert: BertModel | None = None
         self._platforms: dict[str, Platform] = {}
+        self._allowed = Allowed()
         self._lock = threading.Lock()
 
     def attach(self, dataset: Dataset, *, adapter: str | None = None, progress: bool = False) -> None:
@@ -117,6 +122,7 @@ class Engine:
         scene: str | None = None,
         k: int = 10,
         exclude_bought: bool = False,
+        rules: Rules | None = None,
         split_by: str | None = None,
     ) -> list[Recommendation]:
         """The ``k`` products that a shopper most probably buys next, best first.
@@ -140,6 +146,7 @@ class Engine:
             scene=scene,
             k=k,
             exclude_bought=exclude_bought,
+            rules=rules,
             split_by=split_by,
         )
         return self.recommend_batch([request])[0]
@@ -324,7 +331,12 @@ class Engine:
                 remedy=f'engine.attach(dataset, adapter="{name}")',
             )
         check_fits(request, platform.dataset)
-        return prepare(request, items, loaded=self._loaded(version), platform=platform)
+        row = prepare(request, items, loaded=self._loaded(version), platform=platform)
+        if request.rules is None:
+            return row
+        catalog = platform.dataset.catalog
+        beyond = np.zeros(len(row.platform.text_of) - len(catalog), bool)  # what the request describes is not for sale
+        return replace(row, allowed=np.concatenate([self._allowed(catalog, request.rules), beyond]))
 
     def _read(self, rows: Sequence[Row]):
         """Reads all shoppers of a batch at once; returns what scores one of them, and each one's reading."""
@@ -358,8 +370,8 @@ def _chance(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 def _named(row: Row, near: NDArray[np.float32]) -> Candidates:
     """The products worth ranking, as many as are asked for where retrieval has to find them alone."""
     least = row.request.k + len(np.unique(row.history.item))  # the history may be left out of the answer
-    config = row.loaded.adapter.candidates
-    return generate(row.history, row.snapshot, config, nearest=lambda rows: near[rows], least=least)
+    config, allowed = row.loaded.adapter.candidates, row.allowed
+    return generate(row.history, row.snapshot, config, nearest=lambda rows: near[rows], least=least, allowed=allowed)
 
 
 def _best(
@@ -371,7 +383,13 @@ def _best(
     if row.request.exclude_bought:
         allowed &= ~np.isin(items, row.history.item)
     items, logits = items[allowed], logits[allowed]
-    order = np.lexsort((-near[items], -logits))[: row.request.k]
+    order = np.lexsort((-near[items], -logits))
     chance = _chance(logits)
+    if row.request.rules is None:
+        order = order[: row.request.k]
+    else:
+        order = order[: max(VARIETY, 4 * row.request.k)]
+        vectors, categories = row.platform.items(items[order]), categories_of(catalog, items[order])
+        order = order[row.request.rules.ranked(chance[order], vectors, categories, row.request.k)]
     titles = catalog.frame["title"]
     return [Recommendation(catalog.ids[int(items[at])], titles[int(items[at])], float(chance[at])) for at in order]

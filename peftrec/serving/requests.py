@@ -13,6 +13,7 @@ from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY, PURCHASE, Histories
 from peftrec.data.log import GAP, kind_of
 from peftrec.errors import RequestError
+from peftrec.serving.rules import Rules
 
 Product = str | Mapping[str, object]
 """A product id, or a description such as ``{"title": "copper kettle", "category": "kitchen"}`` of one the catalogue lacks."""
@@ -34,6 +35,7 @@ class Request:
         profile: Attributes of the shopper, such as ``{"age": "45-54"}``.
         k: How many products to recommend.
         exclude_bought: Leave out what the shopper bought before.
+        rules: What the shop wants shown, such as what is in stock, see :class:`Rules`.
         split_by: What an alias that leads to several versions draws by, such as the id of a shopper whose history comes with the
             request; ``user`` when left out. Without either the version of the largest share answers.
     """
@@ -45,6 +47,7 @@ class Request:
     scene: str | None = None
     k: int = 10
     exclude_bought: bool = False
+    rules: Rules | None = None
     split_by: str | None = None
 
     def __post_init__(self) -> None:
