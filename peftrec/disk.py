@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import uuid
 from collections.abc import Generator
 from pathlib import Path
 
@@ -42,9 +43,8 @@ def replace_durably(path: Path, content: bytes, *, temporaries: Path | None = No
         content: What it is to hold.
         temporaries: Folder on the same disk for the unfinished file; beside the file when left out.
     """
-    new = (temporaries or path.parent) / f".{path.name}.{os.getpid()}.new"
+    new = (temporaries or path.parent) / f".{path.name}.{uuid.uuid4().hex}.new"
     try:
-        new.unlink(missing_ok=True)
         write_durably(new, content)
         new.replace(path)
         sync_folder(path.parent)

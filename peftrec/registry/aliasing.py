@@ -5,15 +5,17 @@ from collections.abc import Generator, Mapping
 from dataclasses import replace
 
 from peftrec.disk import worded_write_errors
-from peftrec.errors import AdapterNotFoundError, PinnedAliasError, RegistryError, RegistryWriteError
+from peftrec.errors import AdapterNotFoundError, GateRefusedError, PinnedAliasError, RegistryError, RegistryWriteError
 from peftrec.registry.gate import Comparison, Gate
-from peftrec.registry.journal import aims_of
 from peftrec.registry.names import check_name
 from peftrec.registry.reading import PRODUCTION, RegistryReader
 from peftrec.registry.split import choose
-from peftrec.registry.state import State, Weights, is_reason, write_state
+from peftrec.registry.state import State, is_reason, repaired, write_state
 from peftrec.registry.version import Version
 from peftrec.registry.writing import turn
+
+LEAST_SHARE = 1e-6
+AFTER = "what was done until then is told by peftrec registry history"
 
 
 class AliasRegistry(RegistryReader):
@@ -39,9 +41,10 @@ class AliasRegistry(RegistryReader):
             reason: For the history.
 
         Raises:
-            GateRefusedError: The gate's figures are not reached.
+            GateRefusedError: The gate's figures are not reached, or there is nothing to compare with.
             PinnedAliasError: The alias must not move.
             AdapterNotFoundError: There is no such version.
+            CorruptAdapterError, UntrustedAdapterError: See :meth:`open`.
             RegistryError: The alias cannot be used.
             RegistryWriteError: The folder cannot be written.
         """
@@ -50,38 +53,43 @@ class AliasRegistry(RegistryReader):
         version = self.open(reference)
         with self._changing(version.name) as state:
             refuse_pinned(version.name, alias, state)
-            self._refuse_deleted(version.name, version.version)  # while this writer waited for its turn
-            before = state.aliases.get(alias)
-            current = None if before is None else self._served(version.name, before)
-            evidence = None if gate is None else gate.check(version, current, evaluation)
-            self._point(version.name, state, alias, {version.version: 1.0}, "promote", reason, evidence=evidence)
+            version = self._checked(
+                version.name, version.version, state
+            )  # while it waited for its turn, it may have gone
+            evidence = None
+            if gate is not None:
+                evidence = gate.check(version, self._served(version, alias, state, gate), evaluation)
+            told = {"after": version.version, "evidence": evidence}
+            self._write(version.name, state, "promote", reason, alias=alias, before=_told(state, alias), **told)
         return version
 
     def rollback(self, name: str, *, alias: str = PRODUCTION, reason: str = "") -> Version:
         """Points an alias to where it led before its last move; a second call goes one further back.
 
+        Returns:
+            The version that it leads to now; of a split that of the largest share.
+
         Raises:
-            RegistryError: There is no earlier aim, or it is a split: :meth:`split` sets that anew.
+            RegistryError: There is no earlier aim.
             AdapterNotFoundError: The earlier version is deleted or gone.
             PinnedAliasError: The alias must not move.
-            CorruptAdapterError: The history is damaged.
             RegistryWriteError: The folder cannot be written.
         """
         check_name(alias, what="alias")
         check_reason(reason)
         with self._changing(name) as state:
             refuse_pinned(name, alias, state)
-            aims = aims_of(self.history(name), alias)
-            if len(aims) < 2:
+            aims = state.aims.get(alias)
+            if not aims:
                 raise RegistryError(
                     f"{name}@{alias} has no earlier aim",
                     expected="an alias that was moved at least once",
                     remedy=f"promote the version you want: peftrec registry promote {name}@VERSION --alias {alias}",
                 )
-            weights = aims[-2]
-            versions = [self._checked(name, version) for version in weights]
-            self._point(name, state, alias, weights, "rollback", reason)
-        return versions[0] if len(versions) == 1 else self.open(f"{name}@{alias}")
+            versions = {version: self._checked(name, version, state) for version in aims[-1]}
+            after = dict(aims[-1])
+            self._write(name, state, "rollback", reason, alias=alias, before=_told(state, alias), after=after)
+        return versions[choose(aims[-1], None, salt="")]
 
     def split(self, name: str, weights: Mapping[str, float], *, alias: str = PRODUCTION, reason: str = "") -> None:
         """Leads an alias to several versions, each shopper always to the same one: an A/B test.
@@ -93,25 +101,19 @@ class AliasRegistry(RegistryReader):
             reason: For the history.
 
         Raises:
-            RegistryError: There are less than two versions, or a weight is not above 0.
+            RegistryError: There are less than two versions, one is named twice, or a share is below a millionth.
             AdapterNotFoundError: A version is not there.
             PinnedAliasError: The alias must not move.
             RegistryWriteError: The folder cannot be written.
         """
         check_name(alias, what="alias")
         check_reason(reason)
-        shares = {self.open(f"{name}@{version}").version: float(weight) for version, weight in weights.items()}
-        if len(shares) < 2 or not all(0 < weight < float("inf") for weight in shares.values()):
-            raise RegistryError(
-                f"a split of {name}@{alias} into {dict(weights)}",
-                expected="two or more different versions, each with a weight above 0",
-                remedy='write it like {"3": 0.9, "4": 0.1}; promote() leads all shoppers to one version',
-            )
+        shares = _shares(name, alias, {self.open(f"{name}@{at}").version: at for at in weights}, weights)
         with self._changing(name) as state:
             refuse_pinned(name, alias, state)
             for version in shares:
-                self._refuse_deleted(name, version)
-            self._point(name, state, alias, shares, "split", reason)
+                self._checked(name, version, state)
+            self._write(name, state, "split", reason, alias=alias, before=_told(state, alias), after=shares)
 
     def remove_alias(self, name: str, alias: str, *, reason: str = "") -> None:
         """Takes an alias away; the versions stay.
@@ -123,10 +125,9 @@ class AliasRegistry(RegistryReader):
         """
         check_reason(reason)
         with self._changing(name) as state:
-            before = self._aim(name, alias, state)
+            refuse_unknown(name, alias, state)
             refuse_pinned(name, alias, state)
-            aliases = {other: weights for other, weights in state.aliases.items() if other != alias}
-            self._write(name, replace(state, aliases=aliases), "remove_alias", reason, alias=alias, before=dict(before))
+            self._write(name, state, "remove_alias", reason, alias=alias, before=_told(state, alias))
 
     def pin(self, name: str, alias: str, *, reason: str) -> None:
         """Keeps an alias from moving until :meth:`unpin`, such as over a holiday.
@@ -138,8 +139,8 @@ class AliasRegistry(RegistryReader):
         """
         check_reason(reason, needed=True)
         with self._changing(name) as state:
-            self._aim(name, alias, state)
-            self._write(name, replace(state, pinned={**state.pinned, alias: reason}), "pin", reason, alias=alias)
+            refuse_unknown(name, alias, state)
+            self._write(name, state, "pin", reason, alias=alias)
 
     def unpin(self, name: str, alias: str, *, reason: str = "") -> None:
         """Lets a pinned alias move again.
@@ -154,45 +155,72 @@ class AliasRegistry(RegistryReader):
                 raise RegistryError(
                     f"{name}@{alias} is not pinned",
                     expected=f"one of {', '.join(sorted(state.pinned)) or 'none: no alias is pinned'}",
-                    remedy=f"peftrec registry show {name}",
+                    remedy=f"peftrec registry versions {name}",
                 )
-            kept = {other: why for other, why in state.pinned.items() if other != alias}
-            self._write(name, replace(state, pinned=kept), "unpin", reason, alias=alias)
+            self._write(name, state, "unpin", reason, alias=alias)
+
+    def repair(self, name: str) -> State:
+        """Makes ``aliases.json`` anew of a whole history, where it was lost, changed by hand or restored from an old copy.
+
+        Raises:
+            AdapterNotFoundError: There is no such adapter.
+            CorruptAdapterError: The history is not whole.
+            RegistryWriteError: The folder cannot be written.
+        """
+        with self._locked(name):
+            return repaired(self.root / name)
 
     @contextlib.contextmanager
     def _changing(self, name: str) -> Generator[State]:
-        """The state of an adapter that exists, under its lock."""
+        """The state of an adapter that exists, under its lock, with the versions that killed writers did not tell of."""
+        with self._locked(name):
+            yield self._caught_up(name)
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Generator[None]:
         if not (self.root / check_name(name)).is_dir():
             raise self._unknown(name)
-        with worded_write_errors(self.root, RegistryWriteError), turn(self.root / name):
-            yield self.state(name)
+        with worded_write_errors(self.root, RegistryWriteError, after=AFTER), turn(self.root / name):
+            yield
+
+    def _caught_up(self, name: str) -> State:
+        """The state, after versions that were finished by writers who were killed before they told of them are told of."""
+        state = self.state(name)
+        if not state.step:  # a registry of before, or none
+            state = replace(state, newest=max(self._numbers(name), default=0))
+        while state.step and self._is_version(name, number := str(state.newest + 1)):
+            state = self._write(name, state, "found", "its writer was killed before it told of it", version=number)
+        return state
 
     def _write(self, name: str, state: State, action: str, reason: str, **details: object) -> State:
         return write_state(self.root / name, state, action, reason=reason or None, **details)
 
-    def _point(
-        self, name: str, state: State, alias: str, weights: Weights, action: str, reason: str, **details: object
-    ) -> State:
-        before = state.aliases.get(alias)
-        after = replace(state, aliases={**state.aliases, alias: weights})
-        told = {"alias": alias, "before": None if before is None else dict(before), "after": dict(weights)}
-        return self._write(name, after, action, reason, **told, **details)
-
-    def _served(self, name: str, weights: Weights) -> Version | None:
-        """Where an alias leads; None where that is gone, so that nothing keeps a better one from being promoted."""
-        try:
-            return self._checked(name, choose(weights, None, salt=""))
-        except RegistryError:
+    def _served(self, version: Version, alias: str, state: State, gate: Gate) -> Version | None:
+        """Where an alias leads; None where it leads nowhere, or where nobody asks."""
+        weights = state.aliases.get(alias)
+        if weights is None:
             return None
+        try:
+            return self._checked(version.name, choose(weights, None, salt=""), state)
+        except RegistryError as error:
+            if gate.least_gain is None:
+                return None
+            raise GateRefusedError(
+                f"{version.reference} is not promoted: what {version.name}@{alias} leads to cannot be opened, so nothing can be "
+                f"better than it: {error.found}",
+                expected="a version that can be compared",
+                remedy="restore that version from a copy, or promote without asking for a gain: Gate(least_gain=None, …)",
+            ) from error
 
-    def _aim(self, name: str, alias: str, state: State) -> Weights:
-        if alias not in state.aliases:
-            raise AdapterNotFoundError(
-                f"{name} has no alias {alias[:80]!r}",
-                expected=f"one of {', '.join(sorted(state.aliases)) or 'none: it has no aliases'}",
-                remedy=f"peftrec registry show {name}",
-            )
-        return state.aliases[alias]
+
+def refuse_unknown(name: str, alias: str, state: State) -> None:
+    """Raises where there is no such alias."""
+    if alias not in state.aliases:
+        raise AdapterNotFoundError(
+            f"{name} has no alias {alias[:80]!r}",
+            expected=f"one of {', '.join(sorted(state.aliases)) or 'none: it has no aliases'}",
+            remedy=f"peftrec registry versions {name}",
+        )
 
 
 def refuse_pinned(name: str, alias: str, state: State) -> None:
@@ -205,11 +233,35 @@ def refuse_pinned(name: str, alias: str, state: State) -> None:
         )
 
 
-def check_reason(reason: str, *, needed: bool = False) -> None:
+def check_reason(reason: object, *, needed: bool = False) -> None:
     """Raises where a reason is none, or more than a state can hold."""
-    if not is_reason(reason) or (needed and not reason.strip()):
+    if not is_reason(reason) or (needed and not str(reason).strip()):
         raise RegistryError(
-            f"a reason of {len(reason)} characters",
+            f"the reason {str(reason)[:80]!r}",
             expected="some words, at most 2,000 characters",
             remedy="say in a sentence why",
         )
+
+
+def _told(state: State, alias: str) -> dict[str, float] | None:
+    """Where an alias leads, for the history."""
+    weights = state.aliases.get(alias)
+    return None if weights is None else dict(weights)
+
+
+def _shares(name: str, alias: str, versions: Mapping[str, str], weights: Mapping[str, object]) -> dict[str, float]:
+    """Version -> share; shares sum to 1."""
+    good = all(
+        isinstance(w, int | float) and not isinstance(w, bool) and 0 < w < float("inf") for w in weights.values()
+    )
+    found: dict[str, float] = {}
+    if good and len(versions) == len(weights) > 1:
+        total = sum(float(str(weights[at])) for at in versions.values())
+        found = {version: float(str(weights[at])) / total for version, at in versions.items()}
+    if not found or not min(found.values()) >= LEAST_SHARE:
+        raise RegistryError(
+            f"a split of {name}@{alias} into {dict(weights)}",
+            expected=f"two or more different versions, each with a share of at least {LEAST_SHARE:g}",
+            remedy='write it like {"3": 0.9, "4": 0.1}; promote() leads all shoppers to one version',
+        )
+    return found

@@ -1,14 +1,18 @@
 """Garbage collection: what of the deleted versions may go."""
 
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from peftrec.disk import worded_write_errors
 from peftrec.errors import CorruptAdapterError, PeftrecError, RegistryError, RegistryWriteError
+from peftrec.registry.files import listed
 from peftrec.registry.journal import now
+from peftrec.registry.names import is_name
 from peftrec.registry.state import State, write_state
-from peftrec.registry.writing import remove_version, turn
+from peftrec.registry.writing import SIGNATURES, remove_version, turn
 
 if TYPE_CHECKING:
     from peftrec.registry.store import Registry
@@ -20,37 +24,86 @@ class Collected:
 
     Attributes:
         removed: References of the versions removed.
-        kept: Reference of each other deleted version -> why it stays.
+        kept: Reference of each other deleted version, or name of an adapter that could not be looked into -> why it stays.
         bytes: Of the versions removed.
     """
 
     removed: tuple[str, ...]
-    kept: dict[str, str]
+    kept: Mapping[str, str]
     bytes: int
+
+
+@dataclass
+class _Family:
+    """Who descends from whom, as far as manifests can be read; each is read once.
+
+    Attributes:
+        registry: Where.
+        children: Parent -> its children.
+        damaged: Version -> why its manifest cannot be read: it may descend from any.
+        seen: Versions looked at.
+    """
+
+    registry: "Registry"
+    children: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    damaged: dict[str, str] = field(default_factory=dict[str, str])
+    seen: set[str] = field(default_factory=set[str])
+
+    def look(self) -> None:
+        """Reads the manifests of versions that came since the last look."""
+        for name in filter(is_name, listed(self.registry.root)):
+            with contextlib.suppress(RegistryError):  # a folder that may not be looked into is told of on its own
+                for number in self.registry.numbers(name):
+                    if (reference := f"{name}@{number}") not in self.seen:
+                        self._read(name, number, reference)
+
+    def _read(self, name: str, number: str, reference: str) -> None:
+        self.seen.add(reference)
+        try:
+            parent = self.registry.stored(name, number).manifest.parent
+        except CorruptAdapterError as error:
+            self.damaged[reference] = error.found
+            return
+        if parent is not None:
+            self.children.setdefault(parent, []).append(reference)
+
+    def needs(self, reference: str, gone: set[str]) -> str:
+        """Why a version is needed; empty where it is not."""
+        children = [child for child in self.children.get(reference, ()) if child not in gone]
+        if children:
+            return f"{', '.join(children)} descends from it"
+        others = [found for damaged, found in self.damaged.items() if damaged not in {*gone, reference}]
+        return f"a damaged version may descend from it: {others[0]}" if others else ""
 
 
 def collect(registry: "Registry", *, dry_run: bool) -> Collected:
     """See :meth:`peftrec.registry.Registry.gc`."""
-    names = registry.names()
-    states = {name: registry.state(name) for name in names}
-    for name, state in states.items():
-        _check_clock(registry, name, state)
-    children, doubt = _children(registry, names) if any(state.deleted for state in states.values()) else ({}, "")
-    removed, kept, freed = list[str](), dict[str, str](), 0
-    for name in names:
-        with worded_write_errors(registry.root, RegistryWriteError), turn(registry.root / name):
-            state = registry.state(name)  # anew, under the lock
-            for version, until in sorted(state.deleted.items(), key=lambda one: int(one[0])):
-                reference = f"{name}@{version}"
-                # A child that was published since the look at all manifests: only before the deletion, which then is newer.
-                changed = states[name].deleted.get(version) != until
-                if why := _reason(reference, until, state, children, doubt, changed=changed):
-                    kept[reference] = why
-                    continue
-                freed += _size(registry, name, version)
-                removed.append(reference)
+    removed, kept, freed, family = list[str](), dict[str, str](), 0, _Family(registry)
+    for name in sorted(filter(is_name, listed(registry.root))):
+        if not (registry.root / name).is_dir():
+            continue
+        try:
+            with contextlib.ExitStack() as stack:
                 if not dry_run:
-                    state = _removed(registry, name, version, state)
+                    stack.enter_context(worded_write_errors(registry.root, RegistryWriteError))
+                    stack.enter_context(turn(registry.root / name))
+                    _sweep_signatures(registry, name)
+                state = registry.state(name)
+                if state.deleted:
+                    family.look()  # under the lock, which whoever publishes a child of this adapter needs as well
+                for version in sorted(state.deleted, key=int):
+                    reference = f"{name}@{version}"
+                    if why := _reason(reference, state) or family.needs(reference, {*removed}):
+                        kept[reference] = why
+                        continue
+                    freed += _size(registry, name, version)
+                    removed.append(reference)
+                    if not dry_run:
+                        state = _removed(registry, name, version, state)
+        except RegistryWriteError:
+            raise
+        except RegistryError as error:  # the others are collected all the same
+            kept[name] = error.found
     return Collected(tuple(removed), kept, freed)
 
 
@@ -59,53 +112,28 @@ def _removed(registry: "Registry", name: str, version: str, state: State) -> Sta
     folder = registry.root / name
     if (folder / version).exists():
         remove_version(folder, version)
-    after = replace(
-        state,
-        deleted={other: until for other, until in state.deleted.items() if other != version},
-        tags={other: tags for other, tags in state.tags.items() if other != version},
-    )
-    return write_state(folder, after, "remove", version=version)
+    return write_state(folder, state, "remove", version=version)
 
 
-def _reason(
-    reference: str, until: str, state: State, children: dict[str, list[str]], doubt: str, *, changed: bool
-) -> str:
-    """Why a deleted version stays; empty when it may go."""
-    if changed or datetime.fromisoformat(until) > now():
+def _reason(reference: str, state: State) -> str:
+    """Why a deleted version stays, whoever descends from it; empty when it may go."""
+    version = reference.partition("@")[2]
+    until = state.deleted[version]
+    if datetime.fromisoformat(state.moment) > now():
+        return f"this clock says {now().isoformat(timespec='seconds')}, and the adapter was changed at {state.moment}"
+    if datetime.fromisoformat(until) > now():
         return f"it can be restored until {until}"
-    if users := state.users_of(reference.partition("@")[2]):
+    if users := state.users_of(version):
         return f"the alias {', '.join(users)} leads to it"
-    if reference in children:
-        return f"{', '.join(children[reference])} descends from it"
-    return doubt
+    return ""
 
 
-def _children(registry: "Registry", names: list[str]) -> tuple[dict[str, list[str]], str]:
-    """Parent -> its children, and what is in doubt because a manifest cannot be read."""
-    found, doubt = dict[str, list[str]](), ""
-    for name in names:
-        for number in registry.numbers(name):
-            try:
-                manifest = registry.manifest(name, number)
-            except CorruptAdapterError as error:
-                doubt = f"a damaged version may descend from it: {error.found}"
-                continue
-            if manifest.parent is not None:
-                found.setdefault(manifest.parent, []).append(f"{name}@{number}")
-    return found, doubt
-
-
-def _check_clock(registry: "Registry", name: str, state: State) -> None:
-    """Graces are told by clocks: one that stands before what was done already tells nothing."""
-    if not state.deleted:
-        return
-    last = registry.history(name)[-1]
-    if datetime.fromisoformat(last.moment) > now():
-        raise RegistryError(
-            f"this clock says {now().isoformat(timespec='seconds')}, {name} was changed at {last.moment}",
-            expected="a clock that goes forward",
-            remedy="set the clock right and collect again; nothing was removed",
-        )
+def _sweep_signatures(registry: "Registry", name: str) -> None:
+    """Signatures of versions that are gone, whose remover was killed."""
+    numbers = {*registry.numbers(name, complete=False)}
+    for entry in listed(registry.root / name):
+        if entry.endswith(SIGNATURES) and entry.removesuffix(SIGNATURES) not in numbers:
+            (registry.root / name / entry).unlink(missing_ok=True)
 
 
 def _size(registry: "Registry", name: str, version: str) -> int:

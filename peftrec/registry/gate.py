@@ -1,6 +1,6 @@
 """What a version must show before an alias moves to it."""
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,6 +9,8 @@ from peftrec.registry.search import ALL
 from peftrec.registry.version import Version
 
 ECE = "ece"
+LOWER_IS_BETTER = ("log_loss", ECE)
+"""As :mod:`peftrec.evaluation` has it, which waits for torch."""
 
 
 class Interval(Protocol):
@@ -55,8 +57,9 @@ class Gate:
     Attributes:
         metric: What decides, such as ``ndcg@10``.
         slice: On which shoppers and products.
-        least_gain: The lower end of the paired 95 % interval of the difference to the version that the alias leads to must
-            lie above it: 0 for better, -0.002 for not noticeably worse.
+        least_gain: The lower end of the paired 95 % interval of the gain over the version that the alias leads to must lie
+            above it: 0 for better, -0.002 for not noticeably worse. A gain is a difference, or its opposite where lower is
+            better.
         most_ece: Bound of the calibration error that the version's own metrics tell.
         most_bytes: Bound of the size of all its files.
     """
@@ -68,13 +71,12 @@ class Gate:
     most_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        bounds = (self.most_ece, self.most_bytes)
-        if (self.least_gain is None and bounds == (None, None)) or any(
-            bound is not None and bound <= 0 for bound in bounds
-        ):
+        bounds = [bound for bound in (self.most_ece, self.most_bytes) if bound is not None]
+        asked = [*bounds, *([] if self.least_gain is None else [self.least_gain])]
+        if not asked or not all(map(math.isfinite, asked)) or any(bound <= 0 for bound in bounds):
             raise ConfigError(
                 f"{self}",
-                expected="at least one condition, bounds above 0",
+                expected="at least one condition, finite, bounds above 0",
                 remedy="write Gate() for 'better than what is served', or Gate(least_gain=None, most_ece=0.02)",
             )
 
@@ -94,8 +96,10 @@ class Gate:
         """
         figures: dict[str, object] = {"bytes": version.size}
         refused = list[str]()
-        if self.least_gain is not None and current is not None and current.reference != version.reference:
-            refused += self._gain(version, current, evaluation, figures)
+        if current is not None:
+            figures["against"] = current.reference
+            if self.least_gain is not None and current.reference != version.reference:
+                refused += self._gain(version, current, evaluation, figures)
         if self.most_ece is not None:
             ece = _ece(version)
             figures[ECE] = ece
@@ -123,17 +127,17 @@ class Gate:
         if missing := [name for name in names if name not in evaluation.systems]:
             return [f"the evaluation holds {', '.join(evaluation.systems)}, not {' and '.join(missing)}"]
         found = evaluation.compare(*names, self.metric, self.slice)
-        figures |= self._told(current, evaluation, found)
-        if found.low > least:
+        value, low, high = (float(end) for end in (found.value, found.low, found.high))
+        if self.metric in LOWER_IS_BETTER:
+            value, low, high = -value, -high, -low
+        over = f"the gain in {self.metric} on {self.slice} over {current.reference}"
+        if not all(map(math.isfinite, (value, low, high))):
+            return [f"{over} is not told by any shopper"]
+        figures |= {"metric": self.metric, "slice": self.slice, "period": evaluation.period}
+        figures |= {"gain": value, "low": low, "high": high}
+        if low > least:
             return []
-        return [
-            f"{self.metric} on {self.slice} less that of {current.reference} is {found.value:+.4f} "
-            f"({found.low:+.4f} to {found.high:+.4f}), the interval must lie above {least:g}"
-        ]
-
-    def _told(self, current: Version, evaluation: Comparison, found: Interval) -> Mapping[str, object]:
-        told = {"metric": self.metric, "slice": self.slice, "against": current.reference, "period": evaluation.period}
-        return {**told, "difference": found.value, "low": found.low, "high": found.high}
+        return [f"{over} is {value:+.4f} ({low:+.4f} to {high:+.4f}), the interval must lie above {least:g}"]
 
 
 def _ece(version: Version) -> float | None:

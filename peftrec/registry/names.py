@@ -8,7 +8,9 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9]|[._-](?=[a-z0-9])){0,63}")
 _RESERVED = frozenset(
     {"con", "prn", "aux", "nul", "latest", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 )
-_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
+LAST_NUMBER = 10**12 - 1
+"""Highest number that a version can have."""
+_NUMBER = re.compile(r"[1-9][0-9]{0,11}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{8,64}")
 
 

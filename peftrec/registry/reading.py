@@ -1,14 +1,15 @@
 """What can be asked of a registry without changing it. Readers take no lock and never see half a version."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
-from peftrec.errors import AdapterNotFoundError, CorruptAdapterError, PeftrecError
-from peftrec.registry.files import listed
+from peftrec.errors import AdapterNotFoundError, CorruptAdapterError, PeftrecError, RegistryError
+from peftrec.registry.files import listed, read_plain
 from peftrec.registry.journal import Entry
 from peftrec.registry.keys import load_public_key
 from peftrec.registry.manifest import MANIFEST, Manifest
@@ -17,9 +18,13 @@ from peftrec.registry.search import Condition, matches
 from peftrec.registry.signing import check_signed, read_signatures
 from peftrec.registry.split import choose
 from peftrec.registry.state import State, read_history, read_state
+from peftrec.registry.verifying import problems
 from peftrec.registry.version import Version
 
 PRODUCTION = "production"
+MANIFEST_LIMIT = 16 * 1024 * 1024
+"""Bytes of a manifest; its JSON takes many times as much in memory."""
+_TURNS = 8  # looks at an alias that moves
 
 
 @dataclass(frozen=True)
@@ -75,14 +80,23 @@ class RegistryReader:
         """All versions of an adapter, oldest first, those deleted left out; of each, the manifest is read and nothing else.
 
         Raises:
-            AdapterNotFoundError: There is no such adapter.
+            AdapterNotFoundError: There is no such adapter, or all its versions are deleted.
             CorruptAdapterError: A manifest or the aliases cannot be read.
         """
-        numbers = self._numbers(name)
+        numbers, found = self.numbers(name), list[Version]()
         if not numbers:
             raise self._unknown(name)
         deleted = self.state(name).deleted
-        return [self._version(name, str(number)) for number in numbers if str(number) not in deleted]
+        for number in numbers:
+            try:
+                if number not in deleted:
+                    found.append(self._version(name, number))
+            except CorruptAdapterError:
+                if self._is_version(name, number):
+                    raise  # else it was removed meanwhile
+        if not found:
+            raise self._unknown(name)
+        return found
 
     def newest(self, name: str) -> Version:
         """The version with the highest number that is not deleted, whatever state the older ones are in.
@@ -91,6 +105,7 @@ class RegistryReader:
             AdapterNotFoundError: There is no such adapter, or all its versions are deleted.
             CorruptAdapterError: Its manifest or the aliases cannot be read.
         """
+        check_name(name)
         return self._version(name, self._newest(name, self.state(name)))
 
     def state(self, name: str) -> State:
@@ -122,13 +137,16 @@ class RegistryReader:
             if len(weights) > 1
         }
 
-    def history(self, name: str) -> list[Entry]:
-        """Every change of an adapter since its first, oldest first.
+    def history(self, name: str, *, last: int | None = None) -> list[Entry]:
+        """Every change of an adapter since its first, oldest first; or the ``last`` ones, which costs no look at the others.
 
         Raises:
+            AdapterNotFoundError: There is no such adapter.
             CorruptAdapterError: The journal is damaged.
         """
-        return read_history(self.root / check_name(name))
+        if not os.path.isdir(self.root / check_name(name)):
+            raise self._unknown(name)
+        return read_history(self.root / name, last=last)
 
     def open(self, reference: str, *, user: str | None = None) -> Version:
         """Finds a version.
@@ -147,26 +165,57 @@ class RegistryReader:
             RegistryError: The registry is no folder.
         """
         name, wanted = parse_reference(reference)
+        if user is not None and not isinstance(cast(object, user), str):
+            raise RegistryError(f"user={user!r}", expected="an id as text", remedy=f"write user={str(user)!r}")
         if not os.path.isdir(self.root / name):
             raise self._unknown(name)
         if wanted is not None and is_digest_reference(wanted):
             return self._by_digest(name, wanted)
-        version = self._resolved(name, wanted, user)
-        if version is None or not os.path.isdir(self.root / name / version):
-            raise self._no_version(reference, name, wanted, version)
-        return self._checked(name, version)
+        state = self._state_for(name, wanted)
+        for _turn in range(_TURNS):
+            version = self._resolved(name, wanted, user, state)
+            try:
+                if version is None or not os.path.isdir(self.root / name / version):
+                    raise self._no_version(reference, name, wanted, version, state)
+                return self._checked(name, version, state)
+            except RegistryError:
+                before, state = state, self._state_for(name, wanted)
+                if state.step == before.step:
+                    raise  # else an alias moved away from a version that went then
+        raise AdapterNotFoundError(
+            f"{reference!r} moved {_TURNS} times while it was opened",
+            expected="an alias that stays for a moment",
+            remedy="open it again, or name a version",
+        )
 
-    def numbers(self, name: str) -> list[str]:
-        """Numbers of all versions of an adapter, rising, those deleted among them; none where there is no such adapter."""
-        return [str(number) for number in self._numbers(name)]
-
-    def manifest(self, name: str, version: str) -> Manifest:
-        """The manifest of a version, be it deleted or not.
+    def opened(self, name: str, version: str) -> Version:
+        """A version that was found before, be it deleted since: who began with it may go on.
 
         Raises:
-            CorruptAdapterError: It cannot be read.
+            AdapterNotFoundError: It was removed.
+            CorruptAdapterError, UntrustedAdapterError: See :meth:`open`.
         """
-        return self._version(name, version).manifest
+        return self._checked(check_name(name), version, State())
+
+    def numbers(self, name: str, *, complete: bool = True) -> list[str]:
+        """Numbers of all versions of an adapter, rising, those deleted among them; none where there is no such adapter.
+
+        Args:
+            name: Of the adapter.
+            complete: Only of versions with a manifest; else of every folder with a number.
+        """
+        return [str(number) for number in self._numbers(name, complete=complete)]
+
+    def stored(self, name: str, version: str) -> Version:
+        """A version, be it deleted or not, of which the manifest was read and nothing else.
+
+        Raises:
+            AdapterNotFoundError: There is no such version.
+            CorruptAdapterError: The manifest cannot be read.
+        """
+        if not is_number(version):
+            raise self._unknown(check_name(name))
+        return self._version(check_name(name), version)
 
     def lineage(self, reference: str) -> list[Ancestor]:
         """A version, the version that its training continued from, and so on.
@@ -197,56 +246,54 @@ class RegistryReader:
         Raises:
             RegistryError: A condition cannot be read; says what one looks like.
             AdapterNotFoundError: There is no adapter of a given name.
+            CorruptAdapterError: A manifest cannot be read: it might meet them, so nothing is said; ``names`` leaves it out.
         """
         wanted = [Condition.parse(text) for text in conditions]
         found = list[Version]()
         for name in self.names() if names is None else names:
+            numbers = self.numbers(name)
+            if not numbers:
+                raise self._unknown(name)
             state = self.state(name)
-            for version in self.versions(name):
-                told = {"tag": state.tags.get(version.version, ()), "alias": state.users_of(version.version)}
+            for number in numbers:
+                if number in state.deleted:
+                    continue
+                version = self._version(name, number)
+                told = {"tag": state.tags.get(number, ()), "alias": state.users_of(number)}
                 if all(matches(version.manifest, condition, told) for condition in wanted):
                     found.append(version)
         return found
 
-    def verify(self, name: str | None = None) -> list[str]:
+    def verify(self, name: str | None = None, *, require_signed: bool | None = None) -> list[str]:
         """Reads every file again and says in words what is wrong; empty when all is well.
+
+        Args:
+            name: One adapter; all when left out.
+            require_signed: Whether a version without the signature of a trusted key is a problem; it is by default where
+                there are trusted keys. Signatures that are there are checked in any case.
 
         Raises:
             AdapterNotFoundError: There is no adapter of that name.
         """
-        if name is not None and not self._numbers(name, complete=False):
+        if name is not None and not os.path.isdir(self.root / check_name(name)):
             raise self._unknown(name)
+        required = bool(self.trusted) if require_signed is None else require_signed
         names = self._folders() if name is None else [name]
-        return [problem for each in names for problem in self._problems(each)]
+        return [problem for each in names for problem in problems(self, each, required=required)]
 
-    def _problems(self, name: str) -> Iterator[str]:
-        numbers = [str(number) for number in self._numbers(name, complete=False)]
-        for number in numbers:
-            try:
-                version = self._version(name, number)
-                yield from version.problems()
-                if self.trusted:
-                    check_signed(version.manifest, read_signatures(version), self.trusted)
-            except PeftrecError as error:
-                yield error.found
+    def _state_for(self, name: str, wanted: str | None) -> State:
+        """The state; an empty one where it cannot be read and a number is wanted, which no alias decides."""
         try:
-            state = self.state(name)
-            self.history(name)
-        except CorruptAdapterError as error:
-            yield error.found
-            return
-        for alias, weights in state.aliases.items():
-            for version in sorted(weights, key=int):
-                if version not in numbers:
-                    yield f"{name}@{alias} points to version {version}, which is not there"
-                elif version in state.deleted:
-                    yield f"{name}@{alias} points to version {version}, which is deleted"
+            return self.state(name)
+        except CorruptAdapterError:
+            if wanted is None or not is_number(wanted):
+                raise
+            return State()
 
-    def _resolved(self, name: str, wanted: str | None, user: str | None) -> str | None:
+    def _resolved(self, name: str, wanted: str | None, user: str | None, state: State) -> str | None:
         """The number that a reference means, of a version that may not be there."""
         if wanted is not None and is_number(wanted):
             return wanted
-        state = self.state(name)
         weights = state.aliases.get(wanted or PRODUCTION)
         if weights is not None:
             return choose(weights, user, salt=f"{name}@{wanted or PRODUCTION}")
@@ -254,7 +301,7 @@ class RegistryReader:
 
     def _newest(self, name: str, state: State) -> str:
         for number in sorted(self._entries(name), reverse=True):
-            if str(number) not in state.deleted and os.path.isfile(self.root / name / str(number) / MANIFEST):
+            if str(number) not in state.deleted and self._is_version(name, str(number)):
                 return str(number)
         raise self._unknown(name)
 
@@ -267,20 +314,25 @@ class RegistryReader:
                 expected="the beginning of one manifest's sha256",
                 remedy=f"peftrec registry show {name} --json",
             )
-        return self._checked(name, found[0].version)
+        return self._checked(name, found[0].version, State())
 
-    def _no_version(self, reference: str, name: str, wanted: str | None, version: str | None) -> AdapterNotFoundError:
-        numbers, aliases = self._numbers(name), sorted(self.state(name).aliases)
+    def _no_version(
+        self, reference: str, name: str, wanted: str | None, version: str | None, state: State
+    ) -> AdapterNotFoundError:
+        numbers, aliases = self.numbers(name), sorted(state.aliases)
         if not numbers:
             return self._unknown(name)
-        shown = [str(number) for number in numbers[-20:]]
+        shown = numbers[-20:]
+        what = f"{reference!r}: {name} has no version or alias {wanted or version!r}"
+        if version is not None and state.was_removed(version):
+            what = f"{reference!r}: version {version} of {name} was removed"
+        elif version not in (None, wanted):
+            what = f"{reference!r} leads to version {version}, which is not there"
         return AdapterNotFoundError(
-            f"{reference!r}: {name} has no version or alias {wanted or version!r}"
-            if version in (None, wanted)
-            else f"{reference!r} points to version {version}, which is not there",
+            what,
             expected=f"a version out of {'… ' if len(numbers) > len(shown) else ''}{', '.join(shown)}"
             + (f", or an alias out of {', '.join(aliases)}" if aliases else ""),
-            remedy=f"peftrec registry show {name}",
+            remedy=f"peftrec registry versions {name}",
         )
 
     def _folders(self) -> list[str]:
@@ -297,36 +349,35 @@ class RegistryReader:
         return (int(entry) for entry in listed(folder) if is_number(entry)) if folder.is_dir() else ()
 
     def _holds_any(self, name: str) -> bool:
-        folder = self.root / name
+        """Whether an adapter has a version; one that may not be looked into is told of where it is asked about."""
+        try:
+            return any(is_number(entry) and self._is_version(name, entry) for entry in listed(self.root / name))
+        except RegistryError:
+            return True
+
+    def _is_version(self, name: str, number: str) -> bool:
         # os.path answers False where a Path would raise on a folder that may not be read.
-        return any(is_number(entry) and os.path.isfile(folder / entry / MANIFEST) for entry in listed(folder))
+        return is_number(number) and os.path.isfile(self.root / name / number / MANIFEST)
 
     def _numbers(self, name: str, *, complete: bool = True) -> list[int]:
         """Version numbers, rising. A folder without a manifest is no version: something half-copied by hand."""
-        folder = self.root / name
         numbers = sorted(self._entries(name)) if is_name(name) else []
-        return [
-            n
-            for n in numbers
-            if os.path.isfile(folder / str(n) / MANIFEST) or (not complete and os.path.isdir(folder / str(n)))
-        ]
+        folder = self.root / name
+        return [n for n in numbers if self._is_version(name, str(n)) or (not complete and (folder / str(n)).is_dir())]
 
-    def _checked(self, name: str, version: str) -> Version:
-        self._refuse_deleted(name, version)
+    def _checked(self, name: str, version: str, state: State) -> Version:
+        """A version that is there, not deleted, whole as far as names tell, and trusted."""
+        self._refuse_deleted(name, version, state)
         found = self._version(name, version)
         found.check_folder()
         if self.trusted:
             check_signed(found.manifest, read_signatures(found), self.trusted)
         return found
 
-    def _refuse_deleted(self, name: str, version: str) -> None:
-        try:
-            until = self.state(name).deleted.get(version)
-        except CorruptAdapterError:  # a version that is named by its number is served whatever state aliases are in
-            return
-        if until is not None:
+    def _refuse_deleted(self, name: str, version: str, state: State) -> None:
+        if version in state.deleted:
             raise AdapterNotFoundError(
-                f"{name}@{version} is deleted; it may be removed from {until} on",
+                f"{name}@{version} is deleted; it may be removed from {state.deleted[version]} on",
                 expected="a version that is not",
                 remedy=f"bring it back: peftrec registry restore {name}@{version}",
             )
@@ -334,6 +385,12 @@ class RegistryReader:
     def _version(self, name: str, version: str) -> Version:
         path = self.root / name / version
         where = f"{name}@{version}: {MANIFEST}"
+        if not os.path.lexists(path):
+            raise AdapterNotFoundError(
+                f"{name}@{version} is not there",
+                expected=f"a version out of {', '.join(self.numbers(name)[-20:]) or 'none: there is no version'}",
+                remedy=f"peftrec registry versions {name}",
+            )
         if any(os.path.islink(part) for part in (path.parent, path, path / MANIFEST)):
             raise CorruptAdapterError(
                 f"{name}@{version}: the adapter's folder, the version's or its {MANIFEST} is a link",
@@ -341,10 +398,10 @@ class RegistryReader:
                 remedy="copy the version itself, and use an alias for a second name",
             )
         try:
-            content = (path / MANIFEST).read_bytes()
+            content = read_plain(path / MANIFEST, limit=MANIFEST_LIMIT)
         except OSError as error:
             raise CorruptAdapterError(
-                f"{where} cannot be read: {error.strerror}",
+                f"{where} cannot be read: {error.strerror or error}",
                 expected="a complete version",
                 remedy="remove the folder if it was half-copied, or copy it again",
             ) from error
@@ -358,10 +415,16 @@ class RegistryReader:
         return Version(name, version, path, manifest)
 
     def _unknown(self, name: str) -> AdapterNotFoundError:
+        if numbers := self.numbers(name):
+            return AdapterNotFoundError(
+                f"all versions of {name} are deleted: {', '.join(numbers[-20:])}",
+                expected="one that is not",
+                remedy=f"bring one back: peftrec registry restore {name}@{numbers[-1]}",
+            )
         names = self.names()
         near = get_close_matches(name, names, n=3)
         return AdapterNotFoundError(
-            f"no adapter {name!r} in {self.root}" + (f"; closest: {', '.join(near)}" if near else ""),
+            f"no adapter {name[:80]!r} in {self.root}" + (f"; closest: {', '.join(near)}" if near else ""),
             expected=f"one of {', '.join(names[:10])}" if names else "an adapter, but the registry is empty",
             remedy="peftrec registry list"
             if names

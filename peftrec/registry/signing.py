@@ -19,13 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from peftrec.disk import replace_durably, worded_write_errors
-from peftrec.errors import CorruptAdapterError, RegistryWriteError, UntrustedAdapterError
+from peftrec.disk import replace_durably
+from peftrec.errors import CorruptAdapterError, UntrustedAdapterError
 from peftrec.registry.keys import key_id
 from peftrec.registry.manifest import Manifest
 from peftrec.registry.strict import SEAL, is_digest
 from peftrec.registry.version import Version
-from peftrec.registry.writing import turn
+from peftrec.registry.writing import SIGNATURES, temporaries
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -50,7 +50,7 @@ class Signature:
 
 def signature_path(version: Version) -> Path:
     """Where a version's signatures are: beside its folder."""
-    return version.path.with_name(f"{version.version}.sig.json")
+    return version.path.with_name(f"{version.version}{SIGNATURES}")
 
 
 def read_signatures(version: Version) -> bytes | None:
@@ -75,18 +75,16 @@ def read_signatures(version: Version) -> bytes | None:
 
 
 def add_signature(version: Version, key: "Ed25519PrivateKey") -> bytes:
-    """Signs a version and writes the signature beside it, next to those of others.
+    """Signs a version and writes the signature beside it, next to those of others; the adapter's lock is held.
 
     Returns:
         The file's content.
 
     Raises:
         CorruptAdapterError: See :func:`sign` and :func:`read_signatures`.
-        RegistryWriteError: The folder cannot be written, or another writer holds it.
     """
-    with worded_write_errors(version.path.parent, RegistryWriteError), turn(version.path.parent):
-        content = sign(version, key, present=read_signatures(version))
-        replace_durably(signature_path(version), content)
+    content = sign(version, key, present=read_signatures(version))
+    replace_durably(signature_path(version), content, temporaries=temporaries(version.path.parent))
     return content
 
 

@@ -26,5 +26,5 @@ def choose(weights: Mapping[str, float], user: str | None, *, salt: str) -> str:
 
 def _uniform(*parts: str) -> float:
     """A number in (0, 1), always the same for the same texts."""
-    digest = hashlib.sha256("\x00".join(parts).encode()).digest()
+    digest = hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogatepass")).digest()
     return (int.from_bytes(digest[:8]) + 0.5) / 2**64

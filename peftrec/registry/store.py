@@ -1,20 +1,21 @@
 """The registry on disk: ``<root>/<name>/<version>/``, versions that never change, aliases that do."""
 
+import contextlib
 import os
 import tempfile
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Generator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from peftrec.disk import replace_durably, worded_write_errors
 from peftrec.errors import AdapterNotFoundError, RegistryError, RegistryWriteError
-from peftrec.registry.aliasing import AliasRegistry, check_reason, refuse_pinned
+from peftrec.registry.aliasing import AFTER, AliasRegistry, check_reason, refuse_pinned
 from peftrec.registry.archive import Parcel
 from peftrec.registry.collecting import Collected, collect
 from peftrec.registry.files import listed
 from peftrec.registry.journal import now
 from peftrec.registry.keys import key_id, load_private_key
-from peftrec.registry.names import check_name, parse_reference
+from peftrec.registry.names import LAST_NUMBER, check_name, is_number, parse_reference
 from peftrec.registry.publishing import Publishable, draft, finished
 from peftrec.registry.reading import RegistryReader
 from peftrec.registry.signing import add_signature, check_signed, merge
@@ -22,6 +23,7 @@ from peftrec.registry.state import State
 from peftrec.registry.version import Version
 from peftrec.registry.writing import SIGNATURES, temporaries, turn, write_version
 
+LONGEST_GRACE = timedelta(days=3653)
 GRACE = timedelta(days=7)
 """How long a deleted version can be brought back."""
 
@@ -66,23 +68,18 @@ class Registry(AliasRegistry):
         if alias is not None:
             check_name(alias, what="alias")
         check_reason(reason)
-        listed(self.root)  # raises where the root is a file
         parent = None if parent is None else self.open(parent).reference
         first, files = draft(name, parent, adapter)
-        folder = self.root / name
-        with worded_write_errors(self.root, RegistryWriteError):
-            folder.mkdir(parents=True, exist_ok=True)
-            # The parent's lock keeps it from being deleted while it gets a child.
-            with turn(folder, *([] if parent is None else [self.root / parent.partition("@")[0]])):
-                if parent is not None:
-                    self.open(parent)
-                state = self.state(name)
-                if alias is not None:
-                    refuse_pinned(name, alias, state)
-                version = str(self._next(folder, name, state))
-                manifest, files = finished(first, version, files)
-                write_version(folder, version, files, manifest.to_json().encode())
-                self._tell_published(name, version, alias, state, reason, newest=int(version))
+        with self._adding(name, parent) as folder:
+            if parent is not None:
+                self.open(parent)  # it may have been deleted meanwhile
+            state = self._caught_up(name)
+            if alias is not None:
+                refuse_pinned(name, alias, state)
+            version = self._next(name, state)
+            manifest, files = finished(first, version, files)
+            write_version(folder, version, files, manifest.to_json().encode())
+            self._tell(name, state, "publish", version, alias, reason)
         return self._version(name, version)
 
     def install(self, parcel: Parcel, *, alias: str | None = None, reason: str = "") -> Version:
@@ -106,24 +103,24 @@ class Registry(AliasRegistry):
             check_name(alias, what="alias")
         check_reason(reason)
         self.check_trust(parcel)
-        listed(self.root)
-        folder = self.root / name
-        with worded_write_errors(self.root, RegistryWriteError):
-            folder.mkdir(parents=True, exist_ok=True)
-            with turn(folder):
-                state = self.state(name)
-                if alias is not None:
-                    refuse_pinned(name, alias, state)
-                if there := os.path.lexists(folder / version):
-                    self._refuse_other(name, version, parcel)
-                else:
-                    self._refuse_removed(name, version)
-                _write_signatures(folder, parcel)  # before the version: nobody opens it unsigned
-                if not there:
-                    write_version(folder, version, parcel.content, parcel.manifest.to_json().encode())
-                if alias is not None or not there:
-                    newest = max(state.newest, *self._entries(name))
-                    self._tell_published(name, version, alias, state, reason, newest=newest, action="install")
+        with self._adding(name, parcel.manifest.parent) as folder:
+            state = self._caught_up(name)
+            if alias is not None:
+                refuse_pinned(name, alias, state)
+            there = os.path.lexists(folder / version)
+            if there:
+                self._refuse_other(name, version, parcel, state)
+            elif state.was_removed(version) or version in state.deleted:
+                raise RegistryError(
+                    f"{name}@{version} was here before and was removed",
+                    expected="a version whose number means one thing for good",
+                    remedy=f"publish it under the next number: Registry(...).publish({name!r}, parcel)",
+                )
+            else:
+                write_version(folder, version, parcel.content, parcel.manifest.to_json().encode())
+            _write_signatures(folder, parcel)
+            if alias is not None or not there:
+                self._tell(name, state, "install", version, alias, reason)
         return self._version(name, version)
 
     def check_trust(self, parcel: Parcel) -> None:
@@ -150,11 +147,11 @@ class Registry(AliasRegistry):
             MissingExtraError: The package cryptography is not installed.
         """
         secret = load_private_key(Path(key), passphrase=passphrase)
-        name, _ = parse_reference(reference)
         version = RegistryReader(self.root).open(reference)  # what is to be signed need not be trusted yet
-        add_signature(version, secret)
-        with self._changing(name) as state:
-            self._write(name, state, "sign", "", version=version.version, key=key_id(secret.public_key()))
+        with self._changing(version.name) as state:
+            self._refuse_deleted(version.name, version.version, state)
+            add_signature(self._version(version.name, version.version), secret)
+            self._write(version.name, state, "sign", "", version=version.version, key=key_id(secret.public_key()))
         return version
 
     def check_ready(self, name: str, *, alias: str | None = None) -> None:
@@ -190,35 +187,48 @@ class Registry(AliasRegistry):
         check_reason(reason)
         for tag in tags:
             check_name(tag, what="alias")
-        version = self.open(reference)
-        with self._changing(version.name) as state:
-            before = {*state.tags.get(version.version, ())}
-            after = sorted(before - {*tags} if remove else before | {*tags})
-            tagged = {at: kept for at, kept in {**state.tags, version.version: after}.items() if kept}
-            details = {"version": version.version, "before": sorted(before), "after": after}
-            self._write(version.name, replace(state, tags=tagged), "tag", reason, **details)
+        name, number = self._named(reference)
+        with self._changing(name) as state:
+            self._refuse_deleted(name, number, state)
+            self._version(name, number)
+            before = state.tags.get(number, ())
+            after = sorted({*before} - {*tags} if remove else {*before, *tags})
+            self._write(name, state, "tag", reason, version=number, before=list(before), after=after)
 
     def delete(self, reference: str, *, grace: timedelta = GRACE, reason: str = "") -> None:
         """Takes a version out of sight; :meth:`gc` removes it when the grace is over, :meth:`restore` brings it back until then.
 
+        A damaged version can be deleted, too.
+
+        Args:
+            reference: In any form that :meth:`open` takes.
+            grace: From now, or from the adapter's last change if this clock stands before that; at most ten years.
+            reason: For the history.
+
         Raises:
-            RegistryError: An alias leads to it.
+            RegistryError: An alias leads to it, or the grace is none.
             AdapterNotFoundError: There is no such version.
             RegistryWriteError: The folder cannot be written.
         """
         check_reason(reason)
-        version = self.open(reference)
-        with self._changing(version.name) as state:
-            if users := state.users_of(version.version):
+        if not timedelta(0) <= grace <= LONGEST_GRACE:
+            raise RegistryError(
+                f"a grace of {grace}", expected=f"0 to {LONGEST_GRACE.days:,} days", remedy="leave it out for a week"
+            )
+        name, number = self._named(reference)
+        with self._changing(name) as state:
+            self._refuse_deleted(name, number, state)
+            if number not in self.numbers(name, complete=False):
+                raise self._no_version(reference, name, number, number, state)
+            if users := state.users_of(number):
                 raise RegistryError(
-                    f"{version.reference} is what the alias {', '.join(users)} leads to",
+                    f"{name}@{number} is what the alias {', '.join(users)} leads to",
                     expected="a version that no alias leads to",
-                    remedy="promote another version first, or remove the alias",
+                    remedy="promote another version first, or take the alias away: peftrec registry remove-alias",
                 )
-            until = (now() + max(grace, timedelta(0))).isoformat(timespec="seconds")
-            newest = max(state.newest, *self._entries(version.name))  # its number is never given again
-            after = replace(state, deleted={**state.deleted, version.version: until}, newest=newest)
-            self._write(version.name, after, "delete", reason, version=version.version, until=until)
+            begin = max(now(), datetime.fromisoformat(state.moment)) if state.moment else now()
+            until = (begin + grace).isoformat(timespec="milliseconds")
+            self._write(name, state, "delete", reason, version=number, until=until)
 
     def restore(self, reference: str, *, reason: str = "") -> Version:
         """Brings a deleted version back that was not removed yet.
@@ -234,49 +244,46 @@ class Registry(AliasRegistry):
         check_reason(reason)
         name, _, number = reference.partition("@")
         with self._changing(name) as state:
-            if number not in state.deleted:
+            if number not in state.deleted or number not in self.numbers(name, complete=False):
+                there = [one for one in state.deleted if one in self.numbers(name, complete=False)]
                 raise AdapterNotFoundError(
-                    f"{reference!r} is not among the deleted versions",
-                    expected=f"one of {', '.join(f'{name}@{one}' for one in state.deleted) or 'none: nothing is deleted'}",
-                    remedy=f"peftrec registry show {name}",
+                    f"{reference[:120]!r} is not among the deleted versions",
+                    expected=f"one of {', '.join(f'{name}@{one}' for one in there) or 'none: nothing is deleted'}",
+                    remedy=f"peftrec registry versions {name}",
                 )
-            version = self._version(name, number)
-            kept = {other: until for other, until in state.deleted.items() if other != number}
-            self._write(name, replace(state, deleted=kept), "restore", reason, version=number)
-        return version
+            self._write(name, state, "restore", reason, version=number)
+        return self._version(name, number)
 
     def gc(self, *, dry_run: bool = False) -> Collected:
         """Removes deleted versions whose grace is over and what killed writers left behind.
 
-        A version that an alias leads to or that another descends from is kept, and all are kept that a damaged version
-        might descend from.
+        A version stays that an alias leads to or that another descends from; all stay that a version whose manifest cannot be
+        read might descend from, and those of an adapter that was changed later than this clock says it is: graces are
+        told by clocks.
 
         Args:
-            dry_run: Only tell.
+            dry_run: Only tell; nothing is written, and no lock is taken.
 
         Raises:
-            RegistryError: The clock stands before a deletion that the history tells of: nothing is removed by such a clock.
             RegistryWriteError: A folder cannot be written.
         """
         return collect(self, dry_run=dry_run)
 
-    def _tell_published(
-        self,
-        name: str,
-        version: str,
-        alias: str | None,
-        state: State,
-        reason: str,
-        *,
-        newest: int,
-        action: str = "publish",
-    ) -> None:
-        state = replace(state, newest=newest)
+    @contextlib.contextmanager
+    def _adding(self, name: str, parent: str | None) -> Generator[Path]:
+        """The folder of an adapter that may be new, under its lock and that of the parent's, which is to stay meanwhile."""
+        listed(self.root)  # raises where the root is a file
+        folder = self.root / name
+        with worded_write_errors(self.root, RegistryWriteError, after=AFTER):
+            folder.mkdir(parents=True, exist_ok=True)
+            of_parent = folder if parent is None else self.root / parent.partition("@")[0]
+            with turn(folder, *([of_parent] if of_parent.is_dir() else [])):
+                yield folder
+
+    def _tell(self, name: str, state: State, action: str, version: str, alias: str | None, reason: str) -> None:
+        """Records a version that is there now."""
         try:
-            if alias is None:
-                self._write(name, state, action, reason, version=version)
-            else:
-                self._point(name, state, alias, {version: 1.0}, action, reason, version=version)
+            self._write(name, state, action, reason, version=version, alias=alias)
         except OSError as error:
             missed = f"its alias {alias!r} could not be set" if alias else "the history could not be written"
             mend = f", then Registry(...).promote('{name}@{version}', alias={alias!r})" if alias else ""
@@ -286,7 +293,15 @@ class Registry(AliasRegistry):
                 remedy=f"mend the cause{mend}",
             ) from error
 
-    def _refuse_other(self, name: str, version: str, parcel: Parcel) -> None:
+    def _named(self, reference: str) -> tuple[str, str]:
+        """Name and number, of a version that may be damaged."""
+        name, wanted = parse_reference(reference)
+        if wanted is not None and is_number(wanted):
+            return check_name(name), wanted
+        version = RegistryReader(self.root).open(reference)
+        return version.name, version.version
+
+    def _refuse_other(self, name: str, version: str, parcel: Parcel, state: State) -> None:
         there = self._version(name, version)
         if there.manifest.to_json() != parcel.manifest.to_json():  # == takes 1, 1.0 and True as equal
             raise RegistryError(
@@ -294,29 +309,27 @@ class Registry(AliasRegistry):
                 expected="a number that is free, or the same version",
                 remedy=f"publish it under another name: Registry(...).publish('{name}-2', parcel)",
             )
-        self._refuse_deleted(name, version)
+        self._refuse_deleted(name, version, state)
 
-    def _refuse_removed(self, name: str, version: str) -> None:
-        if any(entry.action == "remove" and entry.details.get("version") == version for entry in self.history(name)):
-            raise RegistryError(
-                f"{name}@{version} was here before and was removed",
-                expected="a version whose number means one thing for good",
-                remedy=f"publish it under the next number: Registry(...).publish({name!r}, parcel)",
-            )
-
-    def _next(self, folder: Path, name: str, state: State) -> int:
+    def _next(self, name: str, state: State) -> str:
         """A number that no version ever had; without a look at all of them where the state knows the highest."""
-        number = state.newest or max(self._entries(name), default=0)
-        while os.path.lexists(folder / str(number + 1)):  # copied there by hand, or its writer was killed
+        number = state.newest
+        while os.path.lexists(self.root / name / str(number + 1)):  # copied there by hand
             number += 1
-        return number + 1
+        if number >= LAST_NUMBER:
+            raise RegistryError(
+                f"{name}@{number} is there",
+                expected=f"versions up to {LAST_NUMBER - 1:,}, so that there is a next one",
+                remedy="publish under another name",
+            )
+        return str(number + 1)
 
 
 def _write_signatures(folder: Path, parcel: Parcel) -> None:
     if parcel.signature is None:
         return
     path = folder / f"{parcel.manifest.version}{SIGNATURES}"
-    present = [] if not path.exists() else [path.read_bytes()]
+    present = [path.read_bytes()] if path.exists() else list[bytes]()
     content = merge(parcel.manifest, *present, parcel.signature)
     if present != [content]:
         replace_durably(path, content, temporaries=temporaries(folder))

@@ -29,6 +29,7 @@ def temporaries(folder: Path) -> Path:
 def write_version(folder: Path, version: str, files: Mapping[str, bytes], manifest: bytes) -> None:
     """Writes a version beside the others and gives it its name in one step; the lock is held."""
     temporary = temporaries(folder) / f"new-{version}"
+    (folder / f"{version}{SIGNATURES}").unlink(missing_ok=True)  # of a version that never came to be
     temporary.mkdir()
     try:
         for file, content in files.items():
@@ -71,10 +72,23 @@ def turn(*folders: Path) -> Generator[None]:
     """
     with contextlib.ExitStack() as stack:
         for folder in sorted({*folders}):
+            _refuse_links(folder)
             stack.enter_context(_locked(folder))
+            _refuse_links(folder)  # again, now that nobody else of us writes
         for folder in {*folders}:
             sweep(folder)
         yield
+
+
+def _refuse_links(folder: Path) -> None:
+    """What is swept or written behind a link would be somebody else's."""
+    for path in (folder, folder / _TEMPORARY, folder / ".lock"):
+        if path.is_symlink():
+            raise RegistryWriteError(
+                f"{path} is a link",
+                expected="the adapter's own folder: what is unfinished in it is removed",
+                remedy="remove the link, and copy what belongs to the adapter into its folder",
+            )
 
 
 @contextlib.contextmanager
