@@ -12,10 +12,9 @@ from peftrec.registry.reading import PRODUCTION, RegistryReader
 from peftrec.registry.split import choose
 from peftrec.registry.state import State, is_reason, repaired, write_state
 from peftrec.registry.version import Version
-from peftrec.registry.writing import turn
+from peftrec.registry.writing import AFTER, turn
 
 LEAST_SHARE = 1e-6
-AFTER = "what was done until then is told by peftrec registry history"
 
 
 class AliasRegistry(RegistryReader):

@@ -12,7 +12,7 @@ from peftrec.registry.files import listed
 from peftrec.registry.journal import now
 from peftrec.registry.names import is_name
 from peftrec.registry.state import State, write_state
-from peftrec.registry.writing import SIGNATURES, remove_version, turn
+from peftrec.registry.writing import AFTER, SIGNATURES, remove_version, turn
 
 if TYPE_CHECKING:
     from peftrec.registry.store import Registry
@@ -85,7 +85,7 @@ def collect(registry: "Registry", *, dry_run: bool) -> Collected:
         try:
             with contextlib.ExitStack() as stack:
                 if not dry_run:
-                    stack.enter_context(worded_write_errors(registry.root, RegistryWriteError))
+                    stack.enter_context(worded_write_errors(registry.root, RegistryWriteError, after=AFTER))
                     stack.enter_context(turn(registry.root / name))
                     _sweep_signatures(registry, name)
                 state = registry.state(name)

@@ -60,7 +60,7 @@ def push(version: Version, url: str, *, signature: bytes | None = None) -> str:
         parcel = _joined(parcel, there, address)
         if parcel.signature == there.signature:
             return address
-    _put(files, target, pack(parcel), address)
+    _put(files, target, pack(parcel), address, fresh=there is None)
     return address
 
 
@@ -174,8 +174,11 @@ def _joined(ours: Parcel, there: Parcel, address: str) -> Parcel:
     return Parcel(ours.manifest, ours.content, merge(ours.manifest, *contents) if contents else None)
 
 
-def _put(files: Files, target: str, content: bytes, address: str) -> None:
-    """Writes under a hidden name, reads back, moves, and reads again."""
+def _put(files: Files, target: str, content: bytes, address: str, *, fresh: bool) -> None:
+    """Writes under a hidden name, reads back, moves, and reads again.
+
+    A ``fresh`` version takes nobody's place: fsspec cannot move on that condition, so it is looked for once more just before.
+    """
     folder, _, name = target.rpartition("/")
     hidden = f"{folder}/.{name}.{uuid.uuid4().hex}.new"
     moving = False
@@ -189,6 +192,8 @@ def _put(files: Files, target: str, content: bytes, address: str) -> None:
                     file.flush()
                     os.fsync(file.fileno())
             _compare(files, hidden, content, address)
+            if fresh and files.exists(target):
+                raise _taken(address, "was put there meanwhile")
             moving = True
             files.mv(hidden, target)
             _compare(files, target, content, address)

@@ -12,7 +12,7 @@ from peftrec.registry.manifest import Manifest
 
 _FORM = re.compile(r"\s*(?P<field>[^\s<>=!~]+)\s*(?P<sign><=|>=|!=|=|<|>|~)\s*(?P<value>.*?)\s*", re.DOTALL)
 _SIGNS: dict[str, Callable[[Any, Any], bool]] = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
-METRICS, ALL = "metrics", "all"
+METRICS, ALL, NULL = "metrics", "all", "null"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Condition:
     Attributes:
         field: The path.
         sign: ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``; or ``~``, where the field's text holds the value, whatever its case.
-        value: As it was written; compared as a number where the field holds one.
+        value: As it was written; compared as a number where the field holds one. ``null`` is met by a field that is null or
+            missing.
     """
 
     field: str
@@ -66,6 +67,10 @@ def matches(manifest: Manifest, condition: Condition, told: Mapping[str, Iterabl
         value = _metric(manifest, condition.field.removeprefix(f"{METRICS}."))
     else:
         value = _at(asdict(manifest), condition.field)
+    if condition.value == NULL and condition.sign in ("=", "!="):
+        return (value is None) == (condition.sign == "=")
+    if condition.field == "version":
+        value = int(manifest.version)  # 10 comes after 9
     return condition.sign == "!=" if value is None else _meets(value, condition)
 
 
@@ -112,7 +117,9 @@ def _flat(values: Mapping[str, object], start: str = "") -> Iterable[tuple[str, 
         path = f"{start}{name}"
         if path == METRICS:
             for entry in cast(list[dict[str, Any]], value):
-                yield f"{METRICS}.{entry['metric']}.{entry['slice']}", entry["value"]
+                where = f"{METRICS}.{entry['metric']}.{entry['slice']}"
+                yield where, entry["value"]
+                yield f"{where}.interval", None if entry["low"] is None else (entry["low"], entry["high"])
         elif isinstance(value, dict):
             yield from _flat(cast(dict[str, object], value), f"{path}.")
         else:

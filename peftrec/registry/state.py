@@ -182,6 +182,8 @@ def write_state(folder: Path, state: State, action: str, **details: object) -> S
     try:
         append(journal, state.history, lines)
         replace_durably(folder / ALIASES, written.to_json().encode(), temporaries=temporaries(folder))
+    except CorruptAdapterError:  # the journal is not what it should be: nothing of it may be cut off
+        raise
     except BaseException:
         with contextlib.suppress(OSError, CorruptAdapterError):  # seen by nobody; but what failed should leave nothing
             if _stands_before(folder, written.step):
@@ -211,7 +213,7 @@ def repaired(folder: Path) -> State:
         raise lost(journal, f"holds an entry that says too little: {error!r}") from error
     append(journal, counted, b"")
     replace_durably(folder / ALIASES, state.to_json().encode(), temporaries=temporaries(folder))
-    return state
+    return read_state(folder)
 
 
 def read_history(folder: Path, *, last: int | None = None) -> list[Entry]:

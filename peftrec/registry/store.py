@@ -9,7 +9,7 @@ from pathlib import Path
 
 from peftrec.disk import replace_durably, worded_write_errors
 from peftrec.errors import AdapterNotFoundError, RegistryError, RegistryWriteError
-from peftrec.registry.aliasing import AFTER, AliasRegistry, check_reason, refuse_pinned
+from peftrec.registry.aliasing import AliasRegistry, check_reason, refuse_pinned
 from peftrec.registry.archive import Parcel
 from peftrec.registry.collecting import Collected, collect
 from peftrec.registry.files import listed
@@ -21,7 +21,7 @@ from peftrec.registry.reading import RegistryReader
 from peftrec.registry.signing import add_signature, check_signed, merge
 from peftrec.registry.state import State
 from peftrec.registry.version import Version
-from peftrec.registry.writing import SIGNATURES, temporaries, turn, write_version
+from peftrec.registry.writing import AFTER, SIGNATURES, temporaries, turn, write_version
 
 LONGEST_GRACE = timedelta(days=3653)
 GRACE = timedelta(days=7)
@@ -119,7 +119,7 @@ class Registry(AliasRegistry):
             else:
                 write_version(folder, version, parcel.content, parcel.manifest.to_json().encode())
             _write_signatures(folder, parcel)
-            if alias is not None or not there:
+            if alias is not None or not there or int(version) > state.newest:  # the last: its first writer was killed
                 self._tell(name, state, "install", version, alias, reason)
         return self._version(name, version)
 

@@ -13,6 +13,8 @@ from peftrec.registry.manifest import MANIFEST
 ALIASES = "aliases.json"
 SIGNATURES = ".sig.json"
 """What follows a version's number in the name of the file of its signatures."""
+AFTER = "what was done until then is told by peftrec registry history"
+"""Where a change of several steps fails."""
 LOCK_SECONDS = 60.0
 _POLL_SECONDS = 0.005
 _TEMPORARY = ".tmp"

@@ -252,19 +252,23 @@ class Engine:
         return served
 
     def _load(self, reference: str) -> Adapter:
-        version = self.registry.open(reference)
+        # It was found when the request began; that it was deleted since is no matter to this request.
+        version = self.registry.opened(*reference.split("@"))
         with told_together(version):
             return self._loaded_from(version)
 
     def _loaded_from(self, version: Version) -> Adapter:
         backbone = self.backbone
-        check(
-            version.manifest,
-            fingerprints=Fingerprints(
-                backbone.fingerprint, backbone.tokenizer_fingerprint, backbone.template_fingerprint
-            ),
-            decoder_layers=backbone.decoder_layers,
-        )
+        ours = Fingerprints(backbone.fingerprint, backbone.tokenizer_fingerprint, backbone.template_fingerprint)
+        try:
+            check(version.manifest, fingerprints=ours, decoder_layers=backbone.decoder_layers)
+        except IncompatibleAdapterError as error:
+            try:
+                Adapter.load(version, backbone)
+            except IncompatibleAdapterError as shapes:  # of tensors, which only its files tell
+                found, remedy = f"{error.found}; {shapes.found}", f"{error.remedy}; {shapes.remedy}"
+                raise IncompatibleAdapterError(found, expected=error.expected, remedy=remedy) from error
+            raise
         self._refuse_shared(version, version.manifest.method.partition(" ")[0])  # the form may stand behind it
         adapter = Adapter.load(version, backbone)
         self._refuse_shared(version, "" if adapter.config is None else adapter.config.method)  # what its files say

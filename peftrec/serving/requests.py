@@ -54,12 +54,13 @@ class Request:
         k, user, profile = cast(object, self.k), cast(object, self.user), cast(object, self.profile)
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise RequestError(f"k={self.k!r}", expected="a whole number of at least 1", remedy="ask for k=10")
-        if user is not None and not isinstance(user, str):
-            raise RequestError(
-                f"user={user!r}, a {type(user).__name__}",
-                expected="an id as text; ids are text throughout, whatever the table held",
-                remedy=f"write user={str(user)!r}",
-            )
+        for field, value in (("user", user), ("split_by", cast(object, self.split_by))):
+            if value is not None and not isinstance(value, str):
+                raise RequestError(
+                    f"{field}={value!r}, a {type(value).__name__}",
+                    expected="an id as text; ids are text throughout, whatever the table held",
+                    remedy=f"write {field}={str(value)!r}",
+                )
         if self.user is not None and self.history is not None:
             raise RequestError(
                 "both user and history",

@@ -329,6 +329,7 @@ def test_another_backbone_is_refused_with_every_mismatch(tiny_backbone: Backbone
     assert "backbone" in str(caught.value)
     assert "tokenizer" in str(caught.value)
     assert "layers" in str(caught.value)
+    assert "retrieval_map" in str(caught.value) or "item_map" in str(caught.value)  # tensors of another width
 
 
 def test_memory_budget_evicts_by_bytes(backbone: Backbone, registry: Registry, grocery: Dataset):

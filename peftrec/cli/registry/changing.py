@@ -48,15 +48,19 @@ def promote(
         float | None,
         typer.Option(help="With --better: what the paired interval must lie above; below 0 for 'hardly worse'."),
     ] = None,
-    metric: Annotated[str, typer.Option(help="With --better: what decides.")] = "ndcg@10",
+    metric: Annotated[str | None, typer.Option(help="With --better: what decides; ndcg@10 when left out.")] = None,
     most_ece: Annotated[float | None, typer.Option(help="Refuse a larger calibration error.")] = None,
     most_bytes: Annotated[int | None, typer.Option(help="Refuse larger files.")] = None,
-    dataset: Annotated[str, typer.Option(help="With --better: data set by name.")] = "completejourney",
+    dataset: Annotated[
+        str | None, typer.Option(help="With --better: data set by name; completejourney when left out.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="With --better: file or folder of the data set.")] = None,
     at: Annotated[
         str | None, typer.Option(help="With --better: moment of the cut, ISO 8601; both are trained before it.")
     ] = None,
-    backbone: Annotated[str, typer.Option(help="With --better: backbone of both.")] = "minilm-l6",
+    backbone: Annotated[
+        str | None, typer.Option(help="With --better: backbone of both; minilm-l6 when left out.")
+    ] = None,
     reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
@@ -65,22 +69,32 @@ def promote(
     Example: peftrec registry promote grocery@4 --better --at 2017-11-27T05:00 --most-ece 0.02
     """
     found = Registry(registry)
-    if not better and least_gain is not None:
+    of_better = {
+        "least-gain": least_gain,
+        "metric": metric,
+        "dataset": dataset,
+        "data": data,
+        "at": at,
+        "backbone": backbone,
+    }
+    if not better and (given := [f"--{option}" for option, value in of_better.items() if value is not None]):
         raise RegistryError(
-            "--least-gain without --better",
+            f"{', '.join(given)} without --better",
             expected="both or none",
             remedy="add --better, which measures the two versions",
         )
     gate = None
     if better or most_ece is not None or most_bytes is not None:
         gain = (least_gain or 0.0) if better else None
-        gate = Gate(metric=metric, least_gain=gain, most_ece=most_ece, most_bytes=most_bytes)
-    evaluation = _measured(found, reference, alias, dataset, data, at, backbone) if better else None
+        gate = Gate(metric=metric or "ndcg@10", least_gain=gain, most_ece=most_ece, most_bytes=most_bytes)
+    evaluation = None
+    if better:
+        evaluation = _measured(found, reference, alias, dataset or "completejourney", data, at, backbone or "minilm-l6")
     version = found.promote(reference, alias=alias, gate=gate, evaluation=evaluation, reason=reason)
     told = {
         "reference": version.reference,
         "alias": alias,
-        "evidence": found.history(version.name)[-1].details.get("evidence"),
+        "evidence": found.history(version.name, last=1)[-1].details.get("evidence"),
     }
     tell(told, f"{version.name}@{alias} leads to version {version.version}", as_json=as_json)
 
@@ -138,6 +152,12 @@ def split(
     Example: peftrec registry split grocery 3=0.9 4=0.1
     """
     weights = dict(map(_share, shares))
+    if len(weights) < len(shares):
+        raise RegistryError(
+            f"a version twice among {' '.join(shares)}",
+            expected="one share of each",
+            remedy="write it like 3=0.9 4=0.1",
+        )
     found = Registry(registry)
     found.split(name, weights, alias=alias, reason=reason)
     told = found.splits(name)[alias]
@@ -151,6 +171,27 @@ def _share(text: str) -> tuple[str, float]:
         return version, float(weight)
     except ValueError as error:
         raise RegistryError(f"share {text!r}", expected="VERSION=WEIGHT", remedy="write it like 3=0.9 4=0.1") from error
+
+
+@app.command("remove-alias")
+def remove_alias(
+    name: Name,
+    alias: Annotated[str, typer.Argument(help="Alias that goes; its versions stay.")],
+    registry: Folder = Path("adapters"),
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Takes an alias away."""
+    Registry(registry).remove_alias(name, alias, reason=reason)
+    tell({"name": name, "removed": alias}, f"{name} has no alias {alias} any more", as_json=as_json)
+
+
+@app.command()
+def repair(name: Name, registry: Folder = Path("adapters"), as_json: AsJson = False) -> None:
+    """Makes aliases.json anew of the history, where it was lost, changed by hand or restored from an old copy."""
+    state = Registry(registry).repair(name)
+    told = {"name": name, "changes": state.step, "aliases": {alias: dict(at) for alias, at in state.aliases.items()}}
+    tell(told, f"aliases.json of {name} follows from {state.step} changes again", as_json=as_json)
 
 
 @app.command()

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.table import Column, Table
@@ -13,16 +13,19 @@ from rich.text import Text
 from peftrec.cli.registry.options import AsJson, Folder, Name, Reference, app, console, tell
 from peftrec.errors import RegistryError
 from peftrec.registry import Registry, Version
+from peftrec.registry.manifest import PAGE
 from peftrec.registry.search import differences
+from peftrec.registry.signing import read_signatures
+from peftrec.registry.state import State
 
-PAGE = 50
+ON_A_PAGE = 50
 
 
 @app.command("list")
 def list_(
     registry: Folder = Path("adapters"),
     after: Annotated[str, typer.Option(help="Begin behind this name: the last one of the page before.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Adapters on a page.")] = PAGE,
+    limit: Annotated[int, typer.Option(min=1, help="Adapters on a page.")] = ON_A_PAGE,
     as_json: AsJson = False,
 ) -> None:
     """Every adapter, a page at a time: newest version, aliases, method, size."""
@@ -42,7 +45,10 @@ def list_(
         if "problem" in row:
             table.add_row(str(row["name"]), "damaged", f"see: peftrec registry verify {row['name']}", style="red")
             continue
-        aliases = ", ".join(f"{alias} → {version}" for alias, version in sorted(dict(row["aliases"]).items()))
+        if row["version"] is None:
+            table.add_row(str(row["name"]), "deleted", f"see: peftrec registry versions {row['name']}")
+            continue
+        aliases = ", ".join(f"{alias} → {aim_of(aim)}" for alias, aim in sorted(dict(row["aliases"]).items()))
         table.add_row(
             str(row["name"]),
             str(row["version"]),
@@ -63,22 +69,64 @@ def list_(
 def _row(registry: Registry, name: str) -> dict[str, object]:
     """One adapter's line; a damaged one does not keep the others from being listed."""
     try:
-        newest, aliases = registry.newest(name), registry.state(name).aliases
+        state = registry.state(name)
+        aliases = {alias: dict(weights) for alias, weights in state.aliases.items()}
+        if not {*registry.numbers(name)} - {*state.deleted}:
+            return {"name": name, "version": None, "aliases": aliases, "deleted": sorted(state.deleted, key=int)}
+        newest = registry.newest(name)
     except RegistryError as error:
         return {"name": name, "problem": error.found}
     return {
         "name": name,
         "version": newest.version,
-        "aliases": {alias: _aim(weights) for alias, weights in aliases.items()},
+        "aliases": aliases,
         "method": newest.manifest.method,
         "bytes": newest.size,
         "created": newest.manifest.created,
     }
 
 
-def _aim(weights: object) -> str:
-    """``3``, or ``3 (90 %) + 4 (10 %)``."""
-    shares = dict(weights) if isinstance(weights, dict) else {}
+@app.command()
+def versions(name: Name, registry: Folder = Path("adapters"), as_json: AsJson = False) -> None:
+    """All versions of one adapter, those deleted among them: aliases, tags, parent, NDCG@10."""
+    found = Registry(registry)
+    numbers, state = found.numbers(name), found.state(name)
+    if not numbers:
+        found.newest(name)  # raises, and names the nearest
+    rows = [_version_row(found, name, number, state) for number in numbers]
+    if as_json:
+        console.print_json(json.dumps(rows))
+        return
+    table = Table("version", "aliases", "tags", "parent", "NDCG@10", "published", "", box=None)
+    for row in rows:
+        value = row.get("ndcg@10")
+        shown = "" if value is None else f"{float(str(value)):.4f}"
+        words = (", ".join(cast(list[str], row[field])) for field in ("aliases", "tags"))
+        state_of = row.get("problem") or (f"deleted, may go {str(row['deleted'])[:16]}" if row["deleted"] else "")
+        facts = (str(row.get("parent") or ""), shown, str(row.get("created") or "")[:16], Text(str(state_of)))
+        table.add_row(str(row["version"]), *words, *facts)
+    console.print(table)
+    for alias, why in sorted(state.pinned.items()):
+        console.print(f"pinned: {alias}: {why}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _version_row(registry: Registry, name: str, number: str, state: State) -> dict[str, object]:
+    row: dict[str, object] = {
+        "version": number,
+        "aliases": state.users_of(number),
+        "tags": list(state.tags.get(number, ())),
+        "deleted": state.deleted.get(number),
+    }
+    try:
+        version = registry.stored(name, number)
+    except RegistryError as error:
+        return row | {"problem": error.found}
+    return row | _line(version) | {"parent": version.manifest.parent, "digest": version.digest}
+
+
+def aim_of(weights: object) -> str:
+    """``3``, or ``3 (90%) + 4 (10%)``."""
+    shares = cast(dict[str, float], weights) if isinstance(weights, dict) else {str(weights): 1.0}
     if len(shares) == 1:
         return next(iter(shares))
     total = sum(shares.values())
@@ -135,17 +183,25 @@ def show(reference: Reference, registry: Folder = Path("adapters"), as_json: AsJ
     """One version: what it was trained on, what was measured, its files; and what leads to it."""
     found = Registry(registry)
     version = found.open(reference)
-    if as_json:
-        console.print_json(version.manifest.to_json())
-        return
     state = found.state(version.name)
-    others = [f"{alias} → {_aim(weights)}" for alias, weights in sorted(state.aliases.items())]
+    if as_json:
+        told = {
+            "reference": version.reference,
+            "digest": version.digest,
+            "aliases": state.users_of(version.version),
+            "tags": list(state.tags.get(version.version, ())),
+            "signed": read_signatures(version) is not None,
+            "manifest": json.loads(version.manifest.to_json()),
+        }
+        console.print_json(json.dumps(told))
+        return
+    others = [f"{alias} → {aim_of(weights)}" for alias, weights in sorted(state.aliases.items())]
     lines = [
         version.reference + "".join(f"  #{tag}" for tag in state.tags.get(version.version, ())),
+        f"digest:  sha256:{version.digest}",
         f"aliases: {', '.join(others) or 'none'}",
         *(f"pinned:  {alias}: {why}" for alias, why in sorted(state.pinned.items())),
-        f"deleted: {', '.join(sorted(state.deleted, key=int))}" if state.deleted else "",
-        f"page:    {version.path / 'card.html'}" if "card.html" in version.manifest.files else "",
+        f"page:    {version.path / PAGE}" if PAGE in version.manifest.files else "",
     ]
     console.print("\n".join(line for line in lines if line), "", markup=False, highlight=False, soft_wrap=True)
     console.print(version.read("card.md").decode(), markup=False, highlight=False)
@@ -175,8 +231,6 @@ def diff(
 
 
 def _short(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}"
     text = "–" if value is None else str(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
@@ -185,11 +239,11 @@ def _short(value: object) -> str:
 def history(
     name: Name,
     registry: Folder = Path("adapters"),
-    limit: Annotated[int, typer.Option(min=1, help="The last so many changes.")] = PAGE,
+    limit: Annotated[int, typer.Option(min=1, help="The last so many changes.")] = ON_A_PAGE,
     as_json: AsJson = False,
 ) -> None:
     """Who changed what and why: publications, promotions, rollbacks, deletions."""
-    entries = Registry(registry).history(name)[-limit:]
+    entries = Registry(registry).history(name, last=limit)
     if as_json:
         console.print_json(json.dumps([asdict(entry) for entry in entries]))
         return
@@ -202,8 +256,8 @@ def history(
             for part in (
                 entry.action,
                 f"version {version}" if version else "",
-                f"{alias} → {_aim(after)}" if alias and isinstance(after, dict) else str(alias or ""),
-                f"tags {', '.join(after)}" if isinstance(after, list) else "",
+                f"{alias} → {aim_of(after)}" if alias and after and entry.action != "publish" else str(alias or ""),
+                f"tags {', '.join(map(str, after))}" if isinstance(after, list) else "",
             )
             if part
         )

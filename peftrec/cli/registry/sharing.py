@@ -7,6 +7,7 @@ import typer
 
 from peftrec.cli.registry.looking import told_problems
 from peftrec.cli.registry.options import AsJson, Folder, Reference, app, tell
+from peftrec.errors import RegistryError
 from peftrec.registry import Registry, Version
 from peftrec.registry.archive import Parcel, archive_name, load, read_archive, write_archive
 from peftrec.registry.hub import pull_from_hub, push_to_hub
@@ -101,6 +102,12 @@ def push(
     """
     version = Registry(registry).open(reference)
     signature = read_signatures(version)
+    if private and not url.startswith(HUB):
+        raise RegistryError(
+            f"--private with {url}",
+            expected="--private with hf:// alone; who may read other addresses is set there",
+            remedy="leave it out, and check who may read that folder",
+        )
     if url.startswith(HUB):
         where = f"{url} at {push_to_hub(version, url.removeprefix(HUB), private=private, signature=signature)}"
     else:
@@ -113,9 +120,7 @@ def pull(
     url: Url,
     reference: Annotated[
         str | None,
-        typer.Argument(
-            help="name@version of a remote folder; a tag of a Hub repository; all that a folder holds is listed without."
-        ),
+        typer.Argument(help="name@version; when left out, a folder is listed, and the Hub gives its newest commit."),
     ] = None,
     registry: Folder = Path("adapters"),
     name: NewName = None,
@@ -130,6 +135,14 @@ def pull(
     if url.startswith(HUB):
         parcel = pull_from_hub(url.removeprefix(HUB), reference=reference)
     elif reference is None and not url.endswith(".peftrec"):
+        if given := [
+            f"--{option}" for option, value in (("name", name), ("alias", alias), ("trusted-key", trusted)) if value
+        ]:
+            raise RegistryError(
+                f"{', '.join(given)} without a version",
+                expected="name@version behind the address",
+                remedy="leave the options out to see what the folder holds",
+            )
         there = [f"{found}@{version}" for found, version in remote_versions(url)]
         tell(there, "\n".join(there) or f"{url} holds no versions", as_json=as_json)
         return
@@ -188,7 +201,7 @@ def verify(
         raise typer.BadParameter("--require-signed needs at least one --trusted-key", param_hint="--require-signed")
     found = Registry(registry, trusted_keys=trusted or ())
     what = f"{len(found.names())} adapters" if name is None else name
-    told_problems(found.verify(name), what, as_json=as_json)
+    told_problems(found.verify(name, require_signed=require_signed), what, as_json=as_json)
 
 
 def _arrived(
