@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,7 +139,7 @@ class Evaluation:
             raise self._unknown("probabilistic system", system, self.calibration)
         return Reliability(*self.calibration[system].curve())
 
-    def facts(self, system: str | None = None) -> dict[str, object]:
+    def facts(self, system: str | None = None) -> dict[str, Any]:
         """What an adapter's manifest and card tell of a system: ``adapter.with_facts(**result.facts())`` before it is published.
 
         Args:
@@ -159,7 +160,7 @@ class Evaluation:
                 value, low, high = self.value(system, metric, slice_)
                 if np.isfinite(value):  # a slice without shoppers has no mean
                     metrics.append({"metric": metric, "slice": slice_, "value": value, "low": low, "high": high})
-        found: dict[str, object] = {"metrics": metrics, "protocol": f"Trained before, measured on {self.period}."}
+        found: dict[str, Any] = {"metrics": metrics, "protocol": f"Trained before, measured on {self.period}."}
         if system in self.calibration:
             curve = self.reliability(system)
             groups = zip(curve.predicted.tolist(), curve.observed.tolist(), curve.count.tolist(), strict=True)

@@ -50,16 +50,10 @@ class Entry:
             ValueError: ``details`` holds a value that is not finite.
             TypeError: It holds one that is none of JSON's.
         """
-        values = {"step": step, "moment": now().isoformat(timespec="milliseconds"), "by": _writer(), "action": action}
-        digest = seal({**values, **details, "previous": previous})
+        moment, by = now().isoformat(timespec="milliseconds"), _writer()
+        values = {"step": step, "moment": moment, "by": by, "action": action, "previous": previous, **details}
         return cls(
-            step=step,
-            moment=values["moment"],
-            by=values["by"],
-            action=action,
-            details=details,
-            previous=previous,
-            seal=digest,
+            step=step, moment=moment, by=by, action=action, details=details, previous=previous, seal=seal(values)
         )
 
     @classmethod

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from peftrec.errors import AdapterNotFoundError, ConfigError, GateRefusedError, RegistryError
+from peftrec.evaluation.metrics import LOWER_IS_BETTER as MEASURED
 from peftrec.registry import Gate, Registry
+from peftrec.registry.gate import LOWER_IS_BETTER
 from peftrec.registry.search import differences
 
 Make = Callable[..., Any]
@@ -63,6 +65,9 @@ def shops(registry: Registry, small: Make) -> Registry:
         (("nothing=there",), []),
         (("privacy!=x",), ["tea@1", "tea@2", "toys@1"]),
         (("seed<many",), []),
+        (("version>=2",), ["tea@2"]),
+        (("parent=null",), ["tea@1"]),
+        (("parent!=null", "method=lora"), ["tea@2"]),
     ],
 )
 def test_find(shops: Registry, conditions: tuple[str, ...], found: list[str]) -> None:
@@ -134,6 +139,30 @@ def test_a_gate_for_versions_no_worse(shops: Registry) -> None:
     shops.promote("tea@2", gate=Gate(least_gain=-0.002), evaluation=Measured(-0.001, "tea@1", "tea@2"))
 
 
+@pytest.mark.parametrize("metric", LOWER_IS_BETTER)
+def test_lower_is_better_of_some_metrics(shops: Registry, metric: str) -> None:
+    class Loss(Measured):
+        def compare(self, a: str, b: str, metric: str = "", slice: str = "") -> Interval:
+            return Interval(self.low + 0.002, self.low, self.low + 0.004)
+
+    with pytest.raises(GateRefusedError, match=r"\(-0.3040 to -0.3000\)"):
+        shops.promote("tea@2", gate=Gate(metric=metric), evaluation=Loss(0.3, "tea@1", "tea@2"))
+    shops.promote("tea@2", gate=Gate(metric=metric), evaluation=Loss(-0.3, "tea@1", "tea@2"))
+    assert {*LOWER_IS_BETTER} == {*MEASURED}
+
+
+def test_nothing_is_better_than_what_cannot_be_opened(shops: Registry) -> None:
+    (shops.root / "tea" / "1" / "Thumbs.db").touch()
+    with pytest.raises(GateRefusedError, match="cannot be opened"):
+        shops.promote("tea@2", gate=Gate(), evaluation=Measured(0.1, "tea@1", "tea@2"))
+    shops.promote("tea@2", gate=Gate(least_gain=None, most_bytes=10**6))
+
+
+def test_no_number_is_no_gain(shops: Registry) -> None:
+    with pytest.raises(GateRefusedError, match="not told by any shopper"):
+        shops.promote("tea@2", gate=Gate(), evaluation=Measured(float("nan"), "tea@1", "tea@2"))
+
+
 def test_bounds_are_told_together(shops: Registry) -> None:
     gate = Gate(least_gain=None, most_ece=0.02, most_bytes=10)
     with pytest.raises(
@@ -150,7 +179,16 @@ def test_a_first_version_has_nothing_to_beat(shops: Registry) -> None:
     assert shops.open("toys").version == "1"
 
 
-@pytest.mark.parametrize("settings", [{"least_gain": None}, {"most_ece": 0.0}, {"most_bytes": -1}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"least_gain": None},
+        {"most_ece": 0.0},
+        {"most_bytes": -1},
+        {"most_ece": float("nan")},
+        {"least_gain": float("inf")},
+    ],
+)
 def test_a_gate_that_asks_nothing(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="at least one condition"):
         Gate(**settings)
