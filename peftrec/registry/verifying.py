@@ -54,5 +54,6 @@ def _of_state(registry: "RegistryReader", name: str, numbers: set[str]) -> Itera
                 yield f"{name}@{alias} points to version {version}, which is not there"
             elif version in state.deleted:
                 yield f"{name}@{alias} points to version {version}, which is deleted"
-    for version in sorted({*state.tags, *state.deleted} - numbers, key=int):
-        yield f"{name}: version {version} has tags or is deleted, but is not there"
+    # What is deleted and not there was being removed when its remover was killed; the next collection tells of it.
+    for version in sorted({*state.tags} - numbers - {*state.deleted}, key=int):
+        yield f"{name}: version {version} has tags, but is not there"
