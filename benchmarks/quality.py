@@ -77,9 +77,7 @@ def _measure(options, name, past, future, backbone, encoding, texts) -> None:
     rows += [dict(row) for row in result.rows()]
     write(name, rows, seed=options.seed)
     if options.publish:
-        found = [row for row in result.rows() if row["system"] == "peftrec" and "against" not in row]
-        kept = [{key: row[key] for key in ("metric", "slice", "value", "low", "high")} for row in found]
-        evaluated = adapter.with_facts(metrics=kept, protocol=f"Trained before, measured on {result.period}")
+        evaluated = adapter.with_facts(**result.facts("peftrec"))
         print(Registry(options.publish).publish("grocery", evaluated, alias="production").reference)
 
 

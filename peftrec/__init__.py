@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from peftrec.data import Catalog, CleaningRules, Coupons, Dataset, Events, Profiles, Promotions, load_dataset
     from peftrec.evaluation import evaluate
     from peftrec.model import Adapter
-    from peftrec.registry import Registry
-    from peftrec.serving import Engine
+    from peftrec.registry import Gate, Registry
+    from peftrec.serving import Engine, Rules
     from peftrec.training import CrossEncoderConfig, TrainConfig, train_adapter, train_cross_encoder
     from peftrec.tuners import AdaLoRAConfig, BottleneckConfig, LoRAConfig
 
@@ -33,11 +33,13 @@ __all__ = [
     "Dataset",
     "Engine",
     "Events",
+    "Gate",
     "LanguageConfig",
     "LoRAConfig",
     "Profiles",
     "Promotions",
     "Registry",
+    "Rules",
     "ShoppingConfig",
     "TrainConfig",
     "__version__",
@@ -61,11 +63,13 @@ _HOMES = {
     "Dataset": "peftrec.data",
     "Engine": "peftrec.serving",
     "Events": "peftrec.data",
+    "Gate": "peftrec.registry",
     "LanguageConfig": "peftrec.adaptation",
     "LoRAConfig": "peftrec.tuners",
     "Profiles": "peftrec.data",
     "Promotions": "peftrec.data",
     "Registry": "peftrec.registry",
+    "Rules": "peftrec.serving",
     "ShoppingConfig": "peftrec.adaptation",
     "TrainConfig": "peftrec.training",
     "adapt": "peftrec.adaptation",

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import uuid
 from collections.abc import Generator
 from pathlib import Path
 
@@ -34,11 +35,16 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def replace_durably(path: Path, content: bytes) -> None:
-    """Replaces a file's content in one step."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+def replace_durably(path: Path, content: bytes, *, temporaries: Path | None = None) -> None:
+    """Replaces a file's content in one step.
+
+    Args:
+        path: Of the file.
+        content: What it is to hold.
+        temporaries: Folder on the same disk for the unfinished file; beside the file when left out.
+    """
+    new = (temporaries or path.parent) / f".{path.name}.{uuid.uuid4().hex}.new"
     try:
-        new.unlink(missing_ok=True)
         write_durably(new, content)
         new.replace(path)
         sync_folder(path.parent)

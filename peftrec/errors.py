@@ -24,6 +24,9 @@ expected, and what to do next::
     │   ├── AdapterNotFoundError     no such adapter, version or alias
     │   ├── CorruptAdapterError      a file is missing, changed, truncated or malformed
     │   ├── IncompatibleAdapterError an intact adapter that was made for something else
+    │   ├── GateRefusedError         a version that does not show what a promotion asks for
+    │   ├── PinnedAliasError         an alias that must not move
+    │   ├── UntrustedAdapterError    a version without the signature of a trusted key
     │   └── RegistryWriteError       the folder is read-only or full
     └── RequestError                 a request the engine cannot answer: k = 0, no such platform
 """
@@ -142,6 +145,18 @@ class CorruptAdapterError(RegistryError):
 
 class IncompatibleAdapterError(RegistryError):
     """An intact adapter that was made for another backbone, tokenizer, template or shape."""
+
+
+class GateRefusedError(RegistryError):
+    """A version that does not show what a promotion asks for."""
+
+
+class PinnedAliasError(RegistryError):
+    """An alias that must not move until it is unpinned."""
+
+
+class UntrustedAdapterError(RegistryError):
+    """A version without the signature of a trusted key."""
 
 
 class RegistryWriteError(RegistryError):

@@ -3,18 +3,16 @@
 import time
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from peftrec.adaptation import AdaptConfig, LanguageConfig, ShoppingConfig, adapt
 from peftrec.backbone import Backbone
 from peftrec.data import Dataset, load_dataset
-from peftrec.evaluation import Evaluation, evaluate
+from peftrec.evaluation import evaluate
 from peftrec.evaluation.baselines import default_baselines
-from peftrec.model import Adapter
 from peftrec.registry import Registry
 from peftrec.report import write_report
-from peftrec.serving import Engine
+from peftrec.serving import Engine, measure_latency
 from peftrec.serving.requests import Request
 from peftrec.training import TrainConfig, train_adapter
 
@@ -61,8 +59,11 @@ def run_demo(out: Path, console: Console, *, quick: bool, adapting: bool = False
     narrow.name = f"{narrow.name}, segment"
     within = evaluate([narrow, served], future.segment(by="age")[SEGMENT], baselines=None)
     console.print(str(result), str(within), sep="\n\n", markup=False, highlight=False, soft_wrap=True)
-    promoted = registry.publish("grocery", _evaluated(adapter, result), alias="production")
-    second = registry.publish(f"grocery-{SEGMENT}", _evaluated(segment, within), alias="production")
+    measured = adapter.with_facts(**result.facts(), latency=_latency(engine, "grocery", past))
+    promoted = registry.publish("grocery", measured, alias="production")
+    name = f"grocery-{SEGMENT}"
+    measured = segment.with_facts(**within.facts(), latency=_latency(engine, name, segments[SEGMENT]))
+    second = registry.publish(name, measured, alias="production")
     console.print(
         f"{promoted.reference} and {second.reference} are in production; the engine follows at the next request"
     )
@@ -85,6 +86,10 @@ def run_demo(out: Path, console: Console, *, quick: bool, adapting: bool = False
     return path
 
 
+def _latency(engine: Engine, name: str, shop: Dataset) -> dict[str, object]:
+    return measure_latency(engine, f"{name}@canary", shop.users[:200].to_list())
+
+
 def _serve(engine: Engine, segment: Dataset, console: Console) -> dict[str, list[str]]:
     user = segment.events.frame["user_id"][0]
     requests = [Request(adapter=f"{name}@canary", user=user, k=5) for name in ("grocery", f"grocery-{SEGMENT}")]
@@ -94,11 +99,3 @@ def _serve(engine: Engine, segment: Dataset, console: Console) -> dict[str, list
         examples[heading] = [f"{entry.title} ({entry.item_id}): {entry.probability:.2f}" for entry in answer]
         console.print(heading, *examples[heading], sep="\n  ", markup=False, highlight=False)
     return examples
-
-
-def _evaluated(adapter: Adapter, result: Evaluation) -> Adapter:
-    kept = ("metric", "slice", "value", "low", "high")
-    ours = [row for row in result.rows() if row["system"] == result.systems[0] and "against" not in row]
-    rows = [row for row in ours if np.isfinite(float(row["value"]))]  # a slice without shoppers has no mean
-    metrics = [{key: row.get(key) for key in kept} for row in rows]
-    return adapter.with_facts(metrics=metrics, protocol=f"Trained before, measured on {result.period}.")

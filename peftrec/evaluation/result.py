@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +138,36 @@ class Evaluation:
         if system not in self.calibration:
             raise self._unknown("probabilistic system", system, self.calibration)
         return Reliability(*self.calibration[system].curve())
+
+    def facts(self, system: str | None = None) -> dict[str, Any]:
+        """What an adapter's manifest and card tell of a system: ``adapter.with_facts(**result.facts())`` before it is published.
+
+        Args:
+            system: The first one when left out.
+
+        Returns:
+            ``metrics``, ``protocol``, and ``reliability`` where it predicts probabilities.
+
+        Raises:
+            ConfigError: There is no such system.
+        """
+        system = self.systems[0] if system is None else system
+        if system not in self.systems:
+            raise self._unknown("system", system, self.systems)
+        metrics: list[dict[str, object]] = []
+        for slice_, metric, of in self._cells():
+            if of == system:
+                value, low, high = self.value(system, metric, slice_)
+                if np.isfinite(value):  # a slice without shoppers has no mean
+                    metrics.append({"metric": metric, "slice": slice_, "value": value, "low": low, "high": high})
+        found: dict[str, Any] = {"metrics": metrics, "protocol": f"Trained before, measured on {self.period}."}
+        if system in self.calibration:
+            curve = self.reliability(system)
+            groups = zip(curve.predicted.tolist(), curve.observed.tolist(), curve.count.tolist(), strict=True)
+            found["reliability"] = [
+                {"predicted": predicted, "observed": observed, "count": count} for predicted, observed, count in groups
+            ]
+        return found
 
     def rows(self) -> list[dict[str, str | float]]:
         """One row per number, then one per system that the first one is compared ``against``, the paired difference."""

@@ -43,7 +43,7 @@ class Folder(Protocol):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What its manifest tells of data, metrics, protocol, seed, privacy and versions."""
+        """What its manifest tells beside how to load it: data, metrics, learning curve, versions and so on."""
         ...
 
 
@@ -183,6 +183,8 @@ class Adapter:
     def describe(self) -> dict[str, object]:
         """The manifest's fields that only the adapter knows."""
         method = "none" if self.config is None else self.config.method
+        # Of a version whose manifest had no learning curve yet, the file of the decoder does.
+        curve = self.facts.get("learning_curve") or [_finite(point) for point in self.learning_curve]
         return {
             "method": method if self.form == "decoder" else f"{method} (cross-encoder)",
             "base_model": self.backbone.name,
@@ -194,6 +196,7 @@ class Adapter:
                 "template": self.backbone.template_fingerprint,
             },
             **self.facts,
+            "learning_curve": curve,
         }
 
     @classmethod
@@ -231,6 +234,11 @@ class Adapter:
             )
         changes = _read_changes(tuner, config)
         return cls(backbone=backbone, changes=changes, extras=values, facts=folder.facts, **settings)
+
+
+def _finite(point: Mapping[str, float]) -> dict[str, float]:
+    """An entry of a training log as a manifest may hold it: a loss that overflowed is left out."""
+    return {name: value for name, value in point.items() if np.isfinite(value)}
 
 
 def numbers_digest() -> str:

@@ -95,6 +95,7 @@ def generate(
     *,
     nearest: Nearest | None = None,
     least: int = 0,
+    allowed: NDArray[np.bool_] | None = None,
     pairs: Pairs | None = None,
     sample: Sample | None = None,
     bar: "tqdm[NoReturn] | None" = None,
@@ -107,7 +108,8 @@ def generate(
         config: Products per source.
         nearest: Retrieval scores over the catalogue; that source is left out without it.
         least: Products that this source names at least where it stands in for others, see :class:`CandidateConfig`
-            (serving only: as many as a request asks for).
+            (serving only: as many as a request asks for), and wherever only some products are allowed.
+        allowed: (n_items,) products that may be named; all when left out (serving only).
         pairs: :func:`pairs_of` the histories, where the caller has them already.
         sample: Which of them are kept (training only).
         bar: Moves on by every shopper done.
@@ -117,7 +119,7 @@ def generate(
         some = histories.take(rows)
         known = pairs_of(some, snapshot.n_items) if pairs is None or len(histories) > CHUNK else pairs
         scores = collaborative(some, snapshot)
-        items = _named(some, snapshot, config, rows, nearest, known, scores, least)
+        items = _named(some, snapshot, config, rows, nearest, known, scores, least, allowed)
         weight = None
         if sample is not None:  # before numbers are computed, of which most would be thrown away
             items, weight = _sampled(items, sample, rows, snapshot.n_items)
@@ -174,15 +176,19 @@ def _named(
     pairs: Pairs,
     scores: tuple[NDArray[np.float32], NDArray[np.float32]],
     least: int,
+    allowed: NDArray[np.bool_] | None,
 ) -> Ragged:
     (neighbours, together), sold = scores, snapshot.buyers > 0
     own = _own(pairs, len(histories), snapshot.n_items, config.history)
     popular = snapshot.popular[: config.popular]
     reach = config.reach(snapshot, least=least)
+    if allowed is not None:
+        own, popular = [items[allowed[items]] for items in own], snapshot.popular[allowed[snapshot.popular]]
+        popular, reach = popular[: config.popular], max(reach, least)
     near = None if nearest is None or not reach else nearest(rows)
     chosen: list[NDArray[np.int32]] = []
     for row in range(len(histories)):
-        new = np.ones(snapshot.n_items, bool)
+        new = np.ones(snapshot.n_items, bool) if allowed is None else allowed.copy()
         new[own[row]] = False
         sources = [
             own[row],

@@ -1,9 +1,11 @@
 """Whether a version fits a backbone: all that does not is reported at once."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Generator, Mapping
 
-from peftrec.errors import IncompatibleAdapterError
+from peftrec.errors import CorruptAdapterError, IncompatibleAdapterError
 from peftrec.registry.manifest import Fingerprints, Manifest
+from peftrec.registry.version import Version
 
 _REMEDIES = {
     "backbone": "load the backbone it was trained on ({base}), or train the adapter again on this one",
@@ -59,3 +61,26 @@ def check(
             expected="the backbone, tokenizer, templates, depth and tensors that it was trained with",
             remedy="; ".join(remedy for _, remedy in found),
         )
+
+
+@contextlib.contextmanager
+def told_together(version: Version) -> Generator[None]:
+    """Adds to the first error met while a version is loaded all that is wrong with its files, so that nobody mends one by one.
+
+    Files are only read again where there is an error.
+
+    Raises:
+        CorruptAdapterError: A file is damaged; all that are, are named.
+        IncompatibleAdapterError: It fits something else; damaged files are named too.
+    """
+    try:
+        yield
+    except (CorruptAdapterError, IncompatibleAdapterError) as error:
+        others = [problem for problem in version.problems() if problem != error.found]
+        if not others:
+            raise
+        raise type(error)(
+            "; ".join((error.found, *others)),
+            expected=error.expected,
+            remedy=f"{error.remedy}; restore damaged files from a copy, or publish the adapter again",
+        ) from error

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, cast
 
 from peftrec.errors import CorruptAdapterError
+from peftrec.registry.migration import OLD_SCHEMAS, downgraded, upgraded
 from peftrec.registry.strict import (
     SEAL,
     as_object,
@@ -19,15 +20,29 @@ from peftrec.registry.strict import (
     seal,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = max(OLD_SCHEMAS) + 1
 MANIFEST = "manifest.json"
 CARD = "card.md"
+PAGE = "card.html"
+CARDS = frozenset({CARD, PAGE})
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILES = frozenset({"adapter_model.safetensors", "decoder.safetensors"})
 FILES = TENSOR_FILES | {CONFIG_FILE}
-FACTS = ("data", "metrics", "protocol", "seed", "privacy", "versions")
-"""Fields that tell where an adapter comes from; one that is loaded and published again keeps them."""
-"""What an adapter brings; the card and the manifest are made of it."""
+"""What an adapter brings; the cards and the manifest are made of it."""
+REQUIRED = ("method", "base_model", "decoder_layers", "ranks", "fingerprints")
+"""Fields that an adapter must tell."""
+FACTS = (
+    "data",
+    "metrics",
+    "protocol",
+    "seed",
+    "privacy",
+    "versions",
+    "learning_curve",
+    "reliability",
+    "latency",
+)
+"""Fields that tell where an adapter comes from and how good it is; one that is loaded and published again keeps them."""
 WIDTHS = {"F16": 2, "F32": 4, "I8": 1}
 """Types that a version may hold, with the bytes of one value."""
 
@@ -63,7 +78,8 @@ class Manifest:
     """The manifest of a version.
 
     Attributes:
-        schema_version: Of this format.
+        schema_version: Of the format that it was published in. The fields are the present one's whichever it is; those that an
+            older one had not are empty.
         name: Of the adapter.
         version: Number of the version, as text.
         parent: Version that training continued from, or None.
@@ -81,6 +97,10 @@ class Manifest:
         seed: Of training.
         privacy: ``{"epsilon": .., "delta": ..}``, or None where training was not private.
         versions: Of the libraries used.
+        learning_curve: The training log, entries of ``step`` and further numbers; empty where it is not known.
+        reliability: Entries of predicted, observed, count: the mean prediction of a group of predictions, the share of it that
+            was bought, and how many it is of. Empty where it was not measured.
+        latency: Numbers and texts such as ``{"p50_ms": .., "p99_ms": .., "machine": ..}``, or None where it was not measured.
     """
 
     schema_version: int
@@ -101,14 +121,21 @@ class Manifest:
     seed: int
     privacy: dict[str, Any] | None
     versions: dict[str, str]
+    learning_curve: list[dict[str, float]]
+    reliability: list[dict[str, float]]
+    latency: dict[str, Any] | None
 
     def to_json(self) -> str:
-        """The content of ``manifest.json``, sealed."""
-        return sealed(asdict(self))
+        """The content of ``manifest.json``, sealed, in the schema that it was published in.
+
+        Raises:
+            ValueError: That schema has no field for something it holds.
+        """
+        return sealed(downgraded(asdict(self), self.schema_version))
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str) -> "Manifest":
-        """Reads a manifest strictly.
+        """Reads a manifest strictly, in this schema or an older one.
 
         Args:
             text: Content of ``manifest.json``.
@@ -116,20 +143,24 @@ class Manifest:
 
         Raises:
             CorruptAdapterError: Names the field that is missing, unknown or of a wrong type; or the seal does not match:
-                something was changed after it was published.
+                something was changed after it was published; or a later peftrec wrote it.
         """
         values = parse(text, where)
-        if values.get("schema_version") != SCHEMA_VERSION:
+        schema = values.get("schema_version")
+        if type(schema) is not int or schema not in {*OLD_SCHEMAS, SCHEMA_VERSION}:
             raise CorruptAdapterError(
-                f"{where} has schema_version {str(values.get('schema_version'))[:80]!r}",
-                expected=f"schema_version {SCHEMA_VERSION}, which this version of peftrec reads",
+                f"{where} has schema_version {str(schema)[:80]!r}",
+                expected=f"schema_version 1 to {SCHEMA_VERSION}, which this version of peftrec reads",
                 remedy="install the peftrec that wrote it, or publish the adapter again",
             )
-        same_keys(values, {SEAL, *(entry.name for entry in fields(cls))}, where, "the manifest")
+        old = OLD_SCHEMAS.get(schema)
+        names = {entry.name for entry in fields(cls)} if old is None else old.fields
+        same_keys(values, {SEAL, *names}, where, "the manifest")
         check_seal(values, where)
+        values = upgraded(values, schema)
         check_values(values, where)
         files = {name: _file(name, entry, where) for name, entry in values["files"].items()}
-        if not FILES <= set(files) <= FILES | {CARD}:
+        if not FILES <= set(files) <= FILES | (CARDS if old is None else old.cards):
             raise corrupt(where, f"field 'files' names {', '.join(sorted(files)) or 'none'}")
         read: dict[str, Any] = {
             "fingerprints": _fingerprints(values["fingerprints"], where),

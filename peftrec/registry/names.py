@@ -8,7 +8,10 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9]|[._-](?=[a-z0-9])){0,63}")
 _RESERVED = frozenset(
     {"con", "prn", "aux", "nul", "latest", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 )
-_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
+LAST_NUMBER = 10**12 - 1
+"""Highest number that a version can have."""
+_NUMBER = re.compile(r"[1-9][0-9]{0,11}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{8,64}")
 
 
 def is_name(text: str) -> bool:
@@ -24,6 +27,11 @@ def is_number(text: str) -> bool:
 def is_alias(text: str) -> bool:
     """Whether it can be an alias: a name that cannot be mistaken for a version."""
     return is_name(text) and not text.isdigit()
+
+
+def is_digest_reference(text: str) -> bool:
+    """Whether it names a version by its content: ``sha256:`` and the first 8 to 64 digits of its manifest's digest."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def check_name(name: str, *, what: str = "adapter name") -> str:
@@ -43,16 +51,16 @@ def check_name(name: str, *, what: str = "adapter name") -> str:
 
 
 def parse_reference(reference: str) -> tuple[str, str | None]:
-    """Splits ``name``, ``name@version`` or ``name@alias``.
+    """Splits ``name``, ``name@version``, ``name@alias`` or ``name@sha256:…``.
 
     Raises:
         AdapterNotFoundError: The reference has no such form, so nothing can be found by it.
     """
     name, mark, rest = reference.partition("@")
-    if not _NAME.fullmatch(name) or (mark and not _NAME.fullmatch(rest)):
+    if not _NAME.fullmatch(name) or (mark and not (_NAME.fullmatch(rest) or is_digest_reference(rest))):
         raise AdapterNotFoundError(
             f"reference {reference[:120]!r}",
-            expected="'name', 'name@version' or 'name@alias'",
+            expected="'name', 'name@version', 'name@alias' or 'name@sha256:...'",
             remedy="write it like 'grocery', 'grocery@3' or 'grocery@production'",
         )
     return name, rest or None

@@ -1,24 +1,20 @@
 """What happens between an adapter in memory and a version on disk."""
 
-import contextlib
-import errno
 import hashlib
 import json
-import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Protocol, cast
 
-from peftrec.disk import sync_folder, write_durably
-from peftrec.errors import CorruptAdapterError, RegistryError, RegistryWriteError
+from peftrec.errors import CorruptAdapterError, RegistryError
 from peftrec.registry.card import card
 from peftrec.registry.manifest import (
     CARD,
     CONFIG_FILE,
     FILES,
-    MANIFEST,
+    PAGE,
+    REQUIRED,
     SCHEMA_VERSION,
     TENSOR_FILES,
     FileEntry,
@@ -26,14 +22,21 @@ from peftrec.registry.manifest import (
     TensorEntry,
     sealed,
 )
+from peftrec.registry.page import page
 from peftrec.registry.tensors import tensor_entries
 
-ALIASES = "aliases.json"
-LOCK_SECONDS = 60.0
-_TEMPORARY = ".new-"
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
-_REQUIRED = {"method", "base_model", "decoder_layers", "ranks", "fingerprints"}
-_OPTIONAL: dict[str, object] = {"data": {}, "metrics": [], "protocol": "", "seed": 0, "privacy": None, "versions": {}}
+_OPTIONAL: dict[str, object] = {
+    "data": {},
+    "metrics": [],
+    "protocol": "",
+    "seed": 0,
+    "privacy": None,
+    "versions": {},
+    "learning_curve": [],
+    "reliability": [],
+    "latency": None,
+}
+"""What is written where an adapter does not tell a fact."""
 
 
 class Publishable(Protocol):
@@ -47,7 +50,7 @@ class Publishable(Protocol):
         """Fields of the manifest that only the adapter knows.
 
         ``method, base_model, decoder_layers, ranks, fingerprints`` must be there; ``data, metrics, protocol, seed, privacy,
-        versions`` may be.
+        versions, learning_curve, reliability, latency`` may be.
         """
         ...
 
@@ -98,10 +101,11 @@ def draft(name: str, parent: str | None, adapter: Publishable) -> tuple[Manifest
 
 
 def finished(manifest: Manifest, version: str, files: Mapping[str, bytes]) -> tuple[Manifest, dict[str, bytes]]:
-    """The draft as a numbered version, with its card."""
+    """The draft as a numbered version, with its cards."""
     numbered = replace(manifest, version=version)
-    content = card(numbered).encode()
-    return replace(numbered, files={**numbered.files, CARD: _entry(content)}), {**files, CARD: content}
+    cards = {CARD: card(numbered).encode(), PAGE: page(numbered).encode()}
+    entries = {file: _entry(content) for file, content in cards.items()}
+    return replace(numbered, files={**numbered.files, **entries}), {**files, **cards}
 
 
 def _entry(content: bytes) -> FileEntry:
@@ -133,70 +137,14 @@ def _files(adapter: Publishable) -> dict[str, bytes]:
 def _facts(adapter: Publishable) -> dict[str, object]:
     facts = cast(object, adapter.describe())
     names = set(cast(Mapping[str, object], facts)) if isinstance(facts, Mapping) else set[str]()
-    missing, unknown = sorted(_REQUIRED - names), sorted(map(str, names - _REQUIRED - set(_OPTIONAL)))
+    missing, unknown = sorted({*REQUIRED} - names), sorted(map(str, names - {*REQUIRED, *_OPTIONAL}))
     if missing or unknown:
         raise RegistryError(
             "describe()"
             + (f" lacks {', '.join(missing)}" if missing else "")
             + (" and" if missing and unknown else "")
             + (f" has the unknown {', '.join(unknown)}" if unknown else ""),
-            expected=f"{', '.join(sorted(_REQUIRED))}; where known {', '.join(sorted(_OPTIONAL))}",
+            expected=f"{', '.join(sorted(REQUIRED))}; where known {', '.join(sorted(_OPTIONAL))}",
             remedy="publish a trained adapter, or mend its describe()",
         )
     return dict(cast(Mapping[str, Any], facts))
-
-
-def write_version(folder: Path, version: str, files: Mapping[str, bytes], manifest: Manifest) -> None:
-    """Writes a version beside the others and gives it its name in one step."""
-    temporary = folder / f"{_TEMPORARY}{version}"
-    temporary.mkdir()
-    try:
-        for file, content in files.items():
-            write_durably(temporary / file, content)
-        write_durably(temporary / MANIFEST, manifest.to_json().encode())
-        sync_folder(temporary)
-        temporary.rename(folder / version)
-        sync_folder(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def sweep(folder: Path) -> None:
-    """Removes what a killed publisher left behind. The lock is held, so none of it belongs to a living one."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(path, ignore_errors=True)
-    for path in folder.glob(f".{ALIASES}.*.new"):
-        path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def turn(folder: Path) -> Generator[None]:
-    """One writer at a time per adapter; the system frees the lock when its holder dies.
-
-    Raises:
-        RegistryWriteError: Another writer held it for too long, or the file system has no locks.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / ".lock", fallback_to_soft=False)  # a soft lock would outlive a killed holder
-    try:
-        lock.acquire(timeout=LOCK_SECONDS)
-    except Timeout as error:
-        raise RegistryWriteError(
-            f"{folder / '.lock'} was not free within {LOCK_SECONDS:g} seconds",
-            expected="one publisher at a time, each done within seconds",
-            remedy="see whether another publisher hangs, and publish again; nothing was changed",
-        ) from error
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        raise RegistryWriteError(
-            f"{folder} is on a file system without locks",
-            expected="one publisher at a time, which only a lock can ensure",
-            remedy="publish to a local folder and copy it",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()

@@ -19,6 +19,7 @@ CLEANING = "cleaning"
 REPORT_KEYS = {"name", "rows_in", "rows_kept", "rows_dropped", "products", "rules", "switched_off"}
 RULE_KEYS = {"rule", "action", "rows", "share", "example"}
 METRIC_KEYS = {"metric", "slice", "value", "low", "high"}
+BIN_KEYS = {"predicted", "observed", "count"}
 
 
 def corrupt(where: str, what: str) -> CorruptAdapterError:
@@ -52,7 +53,7 @@ def parse(text: str | bytes, where: str) -> dict[str, Any]:
     """
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
-        content: object = json.loads(decoded, object_pairs_hook=_once)
+        content: object = json.loads(decoded, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise corrupt(where, f"is not JSON: {error}") from error
     return as_object(content, where, "the manifest")
@@ -117,7 +118,12 @@ def check_values(values: Mapping[str, Any], where: str) -> None:
             raise corrupt(where, f"field '{name}' holds {str(values[name])[:80]!r}, expected {expected}")
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """For ``json.loads``: an object whose keys are there once.
+
+    Raises:
+        ValueError: A key is there twice.
+    """
     values = dict(pairs)
     if len(values) != len(pairs):
         raise ValueError("a key is there twice")
@@ -128,7 +134,8 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _is_moment(value: object) -> bool:
+def is_moment(value: object) -> bool:
+    """Whether it is a moment in ISO 8601 with its zone."""
     try:
         return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
     except ValueError:
@@ -210,12 +217,34 @@ def _is_privacy(value: object) -> bool:
     return all(is_finite(entry.get(name)) and entry[name] >= 0 for name in ("epsilon", "delta"))
 
 
+def _is_point(value: object) -> bool:
+    """Whether it is an entry of a training log."""
+    return isinstance(value, dict) and "step" in value and _each(cast(object, value), dict, is_finite)
+
+
+def _is_bin(value: object) -> bool:
+    """Whether it is a group of predictions."""
+    if not isinstance(value, dict):
+        return False
+    entry = cast(dict[str, object], value)
+    return (
+        set(entry) == BIN_KEYS
+        and all(is_finite(entry[name]) and 0 <= cast(float, entry[name]) <= 1 for name in ("predicted", "observed"))
+        and is_whole(entry["count"], least=0)
+        and is_finite(entry["count"])
+    )
+
+
+def _is_latency(value: object) -> bool:
+    return value is None or _each(value, dict, lambda entry: isinstance(entry, str) or is_finite(entry))
+
+
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "schema_version": (lambda value: is_whole(value, least=1), "a whole number"),
     "name": (lambda value: isinstance(value, str) and is_name(value), "the name of an adapter"),
     "version": (lambda value: isinstance(value, str) and is_number(value), "a number from 1 on, as text"),
     "parent": (_is_parent, "'name@version' or null"),
-    "created": (_is_moment, "a moment in ISO 8601 with its zone"),
+    "created": (is_moment, "a moment in ISO 8601 with its zone"),
     "method": (_is_text, "text"),
     "base_model": (_is_text, "text"),
     "decoder_layers": (lambda value: is_whole(value, least=1), "a whole number from 1 on"),
@@ -234,4 +263,13 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda value: type(value) is int, "a whole number"),
     "privacy": (_is_privacy, "null, or an object with finite epsilon and delta"),
     "versions": (lambda value: _each(value, dict, lambda text: isinstance(text, str)), "an object of texts"),
+    "learning_curve": (
+        lambda value: _each(value, list, _is_point),
+        "a list of objects of finite numbers, each with its step",
+    ),
+    "reliability": (
+        lambda value: _each(value, list, _is_bin),
+        "a list of {predicted, observed: number from 0 to 1; count: whole number from 0 on}",
+    ),
+    "latency": (_is_latency, "null, or an object of finite numbers and texts"),
 }

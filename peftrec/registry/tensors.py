@@ -8,6 +8,7 @@ from peftrec.errors import CorruptAdapterError
 from peftrec.registry.manifest import WIDTHS, TensorEntry
 
 HEADER_LIMIT = 4 * 1024 * 1024
+MOST_DIMENSIONS = 8
 
 
 def tensor_entries(file: str, content: bytes) -> dict[str, TensorEntry]:
@@ -36,12 +37,17 @@ def tensor_entries(file: str, content: bytes) -> dict[str, TensorEntry]:
         for name, value in sorted(fields.items(), key=lambda field: field[1]["data_offsets"]):
             start, end = value["data_offsets"]
             shape, dtype = tuple(value["shape"]), str(value["dtype"])
+            # Before anything is computed of them: numbers of thousands of digits take minutes to multiply.
+            if len(shape) > MOST_DIMENSIONS or any(type(n) is int and abs(n) > body for n in (start, end, *shape)):
+                raise _corrupt(file, f"tensor {name[:80]!r} has offsets or a shape beyond the file's {body:,} bytes")
             if not all(type(number) is int for number in (start, end, *shape)):
-                raise _corrupt(file, f"tensor {name!r} has offsets or a shape that are no whole numbers")
+                raise _corrupt(file, f"tensor {name[:80]!r} has offsets or a shape that are no whole numbers")
             if dtype not in WIDTHS:
-                raise _corrupt(file, f"tensor {name!r} has type {dtype}, which is none of {', '.join(WIDTHS)}")
+                raise _corrupt(
+                    file, f"tensor {name[:80]!r} has type {dtype[:80]}, which is none of {', '.join(WIDTHS)}"
+                )
             if start != covered or end - start != math.prod(shape) * WIDTHS[dtype] or min(shape, default=0) < 0:
-                raise _corrupt(file, f"tensor {name!r} of shape {shape} does not fit its bytes {start} to {end}")
+                raise _corrupt(file, f"tensor {name[:80]!r} of shape {shape} does not fit its bytes {start} to {end}")
             covered = end
             entries[name] = TensorEntry(file, shape, dtype)
     except (TypeError, ValueError, KeyError) as error:

@@ -1,13 +1,16 @@
 """One published version: its files are read only after they were checked."""
 
 import hashlib
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftrec.errors import CorruptAdapterError, PeftrecError
-from peftrec.registry.manifest import FACTS, MANIFEST, Manifest
+from peftrec.registry.manifest import FACTS, FILES, MANIFEST, REQUIRED, Manifest
+from peftrec.registry.strict import SEAL
 from peftrec.registry.tensors import tensor_entries
 
 if TYPE_CHECKING:
@@ -36,10 +39,24 @@ class Version:
         """``name@version``."""
         return f"{self.name}@{self.version}"
 
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 that seals the manifest, which holds that of every file: the address of the whole content."""
+        return str(json.loads(self.manifest.to_json())[SEAL])
+
     @property
     def facts(self) -> dict[str, object]:
-        """What the manifest tells of data, metrics, protocol, seed, privacy and versions, to be published again."""
+        """What the manifest tells beside how to load it, to be published again: data, metrics, seed and so on."""
         return {name: getattr(self.manifest, name) for name in FACTS}
+
+    def files(self) -> dict[str, bytes]:
+        """What an adapter brings, so that a version can be published again under another name."""
+        return {file: self.read(file) for file in sorted(FILES)}
+
+    def describe(self) -> dict[str, object]:
+        """What an adapter says of itself, see :meth:`files`."""
+        told = asdict(self.manifest)
+        return {name: told[name] for name in (*REQUIRED, *FACTS)}
 
     @property
     def size(self) -> int:

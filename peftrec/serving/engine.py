@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,16 +30,19 @@ from peftrec.model.platform import Platform, unit
 from peftrec.model.purchase import Reading
 from peftrec.model.scoring import AdapterRecommender, Reader, retrieval
 from peftrec.registry import Fingerprints, Registry, Version
-from peftrec.registry.compatibility import check
+from peftrec.registry.compatibility import check, told_together
 from peftrec.serving.pairs import score_pairs, told
 from peftrec.serving.preparing import Row, check_fits, id_of, prepare
 from peftrec.serving.requests import Product, Recommendation, Request, check_product, described
+from peftrec.serving.rules import Allowed, Rules, categories_of
 from peftrec.serving.slots import Loaded, Slots, parse_bytes, stacked
 from peftrec.tuners import TUNERS
 
 _log = logging.getLogger(__name__)
 
 PRECISIONS = ("int8", "bf16", "fp32")
+VARIETY = 200
+"""Candidates among which rules about variety choose, or four times as many as are asked for."""
 
 
 class Engine:
@@ -84,6 +88,7 @@ class Engine:
         self._own = None if backbone.shopping is None else Loaded.of(Adapter.of_backbone(backbone))
         self._bert: BertModel | None = None
         self._platforms: dict[str, Platform] = {}
+        self._allowed = Allowed()
         self._lock = threading.Lock()
 
     def attach(self, dataset: Dataset, *, adapter: str | None = None, progress: bool = False) -> None:
@@ -117,6 +122,8 @@ class Engine:
         scene: str | None = None,
         k: int = 10,
         exclude_bought: bool = False,
+        rules: Rules | None = None,
+        split_by: str | None = None,
     ) -> list[Recommendation]:
         """The ``k`` products that a shopper most probably buys next, best first.
 
@@ -139,6 +146,8 @@ class Engine:
             scene=scene,
             k=k,
             exclude_bought=exclude_bought,
+            rules=rules,
+            split_by=split_by,
         )
         return self.recommend_batch([request])[0]
 
@@ -185,6 +194,7 @@ class Engine:
         history: Sequence[Product] | None = None,
         profile: Mapping[str, object] | None = None,
         scene: str | None = None,
+        split_by: str | None = None,
     ) -> list[float]:
         """Purchase probabilities of given products, in their order; a product may be new, given by its text alone.
 
@@ -197,7 +207,8 @@ class Engine:
             )
         for item in items:
             check_product(item)
-        row = self._prepare(Request(adapter=adapter, user=user, history=history, profile=profile, scene=scene), items)
+        request = Request(adapter=adapter, user=user, history=history, profile=profile, scene=scene, split_by=split_by)
+        row = self._prepare(request, items)
         at = iter(range(len(row.platform.text_of) - sum(map(described, items)), len(row.platform.text_of)))
         known = iter(row.platform.dataset.catalog.indices([id_of(item) for item in items if not described(item)]))
         chosen = np.array([next(at) if described(item) else next(known) for item in items], np.int32)
@@ -241,15 +252,23 @@ class Engine:
         return served
 
     def _load(self, reference: str) -> Adapter:
-        version = self.registry.open(reference)
+        # It was found when the request began; that it was deleted since is no matter to this request.
+        version = self.registry.opened(*reference.split("@"))
+        with told_together(version):
+            return self._loaded_from(version)
+
+    def _loaded_from(self, version: Version) -> Adapter:
         backbone = self.backbone
-        check(
-            version.manifest,
-            fingerprints=Fingerprints(
-                backbone.fingerprint, backbone.tokenizer_fingerprint, backbone.template_fingerprint
-            ),
-            decoder_layers=backbone.decoder_layers,
-        )
+        ours = Fingerprints(backbone.fingerprint, backbone.tokenizer_fingerprint, backbone.template_fingerprint)
+        try:
+            check(version.manifest, fingerprints=ours, decoder_layers=backbone.decoder_layers)
+        except IncompatibleAdapterError as error:
+            try:
+                Adapter.load(version, backbone)
+            except IncompatibleAdapterError as shapes:  # of tensors, which only its files tell
+                found, remedy = f"{error.found}; {shapes.found}", f"{error.remedy}; {shapes.remedy}"
+                raise IncompatibleAdapterError(found, expected=error.expected, remedy=remedy) from error
+            raise
         self._refuse_shared(version, version.manifest.method.partition(" ")[0])  # the form may stand behind it
         adapter = Adapter.load(version, backbone)
         self._refuse_shared(version, "" if adapter.config is None else adapter.config.method)  # what its files say
@@ -271,14 +290,14 @@ class Engine:
                 remedy="evaluate it with Adapter.load(version, backbone).recommender(), or train the platform with LoRAConfig",
             )
 
-    def _resolve(self, reference: str) -> tuple[str, str | None]:
-        """Name and version that a reference means; no version where nothing is published and the backbone serves itself."""
+    def _resolve(self, reference: str, user: str | None = None) -> tuple[str, str | None]:
+        """Name and version that a reference means to a shopper; no version where the backbone serves a shop by itself."""
         alone = self._own is not None and reference in self._platforms
         # One look into one folder, however many adapters there are; the registry looks at all of them for its error.
         if alone and not os.path.isdir(self.registry.root / reference):
             return reference, None
         try:
-            version = self.registry.open(reference)
+            version = self.registry.open(reference, user=user)
         except AdapterNotFoundError as error:
             if "@" in reference or self._published(reference):
                 raise
@@ -307,7 +326,7 @@ class Engine:
         return self._own if version is None and self._own is not None else self.slots.get(str(version))
 
     def _prepare(self, request: Request, items: Sequence[Product] = ()) -> Row:
-        name, version = self._resolve(request.adapter)
+        name, version = self._resolve(request.adapter, request.user if request.split_by is None else request.split_by)
         platform = self._platforms.get(name)
         if platform is None:
             raise RequestError(
@@ -316,7 +335,12 @@ class Engine:
                 remedy=f'engine.attach(dataset, adapter="{name}")',
             )
         check_fits(request, platform.dataset)
-        return prepare(request, items, loaded=self._loaded(version), platform=platform)
+        row = prepare(request, items, loaded=self._loaded(version), platform=platform)
+        if request.rules is None:
+            return row
+        catalog = platform.dataset.catalog
+        beyond = np.zeros(len(row.platform.text_of) - len(catalog), bool)  # what the request describes is not for sale
+        return replace(row, allowed=np.concatenate([self._allowed(catalog, request.rules), beyond]))
 
     def _read(self, rows: Sequence[Row]):
         """Reads all shoppers of a batch at once; returns what scores one of them, and each one's reading."""
@@ -350,8 +374,8 @@ def _chance(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 def _named(row: Row, near: NDArray[np.float32]) -> Candidates:
     """The products worth ranking, as many as are asked for where retrieval has to find them alone."""
     least = row.request.k + len(np.unique(row.history.item))  # the history may be left out of the answer
-    config = row.loaded.adapter.candidates
-    return generate(row.history, row.snapshot, config, nearest=lambda rows: near[rows], least=least)
+    config, allowed = row.loaded.adapter.candidates, row.allowed
+    return generate(row.history, row.snapshot, config, nearest=lambda rows: near[rows], least=least, allowed=allowed)
 
 
 def _best(
@@ -363,7 +387,13 @@ def _best(
     if row.request.exclude_bought:
         allowed &= ~np.isin(items, row.history.item)
     items, logits = items[allowed], logits[allowed]
-    order = np.lexsort((-near[items], -logits))[: row.request.k]
+    order = np.lexsort((-near[items], -logits))
     chance = _chance(logits)
+    if row.request.rules is None:
+        order = order[: row.request.k]
+    else:
+        order = order[: max(VARIETY, 4 * row.request.k)]
+        vectors, categories = row.platform.items(items[order]), categories_of(catalog, items[order])
+        order = order[row.request.rules.ranked(chance[order], vectors, categories, row.request.k)]
     titles = catalog.frame["title"]
     return [Recommendation(catalog.ids[int(items[at])], titles[int(items[at])], float(chance[at])) for at in order]

@@ -31,6 +31,7 @@ class Row:
         history: Of its shopper.
         profile: (1, H) vector of the profile, zeros without one.
         scene: (1, H) vector of the scene, zeros without one.
+        allowed: (n_items,) what the request's rules allow; None without rules.
     """
 
     request: Request
@@ -40,6 +41,7 @@ class Row:
     history: Histories
     profile: NDArray[np.float32]
     scene: NDArray[np.float32]
+    allowed: NDArray[np.bool_] | None = None
 
 
 def check_fits(request: Request, dataset: Dataset) -> None:

@@ -13,6 +13,7 @@ from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY, PURCHASE, Histories
 from peftrec.data.log import GAP, kind_of
 from peftrec.errors import RequestError
+from peftrec.serving.rules import Rules
 
 Product = str | Mapping[str, object]
 """A product id, or a description such as ``{"title": "copper kettle", "category": "kitchen"}`` of one the catalogue lacks."""
@@ -34,6 +35,9 @@ class Request:
         profile: Attributes of the shopper, such as ``{"age": "45-54"}``.
         k: How many products to recommend.
         exclude_bought: Leave out what the shopper bought before.
+        rules: What the shop wants shown, such as what is in stock, see :class:`Rules`.
+        split_by: What an alias that leads to several versions draws by, such as the id of a shopper whose history comes with the
+            request; ``user`` when left out. Without either the version of the largest share answers.
     """
 
     adapter: str
@@ -43,17 +47,20 @@ class Request:
     scene: str | None = None
     k: int = 10
     exclude_bought: bool = False
+    rules: Rules | None = None
+    split_by: str | None = None
 
     def __post_init__(self) -> None:
         k, user, profile = cast(object, self.k), cast(object, self.user), cast(object, self.profile)
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise RequestError(f"k={self.k!r}", expected="a whole number of at least 1", remedy="ask for k=10")
-        if user is not None and not isinstance(user, str):
-            raise RequestError(
-                f"user={user!r}, a {type(user).__name__}",
-                expected="an id as text; ids are text throughout, whatever the table held",
-                remedy=f"write user={str(user)!r}",
-            )
+        for field, value in (("user", user), ("split_by", cast(object, self.split_by))):
+            if value is not None and not isinstance(value, str):
+                raise RequestError(
+                    f"{field}={value!r}, a {type(value).__name__}",
+                    expected="an id as text; ids are text throughout, whatever the table held",
+                    remedy=f"write {field}={str(value)!r}",
+                )
         if self.user is not None and self.history is not None:
             raise RequestError(
                 "both user and history",

@@ -1,6 +1,7 @@
 """The whole protocol on worlds whose numbers are known."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from peftrec.data import Dataset
 from peftrec.errors import ConfigError, InvalidValueError, NotEnoughDataError
 from peftrec.evaluation import evaluate
 from peftrec.evaluation.run import chunks
+from peftrec.registry import Registry
 from tests.evaluation.worlds import START, Fixed, shop
+from tests.registry.conftest import Small, small_facts
 
 CUT = START + timedelta(days=50)
 
@@ -32,6 +35,24 @@ def test_numbers_by_hand(future: Dataset):
     np.testing.assert_allclose(found.vectors["ours", "never_bought", "ndcg@10"], [1])
     assert found.users["never_bought"].tolist() == [0]
     assert found.value("ours").value == pytest.approx((ann + bob) / 2)
+
+
+def test_facts_are_what_a_manifest_tells(future: Dataset, tmp_path: Path):
+    systems = [Fixed("ours", [[0.8, 0.6, 0.2, 0.4]] * 2, probabilistic=True), Fixed("plain", np.ones((2, 4)))]
+    found = evaluate(systems, future, baselines=None, progress=False)
+    told = found.facts()
+    metrics = {(entry["metric"], entry["slice"]): entry for entry in told["metrics"]}
+    value, low, high = found.value("ours")
+    assert metrics["ndcg@10", "all"] == {"metric": "ndcg@10", "slice": "all", "value": value, "low": low, "high": high}
+    assert ("ece", "all") in metrics
+    curve = found.reliability("ours")
+    assert [group["count"] for group in told["reliability"]] == curve.count.tolist()
+    version = Registry(tmp_path).publish("ours", Small(facts=small_facts() | told))
+    assert version.manifest.metrics == told["metrics"]
+    assert version.manifest.reliability == told["reliability"]
+    assert "reliability" not in found.facts("plain")
+    with pytest.raises(ConfigError, match="nobody"):
+        found.facts("nobody")
 
 
 def test_what_is_no_candidate_earns_nothing(future: Dataset):

@@ -38,7 +38,7 @@ def kills(registry: Registry, count: int) -> list[str]:
         time.sleep(0.01 + 0.0037 * turn)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        temporaries += len(list((registry.root / "tea").glob(".new-*")))
+        temporaries += len(list((registry.root / "tea").glob(".tmp/new-*")))
         found += registry.verify()
         newest, pointed = registry.versions("tea")[-1], registry.open("tea")
         found += newest.problems()

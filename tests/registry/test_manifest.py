@@ -22,9 +22,14 @@ _ANYTHING = st.recursive(
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory, small: Callable[[], Any]) -> str:
+def text(tmp_path_factory: pytest.TempPathFactory, small: Callable[..., Any]) -> str:
     root = tmp_path_factory.mktemp("adapters")
-    return Registry(root).publish("tea", small()).manifest.to_json()
+    told = {
+        "learning_curve": [{"step": 20, "loss": 0.9}, {"step": 36, "eval_loss": 0.07}],
+        "reliability": [{"predicted": 0.1, "observed": 0.12, "count": 50}],
+        "latency": {"p50_ms": 3.5, "machine": "two cores"},
+    }
+    return Registry(root).publish("tea", small(**told)).manifest.to_json()
 
 
 def _paths(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -103,7 +108,7 @@ def test_hostile_json_is_refused(content: str) -> None:
 
 def test_a_newer_schema_names_the_way_out(text: str) -> None:
     with pytest.raises(CorruptAdapterError, match="install the peftrec that wrote it"):
-        Manifest.from_json(text.replace('"schema_version": 1', '"schema_version": 2'), where="here")
+        Manifest.from_json(text.replace('"schema_version": 2', '"schema_version": 3'), where="here")
 
 
 def test_metrics_may_be_empty(text: str) -> None:
@@ -128,11 +133,30 @@ def test_metrics_may_be_empty(text: str) -> None:
         ("tensors", {"a": {"file": "decoder.safetensors", "shape": [-1], "dtype": "F16"}}),
         ("tensors", {"a": {"file": "decoder.safetensors", "shape": [1], "dtype": "I64"}}),
         ("ranks", {"q": True}),
+        ("learning_curve", {}),
+        ("learning_curve", [{"loss": 1.0}]),
+        ("learning_curve", [{"step": 1, "loss": None}]),
+        ("learning_curve", [{"step": "1"}]),
+        ("reliability", None),
+        ("reliability", [{"predicted": 0.1, "observed": 0.1}]),
+        ("reliability", [{"predicted": 1.1, "observed": 0.1, "count": 1}]),
+        ("reliability", [{"predicted": 0.1, "observed": -0.1, "count": 1}]),
+        ("reliability", [{"predicted": 0.1, "observed": 0.1, "count": 1.5}]),
+        ("reliability", [{"predicted": 0.1, "observed": 0.1, "count": 10**400}]),
+        ("reliability", [{"predicted": 0.1, "observed": 0.1, "count": 1, "low": 0.0}]),
+        ("latency", []),
+        ("latency", {"p50_ms": None}),
+        ("latency", {"p50_ms": [1.0]}),
     ],
 )
 def test_a_field_that_is_wrong_is_named(text: str, field: str, value: object) -> None:
     with pytest.raises(CorruptAdapterError, match=field[:-1]):
         Manifest.from_json(sealed({**json.loads(text), field: value}), where="here")
+
+
+def test_what_is_not_known_is_empty(registry: Registry, small: Callable[..., Any]) -> None:
+    manifest = registry.publish("tea", small()).manifest
+    assert (manifest.learning_curve, manifest.reliability, manifest.latency) == ([], [], None)
 
 
 @pytest.mark.parametrize("entry", [{"sha256": "A" * 64, "size": 1}, {"sha256": "a" * 63, "size": 1}, {"size": 1}])

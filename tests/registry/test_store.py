@@ -18,7 +18,14 @@ from peftrec.errors import AdapterNotFoundError, CorruptAdapterError, RegistryEr
 from peftrec.registry import Registry
 
 Make = Callable[..., Any]
-FILES = ("adapter_config.json", "adapter_model.safetensors", "card.md", "decoder.safetensors", "manifest.json")
+FILES = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "card.html",
+    "card.md",
+    "decoder.safetensors",
+    "manifest.json",
+)
 HELD = ("adapter_model.safetensors", "decoder.safetensors")
 
 
@@ -39,7 +46,7 @@ def test_aliases_and_numbers(registry: Registry, small: Make) -> None:
     for value in range(1, 4):
         registry.publish("tea", small(value))
     assert registry.open("tea").version == "3"
-    registry.set_alias("tea", "production", "1")
+    registry.promote("tea@1")
     registry.publish("tea", small(), alias="canary", parent="tea@production")
     assert registry.aliases("tea") == {"production": "1", "canary": "4"}
     assert registry.open("tea").version == "1"
@@ -228,12 +235,17 @@ def test_garbled_aliases(registry: Registry, small: Make, content: bytes) -> Non
             registry.open(reference)
     with pytest.raises(CorruptAdapterError, match=r"aliases.json"):
         registry.publish("tea", small(), alias="canary")
-    assert len(registry.versions("tea")) == 1
+    assert registry.numbers("tea") == ["1"]
+    registry.repair("tea")  # as the message says
+    assert registry.aliases("tea") == {"production": "1"}
+    assert registry.open("tea").version == "1"
+    assert registry.verify() == []
 
 
 def test_a_dangling_alias_is_reported(registry: Registry, small: Make) -> None:
     path = registry.publish("tea", small(), alias="production").path
-    (path.parent / "aliases.json").write_text('{"production": "9"}')
+    (path.parent / "aliases.json").write_text('{"production": "9"}')  # as it was written before there was a history
+    (path.parent / "history.jsonl").unlink()
     assert registry.verify() == ["tea@production points to version 9, which is not there"]
     with pytest.raises(AdapterNotFoundError):
         registry.open("tea")
@@ -271,7 +283,7 @@ def test_aliases_refused(registry: Registry, small: Make, alias: str) -> None:
     with pytest.raises(RegistryError, match="alias"):
         registry.publish("tea", small(), alias=alias)
     with pytest.raises(RegistryError, match="alias"):
-        registry.set_alias("tea", alias, "1")
+        registry.promote("tea@1", alias=alias)
     assert len(registry.versions("tea")) == 1
 
 

@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from peftrec.errors import RegistryWriteError
-from peftrec.registry import Registry, publishing
+from peftrec.registry import Registry, writing
 
 Make = Callable[..., Any]
 _HERE = Path(__file__).resolve()
@@ -47,7 +47,8 @@ def test_a_kill_at_any_moment_leaves_whole_versions(registry: Registry, small: M
     assert number > 1, counts
     assert registry.publish("tea", small(), alias="production").version == str(number + 1)
     left = {path.name for path in (registry.root / "tea").iterdir()}
-    assert left == {".lock", "aliases.json", *map(str, range(1, number + 2))}
+    assert left == {".lock", ".tmp", "aliases.json", "history.jsonl", *map(str, range(1, number + 2))}
+    assert list((registry.root / "tea" / ".tmp").iterdir()) == []
 
 
 def test_concurrent_publishers_get_different_numbers(registry: Registry) -> None:
@@ -113,7 +114,7 @@ def test_a_publisher_that_hangs_is_not_waited_for_without_end(
     registry: Registry, small: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.publish("tea", small())
-    monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(writing, "LOCK_SECONDS", 0.1)
     with (
         FileLock(registry.root / "tea" / ".lock"),
         pytest.raises(RegistryWriteError, match=r"not free within 0.1 seconds"),

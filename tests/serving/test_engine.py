@@ -21,7 +21,7 @@ from peftrec.errors import (
 from peftrec.evaluation import evaluate
 from peftrec.model import Adapter
 from peftrec.registry import Registry
-from peftrec.serving import Engine
+from peftrec.serving import Engine, measure_latency
 from peftrec.serving.requests import Request, history_of
 from tests.serving.adapters import loud
 
@@ -193,8 +193,40 @@ def test_a_published_version_takes_over_between_two_requests(
         assert after[0].probability < before[0].probability
         assert engine.recommend("grocery@1", user=user, k=3) == before
     finally:
-        registry.set_alias("grocery", "production", "1")
+        registry.promote("grocery@1")
     assert version.version == "2"
+
+
+def test_a_split_alias_gives_each_shopper_one_version(
+    backbone: Backbone, registry: Registry, grocery: Dataset, trained: Adapter
+):
+    engine = _engine(backbone, registry, grocery)
+    shifted = {name: value - (2 if name == "features_logit_bias" else 0) for name, value in trained.extras.items()}
+    second = registry.publish("grocery", _with(trained, shifted))
+    registry.split("grocery", {"1": 1, second.version: 1})
+    try:
+        users = grocery.users[:12].to_list()
+        answers = engine.recommend_batch([Request(adapter="grocery", user=user, k=2) for user in users])
+        drawn = [registry.open("grocery", user=user).version for user in users]
+        assert len({*drawn}) == 2
+        for user, version, answer in zip(users, drawn, answers, strict=True):
+            assert answer == engine.recommend(f"grocery@{version}", user=user, k=2)
+            bought = [item.item_id for item in answer]
+            by_name = engine.score("grocery", bought, history=bought, split_by=user)
+            assert by_name == engine.score(f"grocery@{version}", bought, history=bought)
+    finally:
+        registry.promote("grocery@1")
+
+
+def test_latency_is_that_of_requests(engine: Engine, grocery: Dataset, trained: Adapter, tmp_path: Path):
+    users = grocery.users[:9].to_list()
+    told = measure_latency(engine, "grocery", users, k=3)
+    assert (told["requests"], told["k"], told["precision"]) == (4, 3, engine.precision)
+    assert 0 < float(str(told["p50_ms"])) <= float(str(told["p99_ms"]))
+    version = Registry(tmp_path).publish("grocery", trained.with_facts(latency=told))
+    assert f"{told['p50_ms']}" in version.read("card.md").decode()
+    with pytest.raises(RequestError, match="5 shoppers"):
+        measure_latency(engine, "grocery", users[:5])
 
 
 def test_new_shoppers_and_new_products(engine: Engine, grocery: Dataset):
@@ -297,6 +329,7 @@ def test_another_backbone_is_refused_with_every_mismatch(tiny_backbone: Backbone
     assert "backbone" in str(caught.value)
     assert "tokenizer" in str(caught.value)
     assert "layers" in str(caught.value)
+    assert "retrieval_map" in str(caught.value) or "item_map" in str(caught.value)  # tensors of another width
 
 
 def test_memory_budget_evicts_by_bytes(backbone: Backbone, registry: Registry, grocery: Dataset):
