@@ -59,6 +59,8 @@ class Adapter:
         candidates: Products per source of the candidate generator.
         history: Longest history, in distinct products.
         scene: Whether the decoder reads a word about the moment and the channel.
+        silent: Whether it reads no statistics of the platform's products, since it was trained on too few rows to know what
+            they mean.
         form: What the tuner stands on: ``decoder``, or ``cross_encoder``, see :mod:`peftrec.model.cross`.
         words: Of a cross-encoder's sentence at most.
         facts: What the manifest tells of data, metrics, protocol, seed and versions.
@@ -72,6 +74,7 @@ class Adapter:
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
     history: int = 128
     scene: bool = False
+    silent: bool = False
     form: Form = "decoder"
     words: int = cross.WORDS
     facts: Mapping[str, object] = field(default_factory=dict, repr=False)
@@ -168,6 +171,7 @@ class Adapter:
             "candidates": asdict(self.candidates),
             "history": self.history,
             "scene": self.scene,
+            "silent": self.silent,
             "form": self.form,
             "words": self.words,
             "numbers": numbers_digest(),
@@ -292,6 +296,7 @@ def _reading(settings: Mapping[str, Any]) -> _Reading:
 
 class _Settings(_Reading):
     config: Tuner
+    silent: bool
     form: Form
     words: int
     learning_curve: tuple[Mapping[str, float], ...]
@@ -310,6 +315,7 @@ def _settings(content: bytes) -> tuple[_Settings, dict[str, int]]:
         found = _Settings(
             config=tuner_of(settings["tuner"]),
             **_reading(settings),
+            silent=bool(settings.get("silent", False)),
             form=form,
             words=int(settings.get("words", cross.WORDS)),
             learning_curve=tuple(map(dict, settings["learning_curve"])),

@@ -91,9 +91,10 @@ def snapshot_of(platform: Platform, adapter: Adapter, moment: float) -> Snapshot
 
     A backbone without an adapter reads statistics of the platforms that it was adapted on alone. Of others it reads texts
     and what a shopper did: how many buy, and how often again, means something else in another kind of shop, and misleads
-    it by far (``benchmarks/LOG.md``).
+    it by far (``benchmarks/LOG.md``). So it is for an adapter that learned from a few rows alone.
     """
-    known = adapter.config is not None or platform.dataset.name in adapter.backbone.platforms
+    trained = adapter.config is not None and not adapter.silent
+    known = trained or (adapter.config is None and platform.dataset.name in adapter.backbone.platforms)
     return platform.snapshot(moment) if known else platform.young(moment)
 
 

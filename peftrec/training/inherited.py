@@ -28,7 +28,7 @@ PLENTY = 300_000
 """Labelled candidates above which a platform's numbers are fitted anew."""
 
 FEW_ROWS = 300
-"""Rows below which nothing but the rate of purchases is learned from them."""
+"""Rows below which nothing but the rate of purchases is learned from them, and no statistics of products are read."""
 
 SPARE = 100
 """Trees of the inherited forest, its last and finest ones, that make room for the platform's own."""
@@ -42,6 +42,15 @@ _BLOCK = 20_000
 def is_young(parts: Sequence[Rows]) -> bool:
     """Whether a platform's labelled candidates are too few to fit numbers anew."""
     return sum(len(part.labels) for part in parts) <= PLENTY
+
+
+def says_little(rows: int) -> bool:
+    """Whether a platform has too few rows to be read by its own statistics.
+
+    Inherited numbers have never seen statistics as thin as those of a thousand events: they mislead them by far, while the
+    past that a shopper brings means what it always meant.
+    """
+    return rows < FEW_ROWS
 
 
 def adjust(model: PurchaseModel, parts: Sequence[Rows], config: TrainConfig) -> None:
@@ -62,7 +71,7 @@ def adjust(model: PurchaseModel, parts: Sequence[Rows], config: TrainConfig) -> 
 def _adjust(model: PurchaseModel, parts: Sequence[Rows], config: TrainConfig) -> None:
     labelled = labelled_of(parts)
     shift = _shift(_logits(model, labelled.features), labelled)
-    if sum(len(part.users) for part in parts) < FEW_ROWS or not _grown(model, parts, labelled, shift, config):
+    if says_little(sum(len(part.users) for part in parts)) or not _grown(model, parts, labelled, shift, config):
         model.extras["features_logit_bias"].data += 2 * shift  # the network is half of the feature path
 
 

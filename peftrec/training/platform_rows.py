@@ -33,6 +33,7 @@ class PlatformRows:
         config: Of the training.
         anchors: The moments, latest first, then the latest once more for shoppers read by a young shop.
         snapshots: Of each anchor: what the platform knows, and last what a shop knows that has sold nothing yet.
+        silent: Whether all of them are such a shop's.
         held_out: (users,) bool, shoppers that stopping and choices look at.
         parts: One for each anchor, without candidates.
         rng: Draws all that is drawn, in one order.
@@ -45,10 +46,16 @@ class PlatformRows:
     held_out: NDArray[np.bool_]
     parts: list[Rows]
     rng: np.random.Generator
+    silent: bool = False
 
     @classmethod
-    def of(cls, platform: Platform, config: TrainConfig) -> "PlatformRows":
+    def of(cls, platform: Platform, config: TrainConfig, *, silent: bool = False) -> "PlatformRows":
         """Reads the shopper side.
+
+        Args:
+            platform: Where the shoppers are.
+            config: Of the training.
+            silent: Leave the platform's statistics of products out, as if it had sold nothing yet.
 
         Raises:
             NotEnoughDataError: The log is too short, or too few shoppers buy again.
@@ -57,7 +64,7 @@ class PlatformRows:
         anchors = anchors_of(platform.dataset, config)
         rng = np.random.default_rng(config.seed)
         held_out = rng.random(len(platform.dataset.users)) < config.validation_share
-        snapshots = [platform.snapshot(one.moment) for one in anchors]
+        snapshots = [(platform.young if silent else platform.snapshot)(one.moment) for one in anchors]
         latest = anchors[0]
         young = round(config.young_share * len(latest.users))
         if young:
@@ -67,7 +74,7 @@ class PlatformRows:
             Rows.begin(one, snapshot, config, rng, augmented=~held_out)
             for one, snapshot in zip(anchors, snapshots, strict=True)
         ]
-        found = cls(platform, config, anchors, snapshots, held_out, parts, rng)
+        found = cls(platform, config, anchors, snapshots, held_out, parts, rng, silent)
         check_rows(found.rows(parts), config)
         return found
 

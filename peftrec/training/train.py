@@ -23,7 +23,7 @@ from peftrec.training.augmenting import text_variants
 from peftrec.training.checks import check_candidates, check_log
 from peftrec.training.config import TrainConfig
 from peftrec.training.feature_path import events_of, fit_feature_path, labelled_of
-from peftrec.training.inherited import adjust, is_young
+from peftrec.training.inherited import adjust, is_young, says_little
 from peftrec.training.objectives import check_tasks
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
 from peftrec.training.reporting import check_report_to
@@ -87,6 +87,8 @@ def train_adapter(
     with workspace(folder) as place:
         claim(place, run_digest(dataset, backbone, tuner, start, config), resume=resume)
         source = PlatformRows.of(Platform.of(dataset, backbone, progress=progress), config)
+        if backbone.shopping is not None and says_little(source.shoppers):
+            source = PlatformRows.of(source.platform, config, silent=True)
         # Tried on a decoder of its own: what does not fit is told before numbers are fitted for minutes.
         attach(tuner, backbone.decoder(), config, rows=source.count, start=start, first_layer=first_layer(backbone))
         prepared = prepare(source, backbone, folder=place, progress=progress)
@@ -171,6 +173,7 @@ def tune(
         candidates=config.candidates,
         history=config.history,
         scene=config.scene,
+        silent=prepared.source.silent,
         facts={"data": data_facts(prepared.source.platform.dataset), "seed": config.seed, "versions": versions()},
         learning_curve=curve_of(log),
     )

@@ -108,6 +108,34 @@ def test_delete_restore_and_gc(folder: Path) -> None:
     assert told(folder, "versions", "tea")[2]["deleted"] > "2026"
 
 
+def test_an_adapter_of_which_all_is_deleted(folder: Path) -> None:
+    ask(folder, "delete", "toys@1")
+    assert told(folder, "list")[1] == {"name": "toys", "version": None, "aliases": {}, "deleted": ["1"]}
+    assert "see: peftrec registry versions toys" in ask(folder, "list").output
+    assert "deleted, may go" in ask(folder, "versions", "toys").output
+
+
+def test_repair_and_aliases_that_go(folder: Path) -> None:
+    path = folder / "tea" / "aliases.json"
+    path.unlink()
+    assert "peftrec registry repair tea" in str(ask(folder, "show", "tea").exception)
+    assert told(folder, "repair", "tea")["aliases"] == {"production": {"1": 1.0}}
+    assert told(folder, "remove-alias", "tea", "production")["removed"] == "production"
+    assert told(folder, "show", "tea")["reference"] == "tea@3"
+
+
+def test_options_that_would_do_nothing_are_refused(folder: Path, tmp_path: Path) -> None:
+    url = (tmp_path / "bucket").as_uri()
+    ask(folder, "push", "tea@1", url)
+    for words, what in (
+        (("push", "tea@1", url, "--private"), "--private with"),
+        (("pull", url, "--alias", "canary"), "--alias without a version"),
+        (("promote", "tea@2", "--metric", "auc"), "--metric without --better"),
+        (("split", "tea", "1=0.5", "1=0.1"), "a version twice"),
+    ):
+        assert what in str(ask(folder, *words).exception)
+
+
 def test_a_version_travels_as_a_file(folder: Path, tmp_path: Path) -> None:
     file, other = tmp_path / "tea.peftrec", tmp_path / "other"
     assert told(folder, "export", "tea@2", file)["reference"] == "tea@2"

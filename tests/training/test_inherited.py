@@ -10,10 +10,12 @@ import torch
 
 from peftrec.backbone import Backbone
 from peftrec.data import Dataset
-from peftrec.model import Platform
+from peftrec.model import Adapter, Platform
 from peftrec.model import extras as ops
 from peftrec.model.forest import SHAPES, TREES, forest_logits
 from peftrec.model.purchase import PurchaseModel
+from peftrec.model.scoring import snapshot_of
+from peftrec.registry import Registry
 from peftrec.training import TrainConfig, inherited
 from peftrec.training.feature_path import labelled_of
 from peftrec.training.inherited import SPARE, adjust, is_young
@@ -96,7 +98,7 @@ def test_numbers_that_tell_nothing_grow_nothing(
 
 @pytest.mark.slow
 def test_an_adapted_backbone_s_numbers_reach_a_young_shop(
-    board_shop: Dataset, tiny_bert: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    board_shop: Dataset, tiny_bert: Callable[..., Path], tmp_path: Path
 ):
     from peftrec import AdaptConfig, ShoppingConfig, adapt, train_adapter
 
@@ -112,3 +114,10 @@ def test_an_adapted_backbone_s_numbers_reach_a_young_shop(
     np.testing.assert_array_equal(
         adapter.extras["features_1"], backbone.shopping.extras["features_1"].astype(np.float16)
     )
+    # Statistics of so few rows are not read, neither by training nor by whoever serves it.
+    assert adapter.silent
+    platform, moment = Platform.of(board_shop, backbone, progress=False), board_shop.now
+    assert snapshot_of(platform, adapter, moment) is platform.young(moment)
+    assert snapshot_of(platform, replace(adapter, silent=False), moment) is platform.snapshot(moment)
+    loaded = Adapter.load(Registry(tmp_path).publish("board", adapter), backbone)
+    assert loaded.silent

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from peftrec.cli.registry.options import AsJson, Folder, Name, Reference, app, console, tell
-from peftrec.errors import RegistryError
+from peftrec.errors import AdapterNotFoundError, RegistryError
 from peftrec.registry import Registry, Version
 from peftrec.registry.manifest import PAGE
 from peftrec.registry.search import differences
@@ -71,9 +71,9 @@ def _row(registry: Registry, name: str) -> dict[str, object]:
     try:
         state = registry.state(name)
         aliases = {alias: dict(weights) for alias, weights in state.aliases.items()}
-        if not {*registry.numbers(name)} - {*state.deleted}:
-            return {"name": name, "version": None, "aliases": aliases, "deleted": sorted(state.deleted, key=int)}
         newest = registry.newest(name)
+    except AdapterNotFoundError:  # all are deleted
+        return {"name": name, "version": None, "aliases": {}, "deleted": registry.numbers(name)}
     except RegistryError as error:
         return {"name": name, "problem": error.found}
     return {
