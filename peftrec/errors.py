@@ -29,6 +29,7 @@ expected, and what to do next::
     │   ├── UntrustedAdapterError    a version without the signature of a trusted key
     │   └── RegistryWriteError       the folder is read-only or full
     └── RequestError                 a request the engine cannot answer: k = 0, no such platform
+        └── OverloadedError          too many requests wait, or one waited for too long
 """
 
 
@@ -165,3 +166,7 @@ class RegistryWriteError(RegistryError):
 
 class RequestError(PeftrecError, ValueError):
     """A request that the engine cannot answer."""
+
+
+class OverloadedError(RequestError):
+    """Too many requests wait, or one waited for too long."""

@@ -87,7 +87,7 @@ def run_demo(out: Path, console: Console, *, quick: bool, adapting: bool = False
 
 
 def _latency(engine: Engine, name: str, shop: Dataset) -> dict[str, object]:
-    return measure_latency(engine, f"{name}@canary", shop.users[:200].to_list())
+    return measure_latency(engine, f"{name}@canary", shop.users[:60].to_list())
 
 
 def _serve(engine: Engine, segment: Dataset, console: Console) -> dict[str, list[str]]:

@@ -239,6 +239,34 @@ class Engine:
         order = np.argsort(-cosine, kind="stable")[:k]
         return [(catalog.ids[int(index)], float(cosine[index])) for index in order if np.isfinite(cosine[index])]
 
+    def pin(self, adapter: str) -> str:
+        """Keeps an adapter in memory, whatever others need its place, until :meth:`unpin` is called as often.
+
+        Args:
+            adapter: In any form that requests take; the version that it means now is kept, wherever an alias moves.
+
+        Returns:
+            ``name@version``, for :meth:`unpin`.
+
+        Raises:
+            RegistryError: It cannot be loaded.
+            RequestError: The engine's memory does not hold it beside the others that are pinned, or there is no adapter to pin:
+                the backbone serves the platform by itself.
+        """
+        name, version = self._resolve(adapter)
+        if version is None:
+            raise RequestError(
+                f"no adapter is published as {name!r}",
+                expected="an adapter; the backbone, which serves this platform by itself, never leaves",
+                remedy="publish one, or pin nothing",
+            )
+        self.slots.pin(version)
+        return version
+
+    def unpin(self, version: str) -> None:
+        """Lets a pinned adapter leave again when others need its place; ``version`` is what :meth:`pin` returned."""
+        self.slots.unpin(version)
+
     def recommender(self, adapter: str) -> AdapterRecommender | CrossRecommender:
         """One adapter as :func:`peftrec.evaluate` sees it, in the arithmetic that this engine serves it with."""
         loaded = self._loaded(self._resolve(adapter)[1])

@@ -3,7 +3,9 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -53,14 +55,38 @@ class Loaded:
         extras = {name: torch.as_tensor(value) for name, value in adapter.extras.items()}
         return cls(adapter, adapter.changes.map(torch.as_tensor), extras)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes of all tensors."""
         return sum(value.nbytes for value in (*self.changes.arrays(), *self.extras.values()))
 
 
+@dataclass(frozen=True)
+class SlotCounts:
+    """What happened to slots so far, and what they hold.
+
+    Attributes:
+        hits: Adapters that were there when they were asked for.
+        loads: Adapters read from the registry.
+        evictions: Adapters that left for others.
+        resident: Adapters held.
+        pinned: Of these, those that do not leave.
+        bytes: Of all that is held.
+    """
+
+    hits: int
+    loads: int
+    evictions: int
+    resident: int
+    pinned: int
+    bytes: int
+
+
 class Slots:
-    """Adapters by ``name@version``, the least recently used leaving first.
+    """Adapters by ``name@version``, the least recently used leaving first, those pinned never.
+
+    Whoever asks for an adapter that somebody else is just loading waits for that; nobody else waits. A load that fails is
+    told to all who waited for it and changes nothing.
 
     Args:
         load: Reads one from the registry.
@@ -70,40 +96,89 @@ class Slots:
     def __init__(self, load: Callable[[str], Adapter], budget: int) -> None:
         self._load, self.budget = load, budget
         self._held: OrderedDict[str, Loaded] = OrderedDict()
+        self._coming: dict[str, Future[Loaded]] = {}
+        self._pinned: dict[str, int] = {}
         self._lock = threading.Lock()
-        self.loads, self.hits, self.evictions = 0, 0, 0
+        self._bytes, self._loads, self._hits, self._evictions = 0, 0, 0, 0
 
     def get(self, reference: str) -> Loaded:
         """The adapter, loaded if need be. What a caller holds stays valid when its slot is given to another.
 
         Raises:
             RegistryError: It cannot be loaded; what is held stays.
-            RequestError: It is larger than the whole budget.
+            RequestError: It is larger than what the budget leaves beside the pinned ones.
         """
         with self._lock:
             if reference in self._held:
                 self._held.move_to_end(reference)
-                self.hits += 1
+                self._hits += 1
                 return self._held[reference]
-        loaded = Loaded.of(self._load(reference))  # outside the lock: others are served meanwhile
-        if loaded.size > self.budget:
-            raise RequestError(
-                f"{reference} takes {loaded.size:,} bytes, the engine may hold {self.budget:,}",
-                expected="a budget for at least one adapter",
-                remedy=f"Engine(..., memory={2 * loaded.size})",
-            )
-        with self._lock:
-            self.loads += 1
-            self._held[reference] = loaded
-            while self.size > self.budget:
-                self._held.popitem(last=False)
-                self.evictions += 1
+            coming = self._coming.get(reference)
+            if coming is None:
+                mine = self._coming[reference] = Future[Loaded]()
+        if coming is not None:
+            return coming.result()
+        try:
+            loaded = Loaded.of(self._load(reference))  # outside the lock: others are served meanwhile
+            self._admit(reference, loaded)
+        except BaseException as error:
+            with self._lock:
+                del self._coming[reference]
+            mine.set_exception(error)
+            raise
+        mine.set_result(loaded)
         return loaded
 
-    @property
-    def size(self) -> int:
-        """Bytes held."""
-        return sum(loaded.size for loaded in self._held.values())
+    def pin(self, reference: str) -> None:
+        """Loads an adapter, if need be, and keeps it until :meth:`unpin` was called as often as this.
+
+        Raises:
+            RegistryError: It cannot be loaded.
+            RequestError: The budget does not hold it beside the others that are pinned.
+        """
+        with self._lock:
+            self._pinned[reference] = self._pinned.get(reference, 0) + 1
+        try:
+            self.get(reference)
+        except BaseException:
+            self.unpin(reference)
+            raise
+
+    def unpin(self, reference: str) -> None:
+        """Lets a pinned adapter leave again when others need its place; nothing happens to one that is not pinned."""
+        with self._lock:
+            left = self._pinned.get(reference, 0) - 1
+            if left > 0:
+                self._pinned[reference] = left
+            else:
+                self._pinned.pop(reference, None)
+
+    def counts(self) -> SlotCounts:
+        """What happened so far."""
+        with self._lock:
+            pinned = sum(reference in self._held for reference in self._pinned)
+            return SlotCounts(self._hits, self._loads, self._evictions, len(self._held), pinned, self._bytes)
+
+    def _admit(self, reference: str, loaded: Loaded) -> None:
+        """Gives an adapter its place, and takes that of the least recently used ones which are not pinned."""
+        size = loaded.size
+        with self._lock:
+            kept = sum(one.size for other, one in self._held.items() if other in self._pinned) if self._pinned else 0
+            if size + kept > self.budget:
+                beside = f", {kept:,} of them pinned" if kept else ""
+                raise RequestError(
+                    f"{reference} takes {size:,} bytes, the engine may hold {self.budget:,}{beside}",
+                    expected="a budget for the pinned adapters and one more",
+                    remedy=f"Engine(..., memory={kept + 2 * size})",
+                )
+            del self._coming[reference]
+            self._held[reference] = loaded
+            self._bytes += size
+            self._loads += 1
+            leaving = (other for other in list(self._held) if other != reference and other not in self._pinned)
+            while self._bytes > self.budget:
+                self._bytes -= self._held.pop(next(leaving)).size
+                self._evictions += 1
 
 
 def stacked(rows: Sequence[Loaded]) -> dict[str, Tensor]:

@@ -337,10 +337,23 @@ def test_memory_budget_evicts_by_bytes(backbone: Backbone, registry: Registry, g
     engine = _engine(backbone, registry, grocery, memory=int(1.5 * size))
     for name in ("grocery", "other", "grocery"):
         engine.recommend(name, user=grocery.users[0], k=1)
-    assert engine.slots.evictions == 2
-    assert engine.slots.size <= 1.5 * size
+    assert engine.slots.counts().evictions == 2
+    assert engine.slots.counts().bytes <= 1.5 * size
     with pytest.raises(RequestError, match="bytes"):
         _engine(backbone, registry, grocery, memory=1000).recommend("grocery", user=grocery.users[0])
+
+
+def test_a_pinned_adapter_stays(backbone: Backbone, registry: Registry, grocery: Dataset):
+    size = _engine(backbone, registry, grocery).slots.get("grocery@1").size
+    engine = _engine(backbone, registry, grocery, memory=int(2.5 * size))
+    assert engine.pin("grocery") == "grocery@1"
+    loads = engine.slots.counts().loads
+    for name in ("other", "grocery", "other", "grocery"):
+        engine.recommend(name, user=grocery.users[0], k=1)
+    assert engine.slots.counts().loads == loads + 1
+    engine.unpin("grocery@1")
+    with pytest.raises(AdapterNotFoundError):
+        engine.pin("nobody")
 
 
 @pytest.mark.parametrize("memory", ["much", "0", "-1MB", ""])

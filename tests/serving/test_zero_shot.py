@@ -206,10 +206,10 @@ def test_a_published_adapter_takes_over_at_the_next_request(
         return engine.recommend("shop", user=past.users[0], exclude_bought=True)
 
     before = answer()
-    assert engine.slots.loads == 0
+    assert engine.slots.counts().loads == 0
     registry.publish("shop", replace(loud(trained, seed=5), backbone=knowing))
     assert _ids(answer()) != _ids(before)
-    assert engine.slots.loads == 1
+    assert engine.slots.counts().loads == 1
     shutil.rmtree(registry.root / "shop")
     assert answer() == before
 
@@ -244,7 +244,7 @@ def test_it_takes_no_memory_of_adapters_and_is_there_once(
     assert len({id(row.loaded) for row in rows}) == 1
     assert rows[0].loaded.changes.low_rank == {}
     engine.recommend("new", history=[])
-    assert (engine.slots.size, engine.slots.loads) == (0, 0)
+    assert (engine.slots.counts().bytes, engine.slots.counts().loads) == (0, 0)
 
 
 def test_a_backbone_that_knows_nothing_of_shopping_says_what_would_help(

@@ -1,0 +1,155 @@
+"""Batches out of callers who know nothing of each other: a short wait, a deadline, and a queue that is not endless."""
+
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from peftrec.errors import ConfigError, OverloadedError
+from peftrec.serving.requests import Recommendation, Request
+
+Answer = list[Recommendation]
+
+
+class Answers(Protocol):
+    """What a batcher asks; :class:`peftrec.Engine` is one."""
+
+    batch: int
+
+    def recommend_batch(self, requests: list[Request]) -> list[Answer]:
+        """Answers in the order of the requests, the same as one by one."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    request: Request
+    answer: "Future[Answer]"
+    until: float
+    """Moment on the monotonic clock after which nobody wants the answer any more."""
+
+
+class Batcher:
+    """Hands requests of many threads to an engine, as many at once as have come within a short time.
+
+    An engine answers several requests in one pass in less time than one after the other, and with the same answers. A request
+    that cannot be answered gets its own error; the others of its batch are answered. Use it in a ``with`` block, or
+    close it.
+
+    Args:
+        engine: That answers, and whose ``batch`` is the most that is asked at once.
+        wait_ms: How long the first of a batch waits for others. An engine that is busy waits for nobody: what came meanwhile
+            is its next batch.
+        most_waiting: Requests that may wait; more are refused at once, so that callers can go elsewhere.
+
+    Raises:
+        ConfigError: A time below 0, or a queue for nobody.
+    """
+
+    def __init__(self, engine: Answers, *, wait_ms: float = 2.0, most_waiting: int = 1024) -> None:
+        if not 0 <= wait_ms < float("inf") or most_waiting < 1:
+            raise ConfigError(
+                f"wait_ms={wait_ms!r}, most_waiting={most_waiting!r}",
+                expected="a wait of 0 or more milliseconds, and a queue for at least one request",
+                remedy="leave them out",
+            )
+        self._engine, self._wait, self._most = engine, wait_ms / 1e3, most_waiting
+        self._waiting: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._worker = threading.Thread(target=self._work, name="peftrec batcher", daemon=True)
+        self._worker.start()
+
+    def submit(self, request: Request, *, deadline: float | None = None) -> "Future[Answer]":
+        """Puts a request into the queue.
+
+        Args:
+            request: What is asked. Cancelling the future before its batch begins takes it out again.
+            deadline: Seconds from now after which the answer is of no use; one that has not been begun by then is not begun.
+
+        Returns:
+            The answer to come, or the error: what :meth:`peftrec.Engine.recommend` raises, or ``OverloadedError`` after the
+            deadline.
+
+        Raises:
+            OverloadedError: The queue is full, or the batcher is closed.
+        """
+        until = float("inf") if deadline is None else time.monotonic() + deadline
+        waiting = _Waiting(request, Future(), until)
+        with self._changed:
+            if self._closed:
+                raise OverloadedError("the batcher is closed", expected="an open one", remedy="make a new Batcher")
+            if len(self._waiting) >= self._most:
+                raise OverloadedError(
+                    f"{len(self._waiting):,} requests are waiting",
+                    expected=f"less than {self._most:,}",
+                    remedy="try again later, ask another server, or raise most_waiting",
+                )
+            self._waiting.append(waiting)
+            self._changed.notify()
+        return waiting.answer
+
+    def recommend(self, request: Request, *, deadline: float | None = None) -> Answer:
+        """The answer to a request, waited for; see :meth:`submit`."""
+        return self.submit(request, deadline=deadline).result()
+
+    def close(self) -> None:
+        """Takes no more requests, answers those that wait and ends the thread. A second call does nothing."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._worker.join()
+
+    def __enter__(self) -> "Batcher":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _work(self) -> None:
+        while (batch := self._next()) is not None:
+            wanted = [one for one in batch if self._is_wanted(one)]
+            if wanted:
+                self._answer(wanted)
+
+    def _next(self) -> list[_Waiting] | None:
+        """The next batch, when it is full or its first request has waited long enough; None when there will be none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if not self._waiting:
+                return None
+            self._changed.wait_for(lambda: len(self._waiting) >= self._engine.batch or self._closed, self._wait)
+            return [self._waiting.popleft() for _ in range(min(len(self._waiting), self._engine.batch))]
+
+    @staticmethod
+    def _is_wanted(waiting: _Waiting) -> bool:
+        if not waiting.answer.set_running_or_notify_cancel():
+            return False
+        if (late := time.monotonic() - waiting.until) <= 0:
+            return True
+        waiting.answer.set_exception(
+            OverloadedError(
+                f"a request was begun {1e3 * late:.0f} ms after its deadline",
+                expected="its turn before that",
+                remedy="allow more time, or send less at once",
+            )
+        )
+        return False
+
+    def _answer(self, wanted: list[_Waiting]) -> None:
+        try:
+            answers = self._engine.recommend_batch([one.request for one in wanted])
+        except Exception as error:  # noqa: BLE001  # whatever it is, it belongs to somebody who waits for it
+            if len(wanted) == 1:
+                wanted[0].answer.set_exception(error)
+                return
+            for one in wanted:  # one of them is to blame: each is asked alone
+                self._answer([one])
+            return
+        for one, answer in zip(wanted, answers, strict=True):
+            one.answer.set_result(answer)

@@ -1,0 +1,145 @@
+"""Batches of callers who know nothing of each other, on an engine that does what it is told."""
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+
+import pytest
+
+from peftrec.errors import ConfigError, OverloadedError, UnknownUserError
+from peftrec.serving import Batcher, Recommendation
+from peftrec.serving.requests import Request
+
+
+class Echo:
+    """Answers with the shopper's id; holds each batch until it is let go, if it is told to."""
+
+    def __init__(self, *, batch: int = 4, held: bool = False) -> None:
+        self.batch, self.batches = batch, list[list[str]]()
+        self.begun, self.go = threading.Semaphore(0), threading.Event()
+        if not held:
+            self.go.set()
+
+    def recommend_batch(self, requests: Sequence[Request]) -> list[list[Recommendation]]:
+        users = [str(request.user) for request in requests]
+        self.batches.append(users)
+        self.begun.release()
+        assert self.go.wait(10)
+        if "nobody" in users:
+            raise UnknownUserError("nobody", expected="", remedy="")
+        return [[Recommendation(user, "", 0.5)] for user in users]
+
+
+def ask(user: str) -> Request:
+    return Request(adapter="tea", user=user)
+
+
+def test_what_comes_while_the_engine_is_busy_is_its_next_batch():
+    engine = Echo(held=True)
+    with Batcher(engine, wait_ms=0) as batcher:
+        first = batcher.submit(ask("a"))
+        assert engine.begun.acquire(timeout=10)
+        others = [batcher.submit(ask(user)) for user in "bcdef"]
+        engine.go.set()
+        assert [one.result(10)[0].item_id for one in (first, *others)] == list("abcdef")
+    assert engine.batches == [["a"], ["b", "c", "d", "e"], ["f"]]
+
+
+def test_a_full_batch_waits_for_nobody():
+    engine = Echo(batch=2)
+    with Batcher(engine, wait_ms=60_000) as batcher:
+        begun = time.monotonic()
+        found = [batcher.submit(ask(user)) for user in "ab"]
+        assert [one.result(10)[0].item_id for one in found] == ["a", "b"]
+        assert time.monotonic() - begun < 30
+    assert engine.batches == [["a", "b"]]
+
+
+def test_one_alone_waits_no_longer_than_it_must():
+    with Batcher(Echo(), wait_ms=20) as batcher:
+        assert batcher.recommend(ask("a"))[0].item_id == "a"
+
+
+def test_a_request_that_fails_fails_alone():
+    engine = Echo(held=True)
+    with Batcher(engine, wait_ms=0) as batcher:
+        batcher.submit(ask("first"))
+        assert engine.begun.acquire(timeout=10)
+        found = [batcher.submit(ask(user)) for user in ("a", "nobody", "b")]
+        engine.go.set()
+        assert found[0].result(10)[0].item_id == "a"
+        assert isinstance(found[1].exception(10), UnknownUserError)
+        assert found[2].result(10)[0].item_id == "b"
+
+
+def test_a_full_queue_refuses_at_once():
+    engine = Echo(held=True)
+    with Batcher(engine, wait_ms=0, most_waiting=2) as batcher:
+        first = batcher.submit(ask("a"))
+        assert engine.begun.acquire(timeout=10)
+        waiting = [batcher.submit(ask(user)) for user in "bc"]
+        with pytest.raises(OverloadedError, match="2 requests are waiting"):
+            batcher.submit(ask("d"))
+        engine.go.set()
+        assert [one.result(10)[0].item_id for one in (first, *waiting)] == ["a", "b", "c"]
+        assert batcher.recommend(ask("e"))[0].item_id == "e"
+
+
+def test_nobody_is_answered_after_the_deadline():
+    engine = Echo(held=True)
+    with Batcher(engine, wait_ms=0) as batcher:
+        batcher.submit(ask("a"))
+        assert engine.begun.acquire(timeout=10)
+        late, patient = batcher.submit(ask("late"), deadline=0.0), batcher.submit(ask("patient"), deadline=60)
+        engine.go.set()
+        assert patient.result(10)[0].item_id == "patient"
+        with pytest.raises(OverloadedError, match="after its deadline"):
+            late.result(10)
+    assert ["patient"] in engine.batches
+
+
+def test_what_is_cancelled_is_not_asked():
+    engine = Echo(held=True)
+    with Batcher(engine, wait_ms=0) as batcher:
+        batcher.submit(ask("a"))
+        assert engine.begun.acquire(timeout=10)
+        gone, kept = batcher.submit(ask("gone")), batcher.submit(ask("kept"))
+        assert gone.cancel()
+        engine.go.set()
+        assert kept.result(10)[0].item_id == "kept"
+        with pytest.raises(CancelledError):
+            gone.result(10)
+    assert engine.batches == [["a"], ["kept"]]
+
+
+def test_closing_answers_who_waits_and_takes_nobody_else():
+    engine = Echo(held=True)
+    batcher = Batcher(engine, wait_ms=0)
+    found = [batcher.submit(ask(user)) for user in "abc"]
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    engine.go.set()
+    closing.join(10)
+    assert not closing.is_alive()
+    assert [one.result(0)[0].item_id for one in found] == ["a", "b", "c"]
+    with pytest.raises(OverloadedError, match="closed"):
+        batcher.submit(ask("d"))
+    batcher.close()
+
+
+def test_many_threads_get_their_own_answers():
+    engine = Echo(batch=8)
+    users = [f"u{number}" for number in range(500)]
+    with Batcher(engine) as batcher, ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda user: batcher.recommend(ask(user))[0].item_id, users))
+    assert found == users
+    assert sorted(user for batch in engine.batches for user in batch) == sorted(users)
+    assert max(map(len, engine.batches)) <= 8
+    assert len(engine.batches) < 500
+
+
+@pytest.mark.parametrize("settings", [{"wait_ms": -1}, {"wait_ms": float("nan")}, {"most_waiting": 0}])
+def test_settings_that_cannot_work(settings: dict[str, float]):
+    with pytest.raises(ConfigError):
+        Batcher(Echo(), **settings)  # pyright: ignore[reportArgumentType]
