@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from peftrec.disk import worded_write_errors
-from peftrec.errors import CorruptAdapterError, PeftrecError, RegistryError, RegistryWriteError
+from peftrec.errors import AdapterNotFoundError, CorruptAdapterError, PeftrecError, RegistryError, RegistryWriteError
 from peftrec.registry.files import listed
 from peftrec.registry.journal import now
 from peftrec.registry.names import is_name
@@ -52,15 +52,21 @@ class _Family:
     def look(self) -> None:
         """Reads the manifests of versions that came since the last look."""
         for name in filter(is_name, listed(self.registry.root)):
-            with contextlib.suppress(RegistryError):  # a folder that may not be looked into is told of on its own
-                for number in self.registry.numbers(name):
-                    if (reference := f"{name}@{number}") not in self.seen:
-                        self._read(name, number, reference)
+            try:
+                numbers = self.registry.numbers(name, complete=False)
+            except RegistryError as error:  # who may not be looked into may descend from any
+                self.damaged[name] = error.found
+                continue
+            for number in numbers:
+                if (reference := f"{name}@{number}") not in self.seen:
+                    self._read(name, number, reference)
 
     def _read(self, name: str, number: str, reference: str) -> None:
         self.seen.add(reference)
         try:
             parent = self.registry.stored(name, number).manifest.parent
+        except AdapterNotFoundError:  # another collector was faster
+            return
         except CorruptAdapterError as error:
             self.damaged[reference] = error.found
             return

@@ -88,6 +88,9 @@ class Entry:
 def append(journal: Path, counted: int, lines: bytes) -> None:
     """Writes lines behind the bytes that count, over what a killed writer left there.
 
+    An old copy of ``aliases.json`` that lacks a single change cannot be told from what a killed writer left, and that
+    change is undone.
+
     Raises:
         CorruptAdapterError: The journal is shorter than that, or longer by more than one killed writer could have left.
     """
@@ -98,7 +101,9 @@ def append(journal: Path, counted: int, lines: bytes) -> None:
         if (size := file.seek(0, os.SEEK_END)) < counted:
             raise lost(journal, f"has {size:,} bytes, {counted:,} are counted")
         file.seek(counted)
-        if size > counted and sum(Entry.parse(line) is not None for line in file.read().splitlines(keepends=True)) > 2:
+        surplus = file.read().splitlines(keepends=True) if size > counted else []
+        # A change is one line, the first one of a registry of before two.
+        if sum(Entry.parse(line) is not None for line in surplus) > (1 if counted else 2):
             raise lost(journal, "tells of later changes than aliases.json, which seems to be an old copy")
         file.seek(counted)
         file.truncate()

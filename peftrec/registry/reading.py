@@ -91,7 +91,7 @@ class RegistryReader:
             try:
                 if number not in deleted:
                     found.append(self._version(name, number))
-            except CorruptAdapterError:
+            except (AdapterNotFoundError, CorruptAdapterError):
                 if self._is_version(name, number):
                     raise  # else it was removed meanwhile
         if not found:
@@ -146,6 +146,8 @@ class RegistryReader:
         """
         if not os.path.isdir(self.root / check_name(name)):
             raise self._unknown(name)
+        if last is not None and last < 1:
+            raise RegistryError(f"last={last}", expected="1 or more", remedy="leave it out for all changes")
         return read_history(self.root / name, last=last)
 
     def open(self, reference: str, *, user: str | None = None) -> Version:
@@ -258,7 +260,12 @@ class RegistryReader:
             for number in numbers:
                 if number in state.deleted:
                     continue
-                version = self._version(name, number)
+                try:
+                    version = self._version(name, number)
+                except (AdapterNotFoundError, CorruptAdapterError):
+                    if self._is_version(name, number):
+                        raise  # else it was removed meanwhile
+                    continue
                 told = {"tag": state.tags.get(number, ()), "alias": state.users_of(number)}
                 if all(matches(version.manifest, condition, told) for condition in wanted):
                     found.append(version)

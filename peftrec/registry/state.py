@@ -131,20 +131,16 @@ def read_state(folder: Path) -> State:
         CorruptAdapterError: The file is malformed, was changed by hand, or is missing beside a history.
     """
     path = folder / ALIASES
-    try:
-        values: object = json.loads(read_plain(path, limit=SIZE_LIMIT).decode(), object_pairs_hook=once)
-    except (FileNotFoundError, NotADirectoryError):
-        if os.path.lexists(folder / HISTORY):
-            raise _corrupt(path, f"is missing beside {HISTORY}") from None
-        return State()
-    except (OSError, ValueError, RecursionError) as error:
-        raise _corrupt(path, f"cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise _corrupt(path, "is no JSON object")
-    found = cast(dict[str, Any], values)
-    if not isinstance(found.get("schema_version"), int):
-        if os.path.lexists(folder / HISTORY):
+    found = _values(path)
+    if not _is_sealed(found) and os.path.lexists(folder / HISTORY):
+        found = _values(path)  # once more: its first change may have come between the two looks
+        if found is None:
+            raise _corrupt(path, f"is missing beside {HISTORY}")
+        if not _is_sealed(found):
             raise _corrupt(path, f"has no seal, but there is a {HISTORY}")
+    if found is None:
+        return State()
+    if not _is_sealed(found):
         return State(aliases=_flat(path, found))
     if found["schema_version"] != STATE_VERSION:
         raise CorruptAdapterError(
@@ -170,7 +166,9 @@ def write_state(folder: Path, state: State, action: str, **details: object) -> S
     Raises:
         CorruptAdapterError: The journal is damaged.
     """
-    entries = list[Entry]()
+    entries, place = list[Entry](), temporaries(folder)
+    if not state.step:  # sealed first, so that a journal never stands beside what has no seal
+        replace_durably(folder / ALIASES, state.to_json().encode(), temporaries=place)
     if not state.step and (state.aliases or state.newest):  # a registry of before: where its history begins
         aliases = {alias: _written(weights) for alias, weights in state.aliases.items()}
         entries.append(Entry.new(1, "", "begin", {"aliases": aliases, "newest": state.newest}))
@@ -181,7 +179,7 @@ def write_state(folder: Path, state: State, action: str, **details: object) -> S
     journal = folder / HISTORY
     try:
         append(journal, state.history, lines)
-        replace_durably(folder / ALIASES, written.to_json().encode(), temporaries=temporaries(folder))
+        replace_durably(folder / ALIASES, written.to_json().encode(), temporaries=place)
     except CorruptAdapterError:  # the journal is not what it should be: nothing of it may be cut off
         raise
     except BaseException:
@@ -193,7 +191,10 @@ def write_state(folder: Path, state: State, action: str, **details: object) -> S
 
 
 def repaired(folder: Path) -> State:
-    """Makes ``aliases.json`` anew of the journal; the lock is held. What a killed writer left at its end is cut off.
+    """Makes ``aliases.json`` anew of the journal; the lock is held.
+
+    Where it is intact and not an old copy it stays, and what a killed writer left at the journal's end is cut off. Else
+    every whole line counts.
 
     Raises:
         CorruptAdapterError: The journal is not whole.
@@ -203,13 +204,19 @@ def repaired(folder: Path) -> State:
         content = read_plain(journal, limit=2**40)
     except OSError as error:
         raise lost(journal, f"cannot be read: {error.strerror or error}") from error
+    with contextlib.suppress(CorruptAdapterError):
+        intact = read_state(folder)
+        if intact.step and read_history(folder, last=1):
+            append(journal, intact.history, b"")  # raises where the journal tells of later changes
+            return intact
     counted = content.rfind(b"\n") + 1
     entries = read_entries(journal, counted=counted)
     if not entries:
         raise lost(journal, "is empty")
     try:
         state = _counted(reduce(applied, entries, State()), entries[-1], counted)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        _sealed_state(journal, json.loads(state.to_json()))  # before anything is replaced
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, CorruptAdapterError) as error:
         raise lost(journal, f"holds an entry that says too little: {error!r}") from error
     append(journal, counted, b"")
     replace_durably(folder / ALIASES, state.to_json().encode(), temporaries=temporaries(folder))
@@ -234,6 +241,23 @@ def read_history(folder: Path, *, last: int | None = None) -> list[Entry]:
 def is_reason(value: object) -> bool:
     """Whether it is a text that a state can hold."""
     return isinstance(value, str) and len(value) <= _TEXT_LIMIT
+
+
+def _values(path: Path) -> dict[str, Any] | None:
+    """What ``aliases.json`` holds; None where there is none."""
+    try:
+        values: object = json.loads(read_plain(path, limit=SIZE_LIMIT).decode(), object_pairs_hook=once)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise _corrupt(path, f"cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise _corrupt(path, "is no JSON object")
+    return cast(dict[str, Any], values)
+
+
+def _is_sealed(values: Mapping[str, Any] | None) -> bool:
+    return values is not None and isinstance(values.get("schema_version"), int)
 
 
 def _stands_before(folder: Path, step: int) -> bool:
@@ -303,6 +327,8 @@ def _sealed_state(path: Path, values: dict[str, Any]) -> State:
     for name, good in _RULES.items():
         if not good(values[name]):
             raise _corrupt(path, f"field '{name}' holds {str(values[name])[:80]!r}")
+    if len({bool(values[name]) for name in ("step", "history", "moment", "last")}) > 1:
+        raise _corrupt(path, f"counts {values['step']} changes in {values['history']} bytes of {HISTORY}")
     values["aliases"] = {alias: _read(aim) for alias, aim in values["aliases"].items()}
     values["aims"] = {alias: [_read(aim) for aim in aims] for alias, aims in values["aims"].items()}
     del values["schema_version"]
@@ -341,10 +367,10 @@ _RULES: dict[str, Callable[[object], bool]] = {
     "deleted": lambda value: _all(value, is_number, is_moment),
     "removed": lambda value: _each(value, _is_range),
     "newest": lambda value: is_whole(value, least=0) and cast(int, value) < 10**18,
-    "step": lambda value: is_whole(value, least=1),
-    "history": lambda value: is_whole(value, least=1) and cast(int, value) < 2**53,
+    "step": lambda value: is_whole(value, least=0),
+    "history": lambda value: is_whole(value, least=0) and cast(int, value) < 2**53,
     "last": lambda value: isinstance(value, str),
-    "moment": is_moment,
+    "moment": lambda value: value == "" or is_moment(value),
 }
 
 

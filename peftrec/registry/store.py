@@ -68,6 +68,12 @@ class Registry(AliasRegistry):
         if alias is not None:
             check_name(alias, what="alias")
         check_reason(reason)
+        if self.trusted and alias is not None:
+            raise RegistryError(
+                f"{name}@{alias} would lead to a version that nobody signed",
+                expected="an alias that moves once the version is signed: this registry opens no other",
+                remedy="publish it without an alias, sign it, then promote it",
+            )
         parent = None if parent is None else self.open(parent).reference
         first, files = draft(name, parent, adapter)
         with self._adding(name, parent) as folder:

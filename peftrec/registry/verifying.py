@@ -19,13 +19,16 @@ def problems(registry: "RegistryReader", name: str, *, required: bool) -> Iterat
     except PeftrecError as error:
         yield error.found
         return
-    numbers = registry.numbers(name, complete=False)
-    for number in numbers:
-        yield from _of_version(registry, name, number, required=required)
+    yield from _of_state(registry, name)  # before all files are read, which takes long
+    for number in registry.numbers(name, complete=False):
+        found = list(_of_version(registry, name, number, required=required))
+        if (registry.root / name / number).is_dir():  # else it was removed meanwhile
+            yield from found
+    numbers = {*registry.numbers(name, complete=False)}
     for entry in entries:
-        if entry.endswith(SIGNATURES) and entry.removesuffix(SIGNATURES) not in numbers:
+        left = entry.endswith(SIGNATURES) and entry.removesuffix(SIGNATURES) not in numbers
+        if left and (registry.root / name / entry).exists():
             yield f"{name}: {entry} are signatures of no version"
-    yield from _of_state(registry, name, {*numbers})
 
 
 def _of_version(registry: "RegistryReader", name: str, number: str, *, required: bool) -> Iterator[str]:
@@ -41,13 +44,14 @@ def _of_version(registry: "RegistryReader", name: str, number: str, *, required:
         yield error.found
 
 
-def _of_state(registry: "RegistryReader", name: str, numbers: set[str]) -> Iterator[str]:
+def _of_state(registry: "RegistryReader", name: str) -> Iterator[str]:
     try:
         state = registry.state(name)
         registry.history(name)
     except PeftrecError as error:
         yield error.found
         return
+    numbers = {*registry.numbers(name, complete=False)}  # after the state: what is in use stays
     for alias, weights in state.aliases.items():
         for version in sorted(weights, key=int):
             if version not in numbers:

@@ -152,6 +152,103 @@ def test_a_kill_before_any_call_leaves_the_old_state_or_the_new(
     assert seen(copy) == new
 
 
+@pytest.mark.parametrize("before", ["nothing", "a registry of before"])
+def test_a_kill_in_the_very_first_change(tmp_path: Path, before: str) -> None:
+    first = Registry(tmp_path / "first")
+    if before != "nothing":
+        first.publish("tea", Small())
+        (first.root / "tea" / "history.jsonl").unlink()
+        (first.root / "tea" / "aliases.json").write_text('{"production": "1"}')
+    first.root.mkdir(exist_ok=True)
+    turn = 0
+    while True:
+        turn += 1
+        copy = Registry(shutil.copytree(first.root, tmp_path / f"killed-{turn}"))
+        if not killed(lambda copy=copy: copy.publish("tea", Small(small_files(2)), alias="production"), before=turn):
+            break
+        if before == "nothing":
+            assert copy.names() in ([], ["tea"])
+        else:
+            assert copy.open("tea").version in ("1", "2")
+        assert copy.verify() == [], turn
+        version = copy.publish("tea", Small(small_files(3)), alias="production")
+        assert copy.open("tea") == version
+        assert copy.verify() == []
+        assert copy.repair("tea") == copy.state("tea")
+    assert turn > 5
+
+
+def test_a_reader_between_two_looks_at_the_first_change(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fresh = Registry(tmp_path / "fresh")
+    fresh.publish("tea", Small())
+    content = (fresh.root / "tea" / "aliases.json").read_bytes()
+    (fresh.root / "tea" / "aliases.json").unlink()
+    lexists = os.path.lexists
+
+    def writes_meanwhile(path: Any) -> bool:
+        (fresh.root / "tea" / "aliases.json").write_bytes(content)
+        return lexists(path)
+
+    monkeypatch.setattr(os.path, "lexists", writes_meanwhile)
+    assert fresh.state("tea").step == 1
+
+
+def test_what_nobody_counted_is_not_repaired_into_the_present(registry: Registry) -> None:
+    folder = registry.root / "tea"
+    before, present = registry.state("tea"), (folder / "aliases.json").read_bytes()
+    registry.promote("tea@3")
+    (folder / "aliases.json").write_bytes(present)  # as if the writer had been killed before the rename
+    assert registry.open("tea").version == "2"
+    assert registry.repair("tea") == before
+    assert registry.open("tea").version == "2"
+    assert len((folder / "history.jsonl").read_bytes()) == before.history
+
+
+def test_a_collector_that_meets_another(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.publish("zoo", Small())
+    other = Registry(registry.root)
+    child = other.publish("zoo", Small(), parent="tea@1")
+    registry.promote("tea@3")
+    registry.delete("tea@1", grace=NONE)
+    stored = Registry.stored
+
+    def gone(self: Registry, name: str, version: str) -> Any:
+        if (name, version) == ("zoo", "1"):
+            raise AdapterNotFoundError("zoo@1 is not there", expected="", remedy="")
+        return stored(self, name, version)
+
+    monkeypatch.setattr(Registry, "stored", gone)
+    assert f"{child.reference} descends from it" in registry.gc().kept["tea@1"]
+
+
+def test_an_adapter_that_cannot_be_listed_may_need_anything(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.publish("zoo", Small())
+    numbers = Registry.numbers
+
+    def closed(self: Registry, name: str, *, complete: bool = True) -> list[str]:
+        if name == "zoo":
+            raise RegistryError("zoo cannot be listed", expected="", remedy="")
+        return numbers(self, name, complete=complete)
+
+    monkeypatch.setattr(Registry, "numbers", closed)
+    assert "zoo cannot be listed" in registry.gc().kept["tea@4"]
+
+
+def test_an_unsigned_version_never_gets_an_alias_of_a_registry_that_trusts_keys(
+    registry: Registry, tmp_path: Path
+) -> None:
+    trusting = Registry(registry.root, trusted_keys=[tmp_path / "key.pub"])
+    with pytest.raises(RegistryError, match="sign it, then promote it"):
+        trusting.publish("mugs", Small(), alias="production")
+    version = trusting.publish("mugs", Small())
+    trusting.sign(version.reference, tmp_path / "key.pem")
+    assert trusting.promote("mugs@1").version == "1"
+
+
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 def test_an_error_of_any_call_is_worded(
@@ -180,6 +277,7 @@ def test_an_error_of_any_call_is_worded(
                 act(copy, action, tmp_path, parcel)
             except RegistryWriteError as error:
                 told = str(error)
+        assert ("cannot be written" in told or "could not be" in told) == (left <= 0), turn
         assert "nothing was changed" not in told
         if left > 0:
             return

@@ -10,6 +10,7 @@ from peftrec.cli.registry.options import Alias, AsJson, Folder, Name, Reason, Re
 from peftrec.errors import RegistryError
 from peftrec.registry import Gate, Registry
 from peftrec.registry.gate import Comparison
+from peftrec.registry.names import is_number
 from peftrec.registry.store import GRACE
 
 
@@ -245,17 +246,24 @@ def tag(
 def delete(
     reference: Annotated[str, typer.Argument(help="name@version.")],
     registry: Folder = Path("adapters"),
-    days: Annotated[float, typer.Option(min=0, help="For how long it can be restored.")] = GRACE / timedelta(days=1),
+    days: Annotated[float, typer.Option(min=0, max=3653, help="For how long it can be restored.")] = GRACE
+    / timedelta(days=1),
     reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
     """Takes a version out of sight; gc removes it when its grace is over."""
     found = Registry(registry)
-    version = found.open(reference)
-    found.delete(version.reference, grace=timedelta(days=days), reason=reason)
-    until = found.state(version.name).deleted[version.version]
-    told = f"{version.reference} is deleted; until {until}: peftrec registry restore {version.reference}"
-    tell({"reference": version.reference, "until": until}, told, as_json=as_json)
+    name, _, number = reference.partition("@")
+    if not is_number(number):
+        raise RegistryError(
+            f"{reference!r}",
+            expected="name@version: what is deleted is named",
+            remedy=f"see: peftrec registry versions {name}",
+        )
+    found.delete(reference, grace=timedelta(days=days), reason=reason)
+    until = found.state(name).deleted[number]
+    told = f"{reference} is deleted; until {until}: peftrec registry restore {reference}"
+    tell({"reference": reference, "until": until}, told, as_json=as_json)
 
 
 @app.command()
