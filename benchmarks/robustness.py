@@ -58,7 +58,7 @@ def main() -> None:
     future = some(future, options.asked, seed=options.seed)
     config = replace(CONFIG, seed=options.seed, **options.train).on(past)
     with tempfile.TemporaryDirectory() as folder:
-        prepared = prepare(PlatformRows.of(Platform.of(past, backbone), config), backbone, folder=Path(folder))
+        prepared = prepare(PlatformRows.for_adapter(Platform.of(past, backbone), config), backbone, folder=Path(folder))
     adapters = {}
     for name, settings in {**TRAININGS, **{name: {} for name in TUNERS}}.items():
         source = replace(prepared.source, config=replace(config, **settings))

@@ -105,7 +105,7 @@ def compare_methods(options: argparse.Namespace, backbone: Backbone, config: Tra
     """All tuners on the same rows, with quality and costs."""
     past, future = _split(options, every_nth=options.every, shoppers=options.shoppers)
     with tempfile.TemporaryDirectory() as folder:
-        source = PlatformRows.of(Platform.of(past, backbone), replace(config, **options.train).on(past))
+        source = PlatformRows.for_adapter(Platform.of(past, backbone), replace(config, **options.train).on(past))
         prepared = prepare(source, backbone, folder=Path(folder))
     systems, rows = [numbers_alone(prepared, backbone)], list[dict[str, object]]()
     for name in options.methods:
@@ -131,7 +131,7 @@ def compare_references(options: argparse.Namespace, backbone: Backbone) -> list[
     backbone.encode(texts)  # what the item table spares whoever comes later
     encoding = time.perf_counter() - begun
     with tempfile.TemporaryDirectory() as folder:
-        prepared = prepare(PlatformRows.of(platform, task), backbone, folder=Path(folder))
+        prepared = prepare(PlatformRows.for_adapter(platform, task), backbone, folder=Path(folder))
     table, ours = _tuned(prepared, backbone, LoRAConfig())
     costs_of: dict[str, list[Cost]] = {"anew": [], "cross": []}
     with tempfile.TemporaryDirectory() as folder:

@@ -60,7 +60,7 @@ class Adapter:
         history: Longest history, in distinct products.
         scene: Whether the decoder reads a word about the moment and the channel.
         silent: Whether it reads no statistics of the platform's products, since it was trained on too few rows to know what
-            they mean.
+            they mean. Shoppers without a past get what is popular all the same, since nothing else is known of them.
         form: What the tuner stands on: ``decoder``, or ``cross_encoder``, see :mod:`peftrec.model.cross`.
         words: Of a cross-encoder's sentence at most.
         facts: What the manifest tells of data, metrics, protocol, seed and versions.

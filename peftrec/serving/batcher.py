@@ -26,10 +26,12 @@ class Answers(Protocol):
 
 @dataclass(frozen=True)
 class _Waiting:
+    """One request in the queue; ``since`` it came and ``until`` its answer is wanted, on the monotonic clock."""
+
     request: Request
     answer: "Future[Answer]"
+    since: float
     until: float
-    """Moment on the monotonic clock after which nobody wants the answer any more."""
 
 
 class Batcher:
@@ -77,11 +79,13 @@ class Batcher:
         Raises:
             OverloadedError: The queue is full, or the batcher is closed.
         """
-        until = float("inf") if deadline is None else time.monotonic() + deadline
-        waiting = _Waiting(request, Future(), until)
+        now = time.monotonic()
+        waiting = _Waiting(request, Future(), now, float("inf") if deadline is None else now + deadline)
         with self._changed:
             if self._closed:
-                raise OverloadedError("the batcher is closed", expected="an open one", remedy="make a new Batcher")
+                raise _closed()
+            if len(self._waiting) >= self._most:
+                self._waiting = deque(one for one in self._waiting if not one.answer.cancelled() and one.until >= now)
             if len(self._waiting) >= self._most:
                 raise OverloadedError(
                     f"{len(self._waiting):,} requests are waiting",
@@ -112,44 +116,76 @@ class Batcher:
         self.close()
 
     def _work(self) -> None:
-        while (batch := self._next()) is not None:
-            wanted = [one for one in batch if self._is_wanted(one)]
-            if wanted:
-                self._answer(wanted)
+        try:
+            while (batch := self._next()) is not None:
+                self._answer(batch)
+        finally:  # whatever ended the thread, nobody waits for it for good
+            with self._changed:
+                self._closed = True
+                left = list(self._waiting)
+                self._waiting.clear()
+            for one in left:
+                if one.answer.set_running_or_notify_cancel():
+                    one.answer.set_exception(_closed())
 
     def _next(self) -> list[_Waiting] | None:
-        """The next batch, when it is full or its first request has waited long enough; None when there will be none."""
+        """The next batch: when it is full, or its first request has waited as long as it may; None when there is none to come.
+
+        What waited while the engine was busy waits no longer, and nobody is waited for beyond half of a deadline.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
+            while self._waiting and not self._closed and len(self._waiting) < self._engine.batch:
+                soonest = min(min(one.since + self._wait, (one.since + one.until) / 2) for one in self._waiting)
+                if (left := soonest - time.monotonic()) <= 0:
+                    break
+                self._changed.wait(left)
             if not self._waiting:
-                return None
-            self._changed.wait_for(lambda: len(self._waiting) >= self._engine.batch or self._closed, self._wait)
+                return None if self._closed else []
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), self._engine.batch))]
 
-    @staticmethod
-    def _is_wanted(waiting: _Waiting) -> bool:
-        if not waiting.answer.set_running_or_notify_cancel():
-            return False
-        if (late := time.monotonic() - waiting.until) <= 0:
-            return True
-        waiting.answer.set_exception(
-            OverloadedError(
-                f"a request was begun {1e3 * late:.0f} ms after its deadline",
-                expected="its turn before that",
-                remedy="allow more time, or send less at once",
-            )
-        )
-        return False
+    def _answer(self, batch: list[_Waiting]) -> None:
+        wanted = [one for one in batch if one.answer.set_running_or_notify_cancel() and not _is_late(one)]
+        if not wanted:
+            return
+        found = self._asked(wanted)
+        if isinstance(found, list):
+            for one, answer in zip(wanted, found, strict=False):
+                one.answer.set_result(answer)
+            return
+        for one in wanted:  # one of them is to blame: each is asked alone
+            if _is_late(one):
+                continue
+            alone = found if len(wanted) == 1 else self._asked([one])
+            if isinstance(alone, list):
+                one.answer.set_result(alone[0])
+            else:
+                one.answer.set_exception(alone)
 
-    def _answer(self, wanted: list[_Waiting]) -> None:
+    def _asked(self, wanted: list[_Waiting]) -> "list[Answer] | BaseException":
+        """The engine's answers, or what it raised: whatever that is, it belongs to somebody who waits for it."""
         try:
             answers = self._engine.recommend_batch([one.request for one in wanted])
-        except Exception as error:  # noqa: BLE001  # whatever it is, it belongs to somebody who waits for it
-            if len(wanted) == 1:
-                wanted[0].answer.set_exception(error)
-                return
-            for one in wanted:  # one of them is to blame: each is asked alone
-                self._answer([one])
-            return
-        for one, answer in zip(wanted, answers, strict=True):
-            one.answer.set_result(answer)
+        except BaseException as error:  # noqa: BLE001  # libraries in other languages panic with these
+            return error
+        if len(answers) != len(wanted):
+            return RuntimeError(f"{len(answers)} answers to {len(wanted)} requests")
+        return answers
+
+
+def _is_late(waiting: _Waiting) -> bool:
+    """Whether a request's deadline is over, which is then told."""
+    if (late := time.monotonic() - waiting.until) <= 0:
+        return False
+    waiting.answer.set_exception(
+        OverloadedError(
+            f"a request had its turn {1e3 * late:.0f} ms after its deadline",
+            expected="its turn before that",
+            remedy="allow more time, or send less at once",
+        )
+    )
+    return True
+
+
+def _closed() -> OverloadedError:
+    return OverloadedError("the batcher is closed", expected="an open one", remedy="make a new Batcher")

@@ -63,7 +63,7 @@ class Engine:
         batch: Requests decoded at once.
 
     Raises:
-        ConfigError: An unknown precision or amount of memory.
+        ConfigError: An unknown precision or amount of memory, or no batch.
         IncompatibleAdapterError: The backbone was adapted to other numbers than this version of peftrec computes.
     """
 
@@ -80,6 +80,8 @@ class Engine:
             raise ConfigError(
                 f"precision={precision!r}", expected=f"one of {', '.join(PRECISIONS)}", remedy="leave it out"
             )
+        if batch < 1:
+            raise ConfigError(f"batch={batch!r}", expected="a whole number of at least 1", remedy="leave it out")
         self.backbone, self.precision, self.batch = backbone, precision, batch
         self.registry = registry if isinstance(registry, Registry) else Registry(registry)
         self.slots = Slots(self._load, parse_bytes(memory))
@@ -420,7 +422,8 @@ def _best(
     if row.request.rules is None:
         order = order[: row.request.k]
     else:
-        order = order[: max(VARIETY, 4 * row.request.k)]
+        if row.request.rules.most_of_category is None:  # else as many may be passed over
+            order = order[: max(VARIETY, 4 * row.request.k)]
         vectors, categories = row.platform.items(items[order]), categories_of(catalog, items[order])
         order = order[row.request.rules.ranked(chance[order], vectors, categories, row.request.k)]
     titles = catalog.frame["title"]

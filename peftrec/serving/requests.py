@@ -61,6 +61,10 @@ class Request:
                     expected="an id as text; ids are text throughout, whatever the table held",
                     remedy=f"write {field}={str(value)!r}",
                 )
+        if self.rules is not None and not isinstance(cast(object, self.rules), Rules):
+            raise RequestError(
+                f"rules={self.rules!r}", expected="Rules", remedy='write rules=Rules(exclude=frozenset({"17"}))'
+            )
         if self.user is not None and self.history is not None:
             raise RequestError(
                 "both user and history",

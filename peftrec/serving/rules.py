@@ -20,7 +20,8 @@ class Rules:
     """Business rules of a recommendation. Make them once and pass them with many requests: what they allow is remembered.
 
     Attributes:
-        available: Ids of the products that can be bought now; all when left out.
+        available: Ids of the products that can be bought now; all when left out. Ids that the catalogue lacks are passed over: a
+            stock list is often newer than it, or names products that cleaning merged with others.
         exclude: Ids of products that are not to be shown.
         least_price: Products without a known price are left out where this or ``most_price`` is given.
         most_price: In the catalogue's currency.
@@ -79,15 +80,14 @@ class Rules:
             (n_items,) in the catalogue's order.
 
         Raises:
-            UnknownItemError: The catalogue lacks a product that is excluded or available.
-            RequestError: The catalogue has no prices or categories, but a rule is about them; or no such category.
+            RequestError: The catalogue knows none of the products that are available or none of those excluded, as if they were
+                another shop's. Or it has no prices or categories, but a rule is about them; or no such category.
         """
         found = np.ones(len(catalog), bool)
         if self.available is not None:
-            found[:] = False
-            found[catalog.indices(sorted(self.available))] = True
+            found &= _known(catalog, "available", self.available)
         if self.exclude:
-            found[catalog.indices(sorted(self.exclude))] = False
+            found &= ~_known(catalog, "exclude", self.exclude)
         if self.least_price is not None or self.most_price is not None:
             price = _column(catalog, "price").cast(pl.Float64).fill_null(np.nan).to_numpy()
             least, most = self.least_price or 0.0, np.inf if self.most_price is None else self.most_price
@@ -97,7 +97,7 @@ class Rules:
             if unknown := sorted(self.categories - {*category.unique()}):
                 raise RequestError(
                     f"no product of the category {unknown[0]!r}",
-                    expected=f"categories of the catalogue, such as {category.drop_nulls()[0]!r}",
+                    expected=f"one of the catalogue's, such as {', '.join(map(repr, category.drop_nulls()[:1])) or 'none'}",
                     remedy="correct it, or leave it out",
                 )
             found &= category.is_in(sorted(self.categories)).fill_null(value=False).to_numpy()
@@ -116,10 +116,11 @@ class Rules:
         """
         shown, open_ = list[int](), np.ones(len(chance), bool)
         relevance = (1 - self.diversity) * chance / max(float(chance.max(initial=0)), 1e-12)
-        closest = np.zeros(len(chance))
+        closest: NDArray[np.floating] | None = None
         counts: dict[int, int] = {}
         while len(shown) < k and open_.any():
-            value = np.where(open_, relevance - self.diversity * closest, -np.inf)
+            value = relevance if closest is None else relevance - self.diversity * closest
+            value = np.where(open_, value, -np.inf)
             best = int(value.argmax())  # of equals the likelier, which stands first
             open_[best] = False
             code = int(category[best])
@@ -128,7 +129,8 @@ class Rules:
             counts[code] = counts.get(code, 0) + 1
             shown.append(best)
             if self.diversity:
-                closest = np.maximum(closest, vectors @ vectors[best])
+                cosine = vectors @ vectors[best]
+                closest = cosine if closest is None else np.maximum(closest, cosine)
         return shown
 
 
@@ -174,6 +176,18 @@ def _texts(name: str, value: object) -> frozenset[str]:
             f"{wrong[0]!r} in {name}", expected="texts; ids are text throughout", remedy=f"write {str(wrong[0])!r}"
         )
     return frozenset(cast(Collection[str], texts))
+
+
+def _known(catalog: Catalog, rule: str, ids: frozenset[str]) -> NDArray[np.bool_]:
+    """Which of the catalogue's products are named."""
+    named = catalog.ids.is_in(sorted(ids)).to_numpy()
+    if ids and not named.any():
+        raise RequestError(
+            f"none of the {len(ids):,} ids of {rule} is in the catalogue, such as {min(ids)!r}",
+            expected=f"ids such as {catalog.ids[0]!r}",
+            remedy="pass the ids of this platform, as text",
+        )
+    return named
 
 
 def _is_number(value: object, least: float, most: float) -> bool:

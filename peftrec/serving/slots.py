@@ -1,16 +1,17 @@
 """Adapters in memory: loaded on first use, evicted by bytes, stacked per batch. Nothing about a request is kept here."""
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from peftrec.errors import ConfigError, RequestError
+from peftrec.errors import ConfigError, PeftrecError, RequestError
 from peftrec.model.adapter import Adapter
 from peftrec.tuners import Changes
 
@@ -117,14 +118,22 @@ class Slots:
             if coming is None:
                 mine = self._coming[reference] = Future[Loaded]()
         if coming is not None:
-            return coming.result()
+            try:
+                return coming.result()
+            except PeftrecError as error:
+                raise copy.copy(error) from error  # one object in many threads would gather all their traces
+            except CancelledError:  # whoever loaded it was interrupted: that is no fault of the adapter
+                return self.get(reference)
         try:
             loaded = Loaded.of(self._load(reference))  # outside the lock: others are served meanwhile
             self._admit(reference, loaded)
         except BaseException as error:
             with self._lock:
-                del self._coming[reference]
-            mine.set_exception(error)
+                self._coming.pop(reference, None)
+            if isinstance(error, Exception):
+                mine.set_exception(error)
+            else:
+                mine.cancel()
             raise
         mine.set_result(loaded)
         return loaded
@@ -171,8 +180,8 @@ class Slots:
                     expected="a budget for the pinned adapters and one more",
                     remedy=f"Engine(..., memory={kept + 2 * size})",
                 )
-            del self._coming[reference]
             self._held[reference] = loaded
+            del self._coming[reference]
             self._bytes += size
             self._loads += 1
             leaving = (other for other in list(self._held) if other != reference and other not in self._pinned)

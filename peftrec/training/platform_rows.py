@@ -14,6 +14,7 @@ from peftrec.model.platform import Platform
 from peftrec.training.anchors import Anchor, anchors_of
 from peftrec.training.checks import check_rows
 from peftrec.training.config import TrainConfig
+from peftrec.training.inherited import says_little
 from peftrec.training.objectives import targets_of
 from peftrec.training.rows import RowDataset, Rows
 
@@ -78,6 +79,14 @@ class PlatformRows:
         check_rows(found.rows(parts), config)
         return found
 
+    @classmethod
+    def for_adapter(cls, platform: Platform, config: TrainConfig) -> "PlatformRows":
+        """The rows that an adapter is trained on: silent where the backbone knows shopping and there are few of them."""
+        found = cls.of(platform, config)
+        if platform.backbone.shopping is not None and says_little(found.shoppers):
+            return cls.of(platform, config, silent=True)
+        return found
+
     @property
     def shoppers(self) -> int:
         """Shoppers of all anchors: rows."""
@@ -128,7 +137,7 @@ class PlatformRows:
         """First purchases of held-out shoppers that retrieval finds, by the weight of log popularity."""
         latest, part = self.anchors[0], self.parts[0]
         rows = np.flatnonzero(self.held_out[latest.users])[:500]
-        found = dict.fromkeys(BETAS, 0)
+        found = dict.fromkeys((float(extras["popularity"].detach()), *BETAS), 0)
         if not len(rows):
             return found
         scorer = nearest(extras, self.platform, part.tokens, self.snapshots[0])
@@ -136,7 +145,7 @@ class PlatformRows:
         now = float(extras["popularity"].detach())
         for row in rows:
             similar = scorer(np.array([row]))[0] - now * popularity
-            for beta in BETAS:
+            for beta in found:
                 best = np.argpartition(-(similar + beta * popularity), min(BETA_TOP, len(similar) - 1))[:BETA_TOP]
                 found[beta] += int(np.isin(latest.first[int(row)], best).sum())
         return found

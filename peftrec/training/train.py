@@ -23,7 +23,7 @@ from peftrec.training.augmenting import text_variants
 from peftrec.training.checks import check_candidates, check_log
 from peftrec.training.config import TrainConfig
 from peftrec.training.feature_path import events_of, fit_feature_path, labelled_of
-from peftrec.training.inherited import adjust, is_young, says_little
+from peftrec.training.inherited import adjust, is_young
 from peftrec.training.objectives import check_tasks
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
 from peftrec.training.reporting import check_report_to
@@ -86,9 +86,7 @@ def train_adapter(
     check_tasks(config.auxiliary, dataset.log, dataset=dataset.name)
     with workspace(folder) as place:
         claim(place, run_digest(dataset, backbone, tuner, start, config), resume=resume)
-        source = PlatformRows.of(Platform.of(dataset, backbone, progress=progress), config)
-        if backbone.shopping is not None and says_little(source.shoppers):
-            source = PlatformRows.of(source.platform, config, silent=True)
+        source = PlatformRows.for_adapter(Platform.of(dataset, backbone, progress=progress), config)
         # Tried on a decoder of its own: what does not fit is told before numbers are fitted for minutes.
         attach(tuner, backbone.decoder(), config, rows=source.count, start=start, first_layer=first_layer(backbone))
         prepared = prepare(source, backbone, folder=place, progress=progress)

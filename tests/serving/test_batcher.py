@@ -57,8 +57,65 @@ def test_a_full_batch_waits_for_nobody():
 
 
 def test_one_alone_waits_no_longer_than_it_must():
-    with Batcher(Echo(), wait_ms=20) as batcher:
+    with Batcher(Echo(), wait_ms=300) as batcher:
+        begun = time.monotonic()
         assert batcher.recommend(ask("a"))[0].item_id == "a"
+        assert 0.25 < time.monotonic() - begun < 30
+
+
+def test_a_deadline_shorter_than_the_wait_is_kept():
+    engine = Echo()
+    with Batcher(engine, wait_ms=60_000) as batcher:
+        assert batcher.recommend(ask("a"), deadline=2.0)[0].item_id == "a"
+
+
+def test_what_waited_for_a_busy_engine_waits_no_longer():
+    engine = Echo(held=True, batch=8)
+    with Batcher(engine, wait_ms=500) as batcher:
+        batcher.submit(ask("a"))
+        assert engine.begun.acquire(timeout=10)
+        late = batcher.submit(ask("b"))
+        time.sleep(0.6)
+        engine.go.set()
+        begun = time.monotonic()
+        assert late.result(10)[0].item_id == "b"
+        assert time.monotonic() - begun < 0.4
+
+
+class Panic(BaseException):
+    """As a library in another language raises."""
+
+
+def test_a_panic_is_told_and_the_next_request_answered():
+    class Panics(Echo):
+        def recommend_batch(self, requests: Sequence[Request]) -> list[list[Recommendation]]:
+            if any(request.user == "panic" for request in requests):
+                raise Panic
+            return super().recommend_batch(requests)
+
+    with Batcher(Panics(), wait_ms=0) as batcher:
+        assert isinstance(batcher.submit(ask("panic")).exception(10), Panic)
+        assert batcher.recommend(ask("a"))[0].item_id == "a"
+
+
+def test_an_engine_that_answers_too_little():
+    class Short(Echo):
+        def recommend_batch(self, requests: Sequence[Request]) -> list[list[Recommendation]]:
+            return []
+
+    with Batcher(Short(), wait_ms=0) as batcher:
+        assert isinstance(batcher.submit(ask("a")).exception(10), RuntimeError)
+
+
+def test_who_cancelled_takes_no_place():
+    engine = Echo(held=True)
+    with Batcher(engine, wait_ms=0, most_waiting=2) as batcher:
+        batcher.submit(ask("a"))
+        assert engine.begun.acquire(timeout=10)
+        assert all(batcher.submit(ask(user)).cancel() for user in "bc")
+        kept = batcher.submit(ask("d"))
+        engine.go.set()
+        assert kept.result(10)[0].item_id == "d"
 
 
 def test_a_request_that_fails_fails_alone():

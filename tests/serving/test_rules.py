@@ -3,14 +3,16 @@
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from peftrec.backbone import Backbone
 from peftrec.data import Catalog, Dataset
-from peftrec.errors import RequestError, UnknownItemError
+from peftrec.errors import RequestError
 from peftrec.model import Adapter
 from peftrec.registry import Registry
 from peftrec.serving import Engine, Rules
+from peftrec.serving.requests import Request
 
 CATALOG = Catalog.from_table(
     {
@@ -28,6 +30,7 @@ CATALOG = Catalog.from_table(
         (Rules(), [1, 1, 1, 1]),
         (Rules(available=frozenset({"tea", "spoon"})), [1, 0, 0, 1]),
         (Rules(available=frozenset()), [0, 0, 0, 0]),
+        (Rules(available=frozenset({"tea", "newer than the catalogue"})), [1, 0, 0, 0]),
         (Rules(exclude=frozenset({"tea"})), [0, 1, 1, 1]),
         (Rules(least_price=5), [0, 1, 1, 0]),
         (Rules(most_price=8), [1, 1, 0, 0]),
@@ -65,8 +68,12 @@ def test_rules_that_are_none(settings: dict[str, Any], what: str):
 
 
 def test_rules_that_do_not_fit_the_catalogue():
-    with pytest.raises(UnknownItemError, match="coffee"):
-        Rules(exclude=frozenset({"coffee"})).allowed(CATALOG)
+    for rules in (Rules(exclude=frozenset({"coffee"})), Rules(available=frozenset({"coffee", "cups"}))):
+        with pytest.raises(RequestError, match="is in the catalogue, such as 'coffee'"):
+            rules.allowed(CATALOG)
+    nameless = Catalog.from_table({"item_id": ["a"], "title": ["a"], "category": [None]})
+    with pytest.raises(RequestError, match="no product of the category 'x'"):
+        Rules(categories=frozenset({"x"})).allowed(nameless)
     with pytest.raises(RequestError, match="no product of the category 'toys'"):
         Rules(categories=frozenset({"toys"})).allowed(CATALOG)
     bare = Catalog.from_table({"item_id": ["a"], "title": ["a"]})
@@ -87,6 +94,13 @@ def test_diversity_by_hand():
     assert Rules(diversity=0.2).ranked(chance, vectors, apart, 3) == [0, 1, 2]
     assert Rules(most_of_category=1).ranked(chance, vectors, np.array([0, 0, 1]), 3) == [0, 2]
     assert Rules(most_of_category=1).ranked(chance, vectors, np.array([0, 0, 1]), 1) == [0]
+    opposed = np.array([[1, 0], [1, 0.0], [-1, 0]], np.float32)
+    opposed[1] = (0, 1)
+    assert Rules(diversity=0.3).ranked(np.array([0.8, 0.7, 0.69]), opposed, apart, 3) == [
+        0,
+        2,
+        1,
+    ]  # cosine -1 is a bonus
     assert Rules().ranked(np.zeros(0), np.zeros((0, 2), np.float32), np.zeros(0, np.int64), 3) == []
 
 
@@ -132,7 +146,14 @@ def test_variety_costs_probability_and_no_more(engine: Engine, grocery: Dataset)
     assert likeness([entry.title for entry in varied]) < likeness([entry.title for entry in plain])
 
 
-def test_what_a_request_describes_is_never_recommended(engine: Engine):
-    history = [{"title": "copper kettle"}]
-    answer = engine.recommend("grocery", history=history, k=5, rules=Rules(diversity=0.1))
-    assert len(answer) == 5
+def test_rules_beside_what_was_bought(engine: Engine, grocery: Dataset):
+    user = grocery.users[0]
+    bought = {*grocery.events.frame.filter(pl.col("user_id") == user)["item_id"]}
+    stock = sorted(bought)[:5] + sorted({*grocery.catalog.ids} - bought)[:5]
+    found = engine.recommend("grocery", user=user, k=10, exclude_bought=True, rules=Rules(available=frozenset(stock)))
+    assert {entry.item_id for entry in found} == {*stock} - bought
+
+
+def test_rules_are_rules():
+    with pytest.raises(RequestError, match="rules="):
+        Request(adapter="grocery", rules={"available": ["tea"]})  # pyright: ignore[reportArgumentType]

@@ -143,3 +143,25 @@ def test_many_threads_keep_the_budget():
     counts = slots.counts()
     assert counts.bytes == 100 * counts.resident <= 500
     assert counts.loads - counts.evictions == counts.resident
+
+
+def test_an_interrupted_load_is_taken_up_by_who_waits():
+    begun, go, calls = threading.Event(), threading.Event(), list[str]()
+
+    def interrupted(name: str) -> Adapter:
+        calls.append(name)
+        if len(calls) == 1:
+            begun.set()
+            assert go.wait(10)
+            raise KeyboardInterrupt
+        return sized(name)
+
+    slots = Slots(interrupted, 1000)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(slots.get, "a")
+        assert begun.wait(10)
+        second = pool.submit(slots.get, "a")
+        go.set()
+        assert isinstance(first.exception(10), KeyboardInterrupt)
+        assert second.result(10) is not None
+    assert slots.counts().resident == 1
