@@ -114,9 +114,9 @@ class Slots:
                 self._held.move_to_end(reference)
                 self._hits += 1
                 return self._held[reference]
-            coming = self._coming.get(reference)
+            coming, mine = self._coming.get(reference), Future[Loaded]()
             if coming is None:
-                mine = self._coming[reference] = Future[Loaded]()
+                self._coming[reference] = mine
         if coming is not None:
             try:
                 return coming.result()
