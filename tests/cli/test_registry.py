@@ -8,11 +8,18 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from peftrec.cli.main import app
+from peftrec.cli.registry.options import console
 from peftrec.errors import PeftrecError
 from peftrec.registry import Registry
 from tests.registry.conftest import Small, small_facts, small_files
 
 METRIC = {"metric": "ndcg@10", "slice": "all", "value": 0.4, "low": 0.3, "high": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal in which no table folds, whatever the width was when the command line was imported."""
+    monkeypatch.setattr(console, "_width", 200)
 
 
 @pytest.fixture
@@ -27,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def ask(folder: Path, *words: object) -> Result:
-    return CliRunner().invoke(app, ["registry", *map(str, words), "--registry", str(folder)], env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, ["registry", *map(str, words), "--registry", str(folder)])
 
 
 def told(folder: Path, *words: object) -> Any:
