@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from peftrec.disk import replace_durably, worded_write_errors
 from peftrec.errors import CorruptAdapterError, RegistryError, RegistryWriteError
-from peftrec.registry.manifest import CARDS, FACTS, FILES, MANIFEST, REQUIRED, TENSOR_FILES, Manifest
+from peftrec.registry.manifest import CARDS, FACTS, FILES, MANIFEST, MANIFEST_LIMIT, REQUIRED, TENSOR_FILES, Manifest
 from peftrec.registry.signing import parse_signatures
 from peftrec.registry.tensors import tensor_entries
 from peftrec.registry.version import Version
@@ -26,8 +26,6 @@ SIGNATURES = "signatures.json"
 SUFFIX = ".peftrec"
 SIZE_LIMIT = 2**32 - 1
 """Bytes that a zip without extensions can have, just under 4 GiB."""
-MANIFEST_LIMIT = 16 * 1024 * 1024
-"""Bytes of a manifest; its JSON takes many times as much in memory."""
 
 _KNOWN = {MANIFEST, SIGNATURES, *CARDS, *FILES}
 _LOCAL = struct.Struct("<4s5H3L2H")  # signature, version, flags, method, time, date, crc, sizes (2), name, extra

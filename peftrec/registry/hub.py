@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftrec.errors import AdapterNotFoundError, CorruptAdapterError, PeftrecError, RegistryError, RegistryWriteError
-from peftrec.registry.archive import MANIFEST_LIMIT, SIGNATURES, SIZE_LIMIT, Parcel, checked, load
-from peftrec.registry.manifest import CARD, CARDS, FILES, MANIFEST, Manifest
+from peftrec.registry.archive import SIGNATURES, SIZE_LIMIT, Parcel, checked, load
+from peftrec.registry.manifest import CARD, CARDS, FILES, MANIFEST, MANIFEST_LIMIT, Manifest
 from peftrec.registry.remote import check_is, exact
 from peftrec.registry.signing import SIZE_LIMIT as SIGNATURES_LIMIT
 from peftrec.registry.signing import manifest_seal

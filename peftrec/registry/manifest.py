@@ -22,6 +22,8 @@ from peftrec.registry.strict import (
 
 SCHEMA_VERSION = max(OLD_SCHEMAS) + 1
 MANIFEST = "manifest.json"
+MANIFEST_LIMIT = 16 * 1024 * 1024
+"""Bytes of a manifest; its JSON takes many times as much in memory."""
 CARD = "card.md"
 PAGE = "card.html"
 CARDS = frozenset({CARD, PAGE})

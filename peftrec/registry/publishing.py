@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
 from peftrec.errors import CorruptAdapterError, RegistryError
-from peftrec.registry.card import card
 from peftrec.registry.manifest import (
     CARD,
     CONFIG_FILE,
@@ -22,7 +21,6 @@ from peftrec.registry.manifest import (
     TensorEntry,
     sealed,
 )
-from peftrec.registry.page import page
 from peftrec.registry.tensors import tensor_entries
 
 _OPTIONAL: dict[str, object] = {
@@ -102,6 +100,10 @@ def draft(name: str, parent: str | None, adapter: Publishable) -> tuple[Manifest
 
 def finished(manifest: Manifest, version: str, files: Mapping[str, bytes]) -> tuple[Manifest, dict[str, bytes]]:
     """The draft as a numbered version, with its cards."""
+    # What draws them is loaded for those who publish; who only lists or serves starts sooner.
+    from peftrec.registry.card import card
+    from peftrec.registry.page import page
+
     numbered = replace(manifest, version=version)
     cards = {CARD: card(numbered).encode(), PAGE: page(numbered).encode()}
     entries = {file: _entry(content) for file, content in cards.items()}

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 from transformers import BertModel
 
@@ -19,9 +18,9 @@ from peftrec.backbone.int8 import int8_linears
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY, Ragged
 from peftrec.data.snapshot import PLANNED_WEEKS
-from peftrec.errors import AdapterNotFoundError, ConfigError, IncompatibleAdapterError, RegistryError, RequestError
-from peftrec.model.adapter import Adapter, expected_shapes, first_layer
-from peftrec.model.candidates import Candidates, describe, generate
+from peftrec.errors import AdapterNotFoundError, ConfigError, RegistryError, RequestError
+from peftrec.model.adapter import Adapter, first_layer
+from peftrec.model.candidates import describe
 from peftrec.model.cross import PairReader, retrieval_extras
 from peftrec.model.cross_scoring import CrossRecommender
 from peftrec.model.mixed import mixed_layers
@@ -29,20 +28,18 @@ from peftrec.model.nearest import nearest
 from peftrec.model.platform import Platform, unit
 from peftrec.model.purchase import Reading
 from peftrec.model.scoring import AdapterRecommender, Reader, retrieval
-from peftrec.registry import Fingerprints, Registry, Version
-from peftrec.registry.compatibility import check, told_together
+from peftrec.registry import Registry
+from peftrec.serving.answers import best, chance, named
+from peftrec.serving.loading import load_adapter
 from peftrec.serving.pairs import score_pairs, told
 from peftrec.serving.preparing import Row, check_fits, id_of, prepare
 from peftrec.serving.requests import Product, Recommendation, Request, check_product, described
-from peftrec.serving.rules import Allowed, Rules, categories_of
+from peftrec.serving.rules import Allowed, Rules
 from peftrec.serving.slots import Loaded, Slots, parse_bytes, stacked
-from peftrec.tuners import TUNERS
 
 _log = logging.getLogger(__name__)
 
 PRECISIONS = ("int8", "bf16", "fp32")
-VARIETY = 200
-"""Candidates among which rules about variety choose, or four times as many as are asked for."""
 
 
 class Engine:
@@ -167,16 +164,16 @@ class Engine:
                     continue
                 reading = next(found)
                 near = retrieval(reading, row.loaded.extras, row.platform, row.snapshot)
-                candidates = _named(row, near)
+                candidates = named(row, near)
                 logits = reader(row).score(reading, row.platform, candidates)[0]
-                answers.append(_best(row, candidates.items.values, logits, near[0]))
+                answers.append(best(row, candidates.items.values, logits, near[0]))
         return answers
 
     def _recommend_by_words(self, row: Row) -> list[Recommendation]:
         tokens = told(row)
         near = nearest(retrieval_extras(row.loaded.extras), row.platform, tokens, row.snapshot)(np.arange(1))
-        items = _named(row, near).items.values
-        return _best(row, items, score_pairs(self._pair_reader(row.loaded), row, tokens, items), near[0])
+        items = named(row, near).items.values
+        return best(row, items, score_pairs(self._pair_reader(row.loaded), row, tokens, items), near[0])
 
     def _pair_reader(self, loaded: Loaded) -> PairReader:
         """A cross-encoder with an adapter; its BERT, in this engine's arithmetic, is made when first asked for."""
@@ -216,11 +213,11 @@ class Engine:
         chosen = np.array([next(at) if described(item) else next(known) for item in items], np.int32)
         if row.loaded.adapter.form == "cross_encoder":
             logits = score_pairs(self._pair_reader(row.loaded), row, told(row), chosen)
-            return [float(value) for value in _chance(logits)]
+            return [float(value) for value in chance(logits)]
         reader, readings = self._read([row])
         candidates = describe(row.history, row.snapshot, Ragged.join([chosen]))
         logits = reader(row).score(readings[0], row.platform, candidates)[0]
-        return [float(value) for value in _chance(logits)]
+        return [float(value) for value in chance(logits)]
 
     def similar(self, adapter: str, item: Product, *, k: int = 10) -> list[tuple[str, float]]:
         """The products closest in meaning to one, with the cosine of their vectors under the adapter's map, best first.
@@ -283,42 +280,7 @@ class Engine:
 
     def _load(self, reference: str) -> Adapter:
         # It was found when the request began; that it was deleted since is no matter to this request.
-        version = self.registry.opened(*reference.split("@"))
-        with told_together(version):
-            return self._loaded_from(version)
-
-    def _loaded_from(self, version: Version) -> Adapter:
-        backbone = self.backbone
-        ours = Fingerprints(backbone.fingerprint, backbone.tokenizer_fingerprint, backbone.template_fingerprint)
-        try:
-            check(version.manifest, fingerprints=ours, decoder_layers=backbone.decoder_layers)
-        except IncompatibleAdapterError as error:
-            try:
-                Adapter.load(version, backbone)
-            except IncompatibleAdapterError as shapes:  # of tensors, which only its files tell
-                found, remedy = f"{error.found}; {shapes.found}", f"{error.remedy}; {shapes.remedy}"
-                raise IncompatibleAdapterError(found, expected=error.expected, remedy=remedy) from error
-            raise
-        self._refuse_shared(version, version.manifest.method.partition(" ")[0])  # the form may stand behind it
-        adapter = Adapter.load(version, backbone)
-        self._refuse_shared(version, "" if adapter.config is None else adapter.config.method)  # what its files say
-        check(
-            version.manifest,
-            fingerprints=version.manifest.fingerprints,
-            decoder_layers=backbone.decoder_layers,
-            shapes=expected_shapes(backbone, adapter.config, adapter.changes.ranks, form=adapter.form),
-        )
-        return adapter
-
-    @staticmethod
-    def _refuse_shared(version: Version, method: str) -> None:
-        """Refuses methods that change the backbone itself."""
-        if method in TUNERS and not TUNERS[method].servable:
-            raise IncompatibleAdapterError(
-                f"{version.reference} was tuned by '{method}', which changes weights that all platforms share",
-                expected="an adapter that stands beside the backbone, such as LoRA",
-                remedy="evaluate it with Adapter.load(version, backbone).recommender(), or train the platform with LoRAConfig",
-            )
+        return load_adapter(self.registry.opened(*reference.split("@")), self.backbone)
 
     def _resolve(self, reference: str, user: str | None = None) -> tuple[str, str | None]:
         """Name and version that a reference means to a shopper; no version where the backbone serves a shop by itself."""
@@ -395,36 +357,3 @@ class Engine:
     @property
     def _layers(self) -> nn.ModuleList:
         return self._decoder  # pyright: ignore[reportReturnType]  # int8_linears returns what it was given
-
-
-def _chance(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
-
-
-def _named(row: Row, near: NDArray[np.float32]) -> Candidates:
-    """The products worth ranking, as many as are asked for where retrieval has to find them alone."""
-    least = row.request.k + len(np.unique(row.history.item))  # the history may be left out of the answer
-    config, allowed = row.loaded.adapter.candidates, row.allowed
-    return generate(row.history, row.snapshot, config, nearest=lambda rows: near[rows], least=least, allowed=allowed)
-
-
-def _best(
-    row: Row, items: NDArray[np.int32], logits: NDArray[np.float32], near: NDArray[np.float32]
-) -> list[Recommendation]:
-    """The best products by probability, of equals the nearest; ``near`` (n_items,) holds retrieval scores."""
-    catalog = row.platform.dataset.catalog
-    allowed = items < len(catalog)
-    if row.request.exclude_bought:
-        allowed &= ~np.isin(items, row.history.item)
-    items, logits = items[allowed], logits[allowed]
-    order = np.lexsort((-near[items], -logits))
-    chance = _chance(logits)
-    if row.request.rules is None:
-        order = order[: row.request.k]
-    else:
-        if row.request.rules.most_of_category is None:  # else as many may be passed over
-            order = order[: max(VARIETY, 4 * row.request.k)]
-        vectors, categories = row.platform.items(items[order]), categories_of(catalog, items[order])
-        order = order[row.request.rules.ranked(chance[order], vectors, categories, row.request.k)]
-    titles = catalog.frame["title"]
-    return [Recommendation(catalog.ids[int(items[at])], titles[int(items[at])], float(chance[at])) for at in order]

@@ -20,8 +20,8 @@ from safetensors.numpy import save
 
 from peftrec.errors import CorruptAdapterError, RegistryError, RegistryWriteError
 from peftrec.registry import Registry, Version
-from peftrec.registry.archive import MANIFEST_LIMIT, Parcel, archive_name, load, pack, read_archive, write_archive
-from peftrec.registry.manifest import sealed
+from peftrec.registry.archive import Parcel, archive_name, load, pack, read_archive, write_archive
+from peftrec.registry.manifest import MANIFEST_LIMIT, sealed
 from peftrec.registry.signing import check_signed, sign
 
 Make = Callable[..., Any]

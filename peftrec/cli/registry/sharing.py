@@ -10,11 +10,7 @@ from peftrec.cli.registry.options import AsJson, Folder, Reference, app, tell
 from peftrec.errors import RegistryError
 from peftrec.registry import Registry, Version
 from peftrec.registry.archive import Parcel, archive_name, load, read_archive, write_archive
-from peftrec.registry.hub import pull_from_hub, push_to_hub
 from peftrec.registry.keys import generate_key
-from peftrec.registry.remote import pull as pull_from
-from peftrec.registry.remote import push as push_to
-from peftrec.registry.remote import remote_versions
 from peftrec.registry.signing import read_signatures
 
 HUB = "hf://"
@@ -100,6 +96,9 @@ def push(
 
     Example: peftrec registry push grocery@production s3://bucket/adapters
     """
+    from peftrec.registry.hub import push_to_hub
+    from peftrec.registry.remote import push as push_to
+
     version = Registry(registry).open(reference)
     signature = read_signatures(version)
     if private and not url.startswith(HUB):
@@ -132,6 +131,10 @@ def pull(
 
     Example: peftrec registry pull s3://bucket/adapters grocery@3
     """
+    from peftrec.registry.hub import pull_from_hub
+    from peftrec.registry.remote import pull as pull_from
+    from peftrec.registry.remote import remote_versions
+
     if url.startswith(HUB):
         parcel = pull_from_hub(url.removeprefix(HUB), reference=reference)
     elif reference is None and not url.endswith(".peftrec"):

@@ -1,0 +1,46 @@
+"""From logits to what is shown: which products are ranked, and which of them come back."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftrec.model.candidates import Candidates, generate
+from peftrec.serving.preparing import Row
+from peftrec.serving.requests import Recommendation
+from peftrec.serving.rules import categories_of
+
+VARIETY = 200
+"""Candidates among which rules about variety choose, or four times as many as are asked for."""
+
+
+def chance(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of logits."""
+    return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+
+
+def named(row: Row, near: NDArray[np.float32]) -> Candidates:
+    """The products worth ranking, as many as are asked for where retrieval has to find them alone."""
+    least = row.request.k + len(np.unique(row.history.item))  # the history may be left out of the answer
+    config, allowed = row.loaded.adapter.candidates, row.allowed
+    return generate(row.history, row.snapshot, config, nearest=lambda rows: near[rows], least=least, allowed=allowed)
+
+
+def best(
+    row: Row, items: NDArray[np.int32], logits: NDArray[np.float32], near: NDArray[np.float32]
+) -> list[Recommendation]:
+    """The best products by probability, of equals the nearest; ``near`` (n_items,) holds retrieval scores."""
+    catalog = row.platform.dataset.catalog
+    allowed = items < len(catalog)
+    if row.request.exclude_bought:
+        allowed &= ~np.isin(items, row.history.item)
+    items, logits = items[allowed], logits[allowed]
+    order = np.lexsort((-near[items], -logits))
+    chances = chance(logits)
+    if row.request.rules is None:
+        order = order[: row.request.k]
+    else:
+        if row.request.rules.most_of_category is None:  # else as many may be passed over
+            order = order[: max(VARIETY, 4 * row.request.k)]
+        vectors, categories = row.platform.items(items[order]), categories_of(catalog, items[order])
+        order = order[row.request.rules.ranked(chances[order], vectors, categories, row.request.k)]
+    titles = catalog.frame["title"]
+    return [Recommendation(catalog.ids[int(items[at])], titles[int(items[at])], float(chances[at])) for at in order]
