@@ -143,6 +143,26 @@ def test_options_that_would_do_nothing_are_refused(folder: Path, tmp_path: Path)
         assert what in str(ask(folder, *words).exception)
 
 
+def test_texts_of_others_are_no_commands_and_no_markup(folder: Path) -> None:
+    evil = "lora\x1b[2J[red]\x07"
+    facts = small_facts() | {"method": evil, "protocol": evil, "data": {"source": evil, "licence": evil}}
+    Registry(folder).publish("evil", Small(small_files(5), facts), reason=evil)
+    Registry(folder).tag("evil@1", "seen")
+    for words in (
+        ("list",),
+        ("find", "tag=seen"),
+        ("show", "evil"),
+        ("versions", "evil"),
+        ("diff", "evil@1", "tea@1"),
+        ("history", "evil"),
+        ("lineage", "evil"),
+    ):
+        done = ask(folder, *words)
+        assert done.exit_code == 0, done.output
+        assert not {"\x1b", "\x07"} & {*done.output}, words
+    assert "[red]" in ask(folder, "find", "tag=seen").output
+
+
 def test_a_version_travels_as_a_file(folder: Path, tmp_path: Path) -> None:
     file, other = tmp_path / "tea.peftrec", tmp_path / "other"
     assert told(folder, "export", "tea@2", file)["reference"] == "tea@2"

@@ -8,12 +8,11 @@ from typing import Annotated, cast
 
 import typer
 from rich.table import Column, Table
-from rich.text import Text
 
-from peftrec.cli.registry.options import AsJson, Folder, Name, Reference, app, console, tell
+from peftrec.cli.registry.options import AsJson, Folder, Name, Reference, app, cell, console, lines, tell
 from peftrec.errors import AdapterNotFoundError, RegistryError
 from peftrec.registry import Registry, Version
-from peftrec.registry.manifest import PAGE
+from peftrec.registry.manifest import CARD, PAGE
 from peftrec.registry.search import differences
 from peftrec.registry.signing import read_signatures
 from peftrec.registry.state import State
@@ -49,14 +48,9 @@ def list_(
             table.add_row(str(row["name"]), "deleted", f"see: peftrec registry versions {row['name']}")
             continue
         aliases = ", ".join(f"{alias} → {aim_of(aim)}" for alias, aim in sorted(dict(row["aliases"]).items()))
-        table.add_row(
-            str(row["name"]),
-            str(row["version"]),
-            aliases,
-            str(row["method"]),
-            _size(row["bytes"]),
-            str(row["created"])[:16],
-        )
+        created = str(row["created"])[:16]
+        values = (row["name"], row["version"], aliases, row["method"], _size(row["bytes"]), created)
+        table.add_row(*map(cell, values))
     console.print(table)
     if len(names) > limit:
         console.print(
@@ -101,13 +95,13 @@ def versions(name: Name, registry: Folder = Path("adapters"), as_json: AsJson = 
     for row in rows:
         value = row.get("ndcg@10")
         shown = "" if value is None else f"{float(str(value)):.4f}"
-        words = (", ".join(cast(list[str], row[field])) for field in ("aliases", "tags"))
+        words = [", ".join(cast(list[str], row[field])) for field in ("aliases", "tags")]
         state_of = row.get("problem") or (f"deleted, may go {str(row['deleted'])[:16]}" if row["deleted"] else "")
-        facts = (str(row.get("parent") or ""), shown, str(row.get("created") or "")[:16], Text(str(state_of)))
-        table.add_row(str(row["version"]), *words, *facts)
+        created = str(row.get("created") or "")[:16]
+        table.add_row(*map(cell, (row["version"], *words, row.get("parent") or "", shown, created, state_of)))
     console.print(table)
     for alias, why in sorted(state.pinned.items()):
-        console.print(f"pinned: {alias}: {why}", markup=False, highlight=False, soft_wrap=True)
+        tell(None, f"pinned: {alias}: {why}", as_json=False)
 
 
 def _version_row(registry: Registry, name: str, number: str, state: State) -> dict[str, object]:
@@ -162,7 +156,8 @@ def find(
         line = _line(version)
         value = line["ndcg@10"]
         shown = "" if value is None else f"{float(str(value)):.4f}"
-        table.add_row(version.reference, str(line["method"]), _size(line["bytes"]), str(line["created"])[:16], shown)
+        created = str(line["created"])[:16]
+        table.add_row(*map(cell, (version.reference, line["method"], _size(line["bytes"]), created, shown)))
     console.print(table if found else "no version meets these conditions")
 
 
@@ -196,15 +191,15 @@ def show(reference: Reference, registry: Folder = Path("adapters"), as_json: AsJ
         console.print_json(json.dumps(told))
         return
     others = [f"{alias} → {aim_of(weights)}" for alias, weights in sorted(state.aliases.items())]
-    lines = [
+    told = [
         version.reference + "".join(f"  #{tag}" for tag in state.tags.get(version.version, ())),
         f"digest:  sha256:{version.digest}",
         f"aliases: {', '.join(others) or 'none'}",
         *(f"pinned:  {alias}: {why}" for alias, why in sorted(state.pinned.items())),
         f"page:    {version.path / PAGE}" if PAGE in version.manifest.files else "",
     ]
-    console.print("\n".join(line for line in lines if line), "", markup=False, highlight=False, soft_wrap=True)
-    console.print(version.read("card.md").decode(), markup=False, highlight=False)
+    tell(None, "\n".join(line for line in told if line) + "\n", as_json=False)
+    console.print(lines(version.read(CARD).decode()), markup=False, highlight=False)
 
 
 @app.command()
@@ -226,7 +221,7 @@ def diff(
         return
     table = Table("field", first.reference, second.reference, box=None)
     for path, values in fields.items():
-        table.add_row(*(Text(_short(text)) for text in (path, *values)))
+        table.add_row(*(cell(_short(text)) for text in (path, *values)))
     console.print(table if fields else f"{first.reference} and {second.reference} say the same")
 
 
@@ -261,7 +256,7 @@ def history(
             )
             if part
         )
-        table.add_row(entry.moment[:19], Text(entry.by), Text(what), Text(str(told.get("reason", ""))))
+        table.add_row(*map(cell, (entry.moment[:19], entry.by, what, told.get("reason", ""))))
     console.print(table if entries else f"nothing is told about {name}")
 
 
@@ -283,9 +278,8 @@ def lineage(reference: Reference, registry: Folder = Path("adapters"), as_json: 
         return
     table = Table("version", "data", "backbone", "", box=None)
     for row in rows:
-        table.add_row(
-            str(row["reference"]), *(str(row[name] or "")[:12] for name in ("data", "backbone")), Text(str(row["note"]))
-        )
+        digests = [str(row[name] or "")[:12] for name in ("data", "backbone")]
+        table.add_row(*map(cell, (row["reference"], *digests, row["note"])))
     console.print(table)
 
 
@@ -295,7 +289,7 @@ def told_problems(problems: Sequence[str], what: str, *, as_json: bool) -> None:
         console.print_json(json.dumps({"problems": list(problems)}))
     else:
         for problem in problems:
-            console.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
+            console.print(lines(problem), style="red", markup=False, highlight=False, soft_wrap=True)
     if problems:
         raise typer.Exit(1)
     if not as_json:
