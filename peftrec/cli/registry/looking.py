@@ -219,13 +219,18 @@ def diff(
     if as_json:
         console.print_json(json.dumps({path: list(values) for path, values in fields.items()}))
         return
-    table = Table("field", first.reference, second.reference, box=None)
+    table = Table(Column("field", overflow="fold"), first.reference, second.reference, box=None)
     for path, values in fields.items():
         table.add_row(*(cell(_short(text)) for text in (path, *values)))
     console.print(table if fields else f"{first.reference} and {second.reference} say the same")
 
 
 def _short(value: object) -> str:
+    """A value in few letters; numbers keep as many digits as tell two trainings apart."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, tuple):
+        return " to ".join(map(_short, cast(tuple[object, ...], value)))
     text = "–" if value is None else str(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
@@ -257,7 +262,7 @@ def history(
             if part
         )
         table.add_row(*map(cell, (entry.moment[:19], entry.by, what, told.get("reason", ""))))
-    console.print(table if entries else f"nothing is told about {name}")
+    console.print(table if entries else f"{name} has no history yet: it begins with its next change")
 
 
 @app.command()
