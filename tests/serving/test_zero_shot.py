@@ -232,7 +232,7 @@ def test_a_version_or_an_alias_always_means_an_adapter(engine: Engine, reference
 def test_an_alias_that_leads_nowhere_is_no_reason_to_fall_back(engine: Engine, registry: Registry):
     second = registry.publish("tuned", Adapter.load(registry.open("tuned"), engine.backbone), alias="production")
     shutil.rmtree(second.path)
-    with pytest.raises(AdapterNotFoundError, match="no version or alias '2'"):
+    with pytest.raises(AdapterNotFoundError, match="leads to version 2, which is not there"):
         engine.recommend("tuned", history=[])
 
 
