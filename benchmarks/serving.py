@@ -63,7 +63,7 @@ PARTS = ("throughput", "load", "memory", "recommend", "encode", "int8", "swap")
 CUT = "2017-11-27T05:00"
 ADAPTERS = Path(__file__).parents[1] / "adapters"
 BATCH, HISTORY, CANDIDATES, RESIDENT = 32, 128, 200, 1_000
-SMALL = CandidateConfig(history=60, popular=50, neighbours=30, together=30, nearest=30)
+SMALL = CandidateConfig(history=80, popular=80, neighbours=60, together=60, nearest=50)
 """About 200 candidates."""
 
 

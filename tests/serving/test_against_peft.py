@@ -70,9 +70,11 @@ def _changed(trained: Adapter, backbone: Backbone, tuner: Tuner, *, seed: int) -
     """An adapter with another tuner, as some training might have left it."""
     layers, random = backbone.decoder(), torch.Generator().manual_seed(seed)
     attached = tuner.attach(layers, seed=seed, steps=10)
-    for value in layers.parameters():
+    for name, value in layers.named_parameters():
         if value.requires_grad:
             value.data.normal_(std=0.05, generator=random).copy_(value.data.half().float())
+            if "lora_E" in name and "query" in name:
+                value.data.zero_()  # ranks that AdaLoRA took
     exported = attached.export(first_layer(backbone)).map(lambda one: np.asarray(one, np.float16).astype(np.float32))
     return replace(loud(trained, seed=seed), config=tuner, changes=exported)
 
@@ -136,9 +138,10 @@ def test_an_adapter_of_another_backbone_is_refused(
     model = get_peft_model(bert, _lora()).eval()
     model.save_pretrained(str(tmp_path / "peft"))
     other = BertModel.from_pretrained(tiny_bert(seed=7), add_pooling_layer=False).eval()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         PeftModel.from_pretrained(other, str(tmp_path / "peft"))
+    assert not [one for one in told if not issubclass(one.category, FutureWarning)], "peft loads it without a word"
 
     stranger = Backbone.load("minilm-l6")
     with torch.no_grad():
@@ -185,7 +188,8 @@ def test_methods_share_a_model_and_a_batch(
     registry.publish("two", _changed(trained, backbone, AdaLoRAConfig(rank=4), seed=4))
     registry.publish("three", _changed(trained, backbone, BottleneckConfig(width=6), seed=5))
     registry.publish("one", _changed(trained, backbone, LoRAConfig(rank=(3, 7, 1)), seed=6))
-    requests = [Request(adapter=name, user=user) for user in past.users[:4] for name in ("one", "two", "three")]
+    names = ("one", "two", "three")
+    requests = [Request(adapter=name, user=user, exclude_bought=True) for user in past.users[:4] for name in names]
     together = engine.recommend_batch(requests)
     for request, answer in zip(requests, together, strict=True):
         alone = engine.recommend_batch([request])[0]
