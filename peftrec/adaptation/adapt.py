@@ -87,6 +87,7 @@ def adapt(
     parallel.refuse("adapt()")
     config = config or AdaptConfig()
     _check(datasets, config)
+    backbone.check_float()
     digest = _run_digest(backbone, datasets, config)
     start = replace(backbone, origin=_origin(backbone, datasets, digest))
     if folder is None:

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +16,9 @@ from transformers import BertModel, PreTrainedTokenizerFast
 
 from peftrec.backbone import loading, saving
 from peftrec.backbone.arithmetic import Precision, native_precision
-from peftrec.backbone.encoder import encode, encoder_for, progress_bar
+from peftrec.backbone.encoder import encode, encoder_for, is_int8, progress_bar
 from peftrec.backbone.fingerprint import tokenizer_fingerprint, weights_fingerprint
+from peftrec.backbone.int8 import int8_linears
 from peftrec.backbone.shopping import Shopping, platforms_of
 from peftrec.errors import ConfigError
 from peftrec.text import Templates
@@ -106,13 +107,60 @@ class Backbone:
 
         Raises:
             BackboneWriteError: There is something in the folder's place already, or the disk is full or read-only.
+            ConfigError: It is :meth:`quantised`.
         """
+        self.check_float()
         return saving.save(self, Path(folder))
+
+    def quantised(self) -> "Backbone":
+        """A copy to serve with that holds int8 weights and nothing else: about a quarter of the memory.
+
+        It has the fingerprints of the backbone that it was made from, so that it serves the same adapters. It reads texts in
+        int8 (:meth:`encode`) and can be neither trained on nor saved.
+        """
+        if is_int8(self.bert):
+            return self
+        shopping = self.shopping
+        if shopping is not None:
+            shopping = replace(shopping, decoder=int8_linears(shopping.layers()))
+        twin = replace(self, bert=encoder_for(self.bert, "int8"), shopping=shopping)
+        twin.__dict__["fingerprint"] = self.fingerprint  # of the weights that adapters were trained on
+        return twin
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether it holds int8 weights and nothing else."""
+        return is_int8(self.bert)
+
+    @property
+    def precision(self) -> Precision:
+        """Arithmetic in which it reads texts unless told otherwise."""
+        return "int8" if self.is_quantised else native_precision()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all weights in memory."""
+        modules = [self.bert, *([] if self.shopping is None else [self.shopping.decoder])]
+        tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
+        return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
     @property
     def hidden(self) -> int:
         """Floats in a vector."""
         return self.bert.config.hidden_size
+
+    def check_float(self) -> None:
+        """Refuses int8 weights where something is to be trained or saved.
+
+        Raises:
+            ConfigError: It is :meth:`quantised`.
+        """
+        if self.is_quantised:
+            raise ConfigError(
+                f"the backbone {self.name!r} holds int8 weights",
+                expected="one in single precision, to train or to save",
+                remedy="take the backbone that it was made from; what that learns is served by the int8 one",
+            )
 
     @property
     def layers(self) -> int:
@@ -185,16 +233,16 @@ class Backbone:
 
         Args:
             texts: Any texts, the longest cut to :attr:`max_length` words; an empty one is read as ``[CLS] [SEP]``.
-            precision: ``fp32``, ``bf16`` or ``int8``; the faster of the first two when left out.
+            precision: ``fp32``, ``bf16`` or ``int8``; the faster of the first two when left out, or int8 where weights are.
             progress: Show a bar when the work takes longer than two seconds.
 
         Returns:
             (n, hidden) float32, in the order of ``texts``, equal texts having equal vectors.
 
         Raises:
-            ConfigError: An unknown precision.
+            ConfigError: An unknown precision, or one that int8 weights do not have any more.
         """
-        precision = precision or native_precision()
+        precision = precision or self.precision
         if precision not in self._encoders:
             self._encoders[precision] = encoder_for(self.bert, precision)
         bert = self._encoders[precision]

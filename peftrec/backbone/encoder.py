@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from peftrec.backbone.arithmetic import Precision
-from peftrec.backbone.int8 import int8_linears
+from peftrec.backbone.int8 import Int8Embedding, int8_linears
 from peftrec.errors import ConfigError
 from peftrec.text import WordBatch, batches
 from peftrec.text.words import MAX_LENGTH, TOKEN_BUDGET
@@ -30,8 +30,14 @@ def encoder_for(bert: "BertModel", precision: str) -> "BertModel":
     """A BERT that computes in the given precision, sharing every unchanged weight with ``bert``.
 
     Raises:
-        ConfigError: An unknown precision.
+        ConfigError: An unknown precision, or one that int8 weights do not have any more.
     """
+    if is_int8(bert) and precision in ("fp32", "bf16"):
+        raise ConfigError(
+            f"precision={precision!r} of a backbone whose weights are int8",
+            expected='"int8"',
+            remedy="leave it out, or take the backbone that it was made from",
+        )
     if precision == "fp32":
         return bert
     if precision == "bf16":
@@ -39,13 +45,20 @@ def encoder_for(bert: "BertModel", precision: str) -> "BertModel":
     if precision == "int8":
         shared = {id(tensor): tensor for tensor in (*bert.parameters(), *bert.buffers())}
         twin = copy.deepcopy(bert, shared)
-        int8_linears(twin.encoder)
+        if not is_int8(bert):
+            int8_linears(twin.encoder)
+            twin.embeddings.word_embeddings = Int8Embedding(bert.embeddings.word_embeddings)
         return twin
     raise ConfigError(
         f"precision={precision!r}",
         expected="one of " + ", ".join(get_args(Precision)),
         remedy="leave it at its default",
     )
+
+
+def is_int8(bert: "BertModel") -> bool:
+    """Whether the weights themselves are int8."""
+    return isinstance(bert.embeddings.word_embeddings, Int8Embedding)
 
 
 @torch.inference_mode()

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from peftrec.backbone import segments
-from peftrec.backbone.arithmetic import Precision, native_precision
+from peftrec.backbone.arithmetic import Precision
 from peftrec.backbone.backbone import Backbone
 from peftrec.backbone.encoder import progress_bar
 from peftrec.backbone.segments import Segment
@@ -40,10 +40,15 @@ SEGMENT_ROWS = 8192
 """Texts per segment: what a kill can cost, a few seconds of encoding."""
 
 
+def cache_root() -> Path:
+    """``$PEFTREC_CACHE``, or ``~/.cache/peftrec``."""
+    cache = os.environ.get(CACHE_VARIABLE)
+    return Path(cache).expanduser() if cache else Path.home() / ".cache" / "peftrec"
+
+
 def default_root() -> Path:
     """``$PEFTREC_CACHE/items``, or ``~/.cache/peftrec/items``."""
-    cache = os.environ.get(CACHE_VARIABLE)
-    return (Path(cache).expanduser() if cache else Path.home() / ".cache" / "peftrec") / "items"
+    return cache_root() / "items"
 
 
 class ItemTable:
@@ -65,7 +70,7 @@ class ItemTable:
         segment_rows: int = SEGMENT_ROWS,
     ) -> None:
         self.backbone = backbone
-        self.precision: Precision = precision or native_precision()
+        self.precision: Precision = precision or backbone.precision
         self.segment_rows = segment_rows
         self.folder = (default_root() if root is None else Path(root)) / _table_name(backbone, self.precision)
         self._segments: dict[str, Segment] = {}
@@ -217,5 +222,6 @@ def _table_name(backbone: Backbone, precision: str) -> str:
         "words": backbone.max_length,
         "pooling": "mean",
         "format": segments.FORMAT,
+        **({"words_in_int8": True} if precision == "int8" else {}),  # tables from before read them in fp32
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]

@@ -59,6 +59,36 @@ class Catalog:
         """
         return cls(read_catalog(table, columns))
 
+    def updated(self, table: Table, *, columns: Mapping[str, str] | None = None) -> "Catalog":
+        """The same with other products as well: rows of known ids replace theirs, new ones stand behind the last.
+
+        Args:
+            table: As for :meth:`from_table`. What it has no column for is not known of its products.
+            columns: Our name -> your name.
+
+        Raises:
+            SchemaError: A column is missing, doubled or of another type than the catalogue's, or the file cannot be read.
+            InvalidValueError: An id is missing or appears twice, a title is empty, a price is negative.
+            NotEnoughDataError: There are no rows.
+        """
+        given = Catalog.from_table(table, columns=columns).frame
+        strange = [
+            name for name in given.columns if given[name].dtype != self.frame.schema.get(name, given[name].dtype)
+        ]
+        strange = [name for name in strange if given[name].dtype != pl.Null and self.frame[name].dtype != pl.Null]
+        if strange:
+            raise SchemaError(
+                f"the products' {strange[0]} are {given[strange[0]].dtype}",
+                expected=f"{self.frame[strange[0]].dtype}, as in the catalogue",
+                remedy="write the column as the catalogue has it, or leave it out",
+            )
+        rows = [self._rows.get(item, len(self) + at) for at, item in enumerate(given[col.ITEM].to_list())]
+        both = pl.concat(
+            [self.frame.with_row_index(_ROW), given.with_columns(pl.Series(_ROW, rows, pl.UInt32))],
+            how="diagonal_relaxed",
+        )
+        return Catalog(both.unique(_ROW, keep="last").sort(_ROW).drop(_ROW))
+
     @property
     def ids(self) -> pl.Series:
         """Item ids, in row order."""

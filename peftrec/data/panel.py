@@ -3,6 +3,7 @@
 """Who buys alike: a panel of anonymous baskets as of a moment, and the collaborative scores that it gives."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,11 @@ class Panel:
     recent: sparse.csr_matrix
     affinity: sparse.csr_matrix
     scale: NDArray[np.float32]
+
+    @cached_property
+    def by_item(self) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+        """``frequency`` and ``affinity``, (n_items, U): what one shopper's few products select costs little there."""
+        return self.frequency.T.tocsr(), self.affinity.T.tocsr()
 
 
 def widened(matrix: sparse.csr_matrix, columns: int) -> sparse.csr_matrix:
@@ -93,7 +99,8 @@ def collaborative(histories: Histories, snapshot: "Snapshot") -> tuple[NDArray[n
     row, item, age = row[visit], item[visit], age[visit]
     frequency = matrix_of(np.ones(len(row)), row, item, shape)  # duplicates add up; rows need no scaling for a cosine
     frequency = sparse.csr_matrix(sparse.diags(1 / row_norms(frequency)) @ frequency)
-    alike = np.asarray((frequency @ panel.frequency.T).todense(), dtype=np.float32)
+    frequency_of, affinity_of = panel.by_item
+    alike = np.asarray((frequency @ frequency_of).todense(), dtype=np.float32)
     alike[alike > 1 - 1e-5] = 0
     if alike.shape[1] > NEIGHBOURS:
         rest = np.argpartition(-alike, NEIGHBOURS, axis=1)[:, NEIGHBOURS:]
@@ -103,5 +110,5 @@ def collaborative(histories: Histories, snapshot: "Snapshot") -> tuple[NDArray[n
     long = matrix_of(np.exp(age * (-np.log(2) / LONG)), row, item, shape)
     long.data = np.log1p(long.data)
     affinity = sparse.csr_matrix(long @ sparse.diags(panel.scale))
-    shared = np.asarray((affinity @ panel.affinity.T).todense())  # nearly every two shoppers share a product
+    shared = np.asarray((affinity @ affinity_of).todense())  # nearly every two shoppers share a product
     return np.asarray(neighbours.todense(), np.float32), np.ascontiguousarray(shared @ panel.affinity, np.float32)

@@ -66,6 +66,7 @@ class Snapshot:
         moment: Seconds since the epoch; every statistic is over events strictly before it and promotions announced by it.
         items: (n_items, len(ITEM_FEATURES)) float32, log-compressed, see ``ITEM_FEATURES``.
         buyers: (n_items,) float32 distinct buyers in the last four weeks.
+        price: (n_items,) float64 usual price lately, NaN where nothing was sold at a known one.
         popular: (n_sold,) int32 products sold in the last four weeks, most buyers first.
         groups: (len(GROUPS), n_items) int32 group codes, -1 where the catalogue says nothing.
         group_buyers: (2, n_items) float32 sum of ``buyers`` over products of the same title, and over variants.
@@ -76,6 +77,7 @@ class Snapshot:
     moment: float
     items: NDArray[np.float32]
     buyers: NDArray[np.float32]
+    price: NDArray[np.float64]
     popular: NDArray[np.int32]
     groups: NDArray[np.int32]
     group_buyers: NDArray[np.float32]
@@ -120,15 +122,15 @@ class Snapshot:
         groups = _group_codes(catalog)
         relative = _price_in_category(catalog, groups[GROUPS.index(columns.CATEGORY)], numbers.price)
         promoted = _promotions(promotions, moment, n_items)
-        named = groups[[GROUPS.index(columns.TITLE), GROUPS.index(VARIANT)]]
         popular = np.argsort(-buyers, kind="stable")[: np.count_nonzero(buyers)].astype(np.int32)
         return cls(
             moment=moment,
             items=np.concatenate([numbers.features, relative[:, None], _looked(looked), promoted], axis=1),
             buyers=buyers,
+            price=numbers.price,
             popular=popular,
             groups=groups,
-            group_buyers=np.stack([_summed(codes, buyers) for codes in named]),
+            group_buyers=_group_buyers(groups, buyers),
             channel_share=channel_share,
             panel=panel,
         )
@@ -146,6 +148,7 @@ class Snapshot:
             self,
             items=np.concatenate([self.items, new]),
             buyers=np.concatenate([self.buyers, none]),
+            price=np.concatenate([self.price, np.full(count, np.nan)]),
             groups=np.concatenate([self.groups, unknown], axis=1),
             group_buyers=np.concatenate([self.group_buyers, np.stack([none, none])], axis=1),
             channel_share=widened(self.channel_share, shape),
@@ -156,6 +159,15 @@ class Snapshot:
                 scale=np.concatenate([panel.scale, none]),
             ),
         )
+
+    def with_catalog(self, catalog: Catalog) -> "Snapshot":
+        """The same statistics, for a catalogue with further products behind those here or with other words for some."""
+        wider, groups = self.with_new(len(catalog) - self.n_items), _group_codes(catalog)
+        items = wider.items.copy()
+        items[:, ITEM_FEATURES.index("price_in_category")] = _price_in_category(
+            catalog, groups[GROUPS.index(columns.CATEGORY)], wider.price
+        )
+        return replace(wider, items=items, groups=groups, group_buyers=_group_buyers(groups, wider.buyers))
 
 
 def purchases_before(log: EventLog, moment: float) -> pl.DataFrame:
@@ -328,6 +340,11 @@ def _group_codes(catalog: Catalog) -> NDArray[np.int32]:
             ranks = frame[column].rank("dense")
             codes[row] = (ranks.fill_null(0).cast(pl.Int32) - 1).to_numpy()
     return codes
+
+
+def _group_buyers(groups: NDArray[np.int32], buyers: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(2, n_items) sum of buyers over products of the same title, and over variants."""
+    return np.stack([_summed(groups[GROUPS.index(name)], buyers) for name in (columns.TITLE, VARIANT)])
 
 
 def _summed(codes: NDArray[np.int32], buyers: NDArray[np.float32]) -> NDArray[np.float32]:

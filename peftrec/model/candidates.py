@@ -7,7 +7,7 @@ sources are the same everywhere.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,28 @@ if TYPE_CHECKING:
 CHUNK = 256
 """Shoppers whose dense catalogue scores are in memory at once: 256 x 70,000 floats are 70 MB."""
 
-Nearest = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-"""Maps rows (b,) to retrieval scores (b, n_items)."""
+
+class Closest(Protocol):
+    """How close a catalogue's products are to some shoppers, however that is found."""
+
+    def top(self, row: int, count: int, allowed: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """The ``count`` closest of the allowed products (n_items,) to the shopper in a row, in any order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Retrieval scores of every product, (b, n_items)."""
+
+    values: NDArray[np.float32]
+
+    def top(self, row: int, count: int, allowed: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """See :meth:`Closest.top`; of equals, the lower indices."""
+        return best_of(self.values[row], count, allowed)
+
+
+Nearest = Callable[[NDArray[np.int64]], Closest]
+"""Maps rows (b,) to what is closest to them."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +126,7 @@ def generate(
         histories: B shoppers' pasts before the snapshot's moment.
         snapshot: The platform at that moment.
         config: Products per source.
-        nearest: Retrieval scores over the catalogue; that source is left out without it.
+        nearest: Finds what is closest to shoppers; that source is left out without it.
         least: Products that this source names at least where it stands in for others, see :class:`CandidateConfig`
             (serving only: as many as a request asks for), and wherever only some products are allowed.
         allowed: (n_items,) products that may be named; all when left out (serving only).
@@ -193,11 +213,11 @@ def _named(
         sources = [
             own[row],
             popular,
-            _top(neighbours[row], config.neighbours, new & sold & (neighbours[row] > 0)),
-            _top(together[row], config.together, new & sold & (together[row] > 0)),
+            best_of(neighbours[row], config.neighbours, new & sold & (neighbours[row] > 0)),
+            best_of(together[row], config.together, new & sold & (together[row] > 0)),
         ]
         if near is not None:
-            sources.append(_top(near[row], reach, new))
+            sources.append(near.top(row, reach, new))
         chosen.append(np.unique(np.concatenate(sources)).astype(np.int32))
     return Ragged.join(chosen)
 
@@ -229,7 +249,7 @@ def _own(pairs: Pairs, shoppers: int, n_items: int, limit: int) -> list[NDArray[
     return [item[start : min(end, start + limit)] for start, end in pairwise(bounds)]
 
 
-def _top(score: NDArray[np.float32], count: int, allowed: NDArray[np.bool_]) -> NDArray[np.int32]:
+def best_of(score: NDArray[np.float32], count: int, allowed: NDArray[np.bool_]) -> NDArray[np.int32]:
     """The ``count`` best of the allowed products; of equals, the lower indices."""
     at = np.flatnonzero(allowed)
     if len(at) > count:

@@ -66,14 +66,17 @@ class Mixture:
     """The changes of a batch, stacked place by place.
 
     Args:
-        rows: Of each row; rows that share an adapter share the object.
+        rows: Of each row, in half or single precision; rows that share an adapter share the object.
     """
 
     def __init__(self, rows: Sequence[Changes[Tensor]]) -> None:
         distinct = {id(row): row for row in rows}
         place = {key: index for index, key in enumerate(distinct)}
         self.distinct = list(distinct.values())
-        self.of_row = torch.tensor([place[id(row)] for row in rows] if len(distinct) > 1 else [0])
+        self.device = next((array.device for one in self.distinct for array in one.arrays()), None)
+        at = [place[id(row)] for row in rows] if len(distinct) > 1 else [0]
+        self.of_row = torch.tensor(at, device=self.device)
+        self.is_whole = len(distinct) in (1, len(rows))
 
     def linear(self, base: nn.Module, name: str) -> Map:
         """A shared linear map with what each row changes of it."""
@@ -89,7 +92,8 @@ class Mixture:
         if not any(pairs):
             return None
         names = tuple(dict.fromkeys(pair.activation for pair in pairs if pair is not None))
-        chosen = torch.tensor([0 if pair is None else names.index(pair.activation) for pair in pairs])
+        at = [0 if pair is None else names.index(pair.activation) for pair in pairs]
+        chosen = torch.tensor(at, device=self.device)
         down, up, inner = self._stack(
             [None if pair is None else (pair.down, pair.up.T, pair.down_bias.T) for pair in pairs]
         )
@@ -102,14 +106,15 @@ class Mixture:
         """Stacks matrices of some adapters, missing rows and adapters as zeros, to one for each row of the batch."""
         present = [one for one in of_adapters if one is not None]
         if len(of_adapters) == 1:  # the usual batch: nothing to pad, so nothing to copy
-            return [matrix[None] for matrix in present[0]]
+            return [matrix[None].float() for matrix in present[0]]
         stacks: list[Tensor] = []
         for at, like in enumerate(present[0]):
-            stack = like.new_zeros(len(of_adapters), max(len(one[at]) for one in present), like.shape[1])
+            shape = len(of_adapters), max(len(one[at]) for one in present), like.shape[1]
+            stack = torch.zeros(shape, device=like.device)
             for index, one in enumerate(of_adapters):
                 if one is not None:
                     stack[index, : len(one[at])] = one[at]
-            stacks.append(stack[self.of_row])
+            stacks.append(stack if self.is_whole else stack[self.of_row])
         return stacks
 
 

@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from peftrec.backbone import Backbone
+from peftrec.data.catalog import Catalog
 from peftrec.data.dataset import Dataset
 from peftrec.data.events import Events
+from peftrec.data.index import Index
 from peftrec.data.log import channels_by_code
 from peftrec.data.snapshot import Snapshot
 from peftrec.data.source import DataSource
@@ -83,6 +85,18 @@ class Platform:
             channels_by_code(dataset.events.frame, dataset.log),
             backbone,
         )
+
+    def with_catalog(self, catalog: Catalog) -> "Platform":
+        """The same shop with a catalogue that has further products behind its own, or other words for some.
+
+        Only texts that were never read before are encoded, and statistics of the log are not computed again.
+        """
+        dataset = self.dataset
+        index = Index(catalog, dataset.events, dataset.users, dataset.log)
+        new = Platform.of(replace(dataset, catalog=catalog, index=index, past=None), self.backbone, progress=False)
+        for kept, known in ((new._snapshots, self._snapshots), (new._young, self._young)):
+            kept.update({moment: snapshot.with_catalog(catalog) for moment, snapshot in [*known.items()]})
+        return new
 
     def snapshot(self, moment: float) -> Snapshot:
         """The platform's statistics of everything before ``moment``; computed once per moment.

@@ -32,6 +32,14 @@ class Reading:
     mask: Tensor
     memories: list[Memory]
 
+    def rows(self, chosen: Sequence[int]) -> "Reading":
+        """Some of the shoppers."""
+        if [*chosen] == [*range(len(self.vector))]:
+            return self
+        at = torch.tensor(chosen, device=self.vector.device)
+        memories = [Memory(memory.key[at], memory.value[at]) for memory in self.memories]
+        return Reading(self.vector[at], self.mean[at], self.mask[at], memories)
+
 
 def read(layers: Sequence[Layer], extras: Extras, shoppers: Shoppers) -> Reading:
     """Runs the shopper side once."""

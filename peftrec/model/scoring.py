@@ -17,7 +17,7 @@ from peftrec.data.snapshot import Snapshot
 from peftrec.data.tokens import history_tokens
 from peftrec.model import extras as ops
 from peftrec.model.adapter import Adapter
-from peftrec.model.candidates import CandidateConfig, Candidates, describe, generate
+from peftrec.model.candidates import CandidateConfig, Candidates, Scores, describe, generate
 from peftrec.model.decoder import Layer
 from peftrec.model.extras import Extras, Shoppers
 from peftrec.model.platform import Platform, padded, shoppers
@@ -41,10 +41,14 @@ class Reader:
     extras: Extras
     bf16: bool = False
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(iter(self.extras.values())).device
+
     @contextlib.contextmanager
     def _arithmetic(self) -> Iterator[None]:
-        device = next(iter(self.extras.values())).device.type
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bf16):
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             yield
 
     def read(
@@ -73,17 +77,23 @@ class Reader:
     def read_batch(self, batch: Shoppers) -> Reading:
         """Reads shoppers whose tensors the caller has built."""
         with self._arithmetic():
-            return read(self.layers, self.extras, batch)
+            return read(self.layers, self.extras, batch.to(self.device))
 
     def score(self, reading: Reading, platform: Platform, candidates: Candidates) -> list[NDArray[np.float32]]:
         """Purchase logits, one array per shopper, in the order of its candidates."""
         offsets = candidates.items.offsets
         items, mask = padded([candidates.items[row] for row in range(len(candidates.items))])
         features, _ = padded([candidates.features[a:b] for a, b in pairwise(offsets)])
-        with self._arithmetic():
-            vectors, numbers = torch.from_numpy(platform.items(items)), torch.from_numpy(features)
-            logits = score(self.layers, self.extras, reading, vectors, numbers).logits.float().numpy()
+        logits = self.score_batch(reading, platform.items(items), features)
         return [row[real] for row, real in zip(logits, mask, strict=True)]
+
+    def score_batch(
+        self, reading: Reading, vectors: NDArray[np.float32], features: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """(B, M) purchase logits of products whose (B, M, H) vectors and (B, M, len(FEATURES)) numbers the caller has."""
+        with self._arithmetic():
+            products, numbers = (torch.from_numpy(value).to(self.device) for value in (vectors, features))
+            return score(self.layers, self.extras, reading, products, numbers).logits.float().cpu().numpy()
 
 
 def snapshot_of(platform: Platform, adapter: Adapter, moment: float) -> Snapshot:
@@ -108,7 +118,7 @@ def find(
 ) -> Candidates:
     """Candidates of B shoppers of one platform and one adapter, the nearest to the shopper vector among them."""
     near = retrieval(reading, extras, platform, snapshot)
-    return generate(histories, snapshot, config, nearest=lambda rows: near[rows])
+    return generate(histories, snapshot, config, nearest=lambda rows: Scores(near[rows]))
 
 
 def retrieval(reading: Reading, extras: Extras, platform: Platform, snapshot: Snapshot) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from peftrec.model.candidates import Candidates, generate
+from peftrec.model.candidates import Candidates, Closest, generate
 from peftrec.serving.preparing import Row
 from peftrec.serving.requests import Recommendation
 from peftrec.serving.rules import categories_of
@@ -17,23 +17,23 @@ def chance(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
 
 
-def named(row: Row, near: NDArray[np.float32]) -> Candidates:
+def named(row: Row, near: Closest) -> Candidates:
     """The products worth ranking, as many as are asked for where retrieval has to find them alone."""
     least = row.request.k + len(np.unique(row.history.item))  # the history may be left out of the answer
     config, allowed = row.loaded.adapter.candidates, row.allowed
-    return generate(row.history, row.snapshot, config, nearest=lambda rows: near[rows], least=least, allowed=allowed)
+    return generate(row.history, row.snapshot, config, nearest=lambda _: near, least=least, allowed=allowed)
 
 
 def best(
     row: Row, items: NDArray[np.int32], logits: NDArray[np.float32], near: NDArray[np.float32]
 ) -> list[Recommendation]:
-    """The best products by probability, of equals the nearest; ``near`` (n_items,) holds retrieval scores."""
+    """The best products by probability, of equals the nearest; ``near`` (m,) says how near the items are."""
     catalog = row.platform.dataset.catalog
     allowed = items < len(catalog)
     if row.request.exclude_bought:
         allowed &= ~np.isin(items, row.history.item)
-    items, logits = items[allowed], logits[allowed]
-    order = np.lexsort((-near[items], -logits))
+    items, logits, near = items[allowed], logits[allowed], near[allowed]
+    order = np.lexsort((-near, -logits))
     chances = chance(logits)
     if row.request.rules is None:
         order = order[: row.request.k]
@@ -43,4 +43,7 @@ def best(
         vectors, categories = row.platform.items(items[order]), categories_of(catalog, items[order])
         order = order[row.request.rules.ranked(chances[order], vectors, categories, row.request.k)]
     titles = catalog.frame["title"]
-    return [Recommendation(catalog.ids[int(items[at])], titles[int(items[at])], float(chances[at])) for at in order]
+    return [
+        Recommendation(catalog.ids[int(items[at])], titles[int(items[at])], float(chances[at]), row.version)
+        for at in order
+    ]

@@ -10,7 +10,8 @@ from peftrec.data.features import pairs_of
 from peftrec.data.histories import Histories
 from peftrec.data.snapshot import Snapshot
 from peftrec.data.tokens import HistoryTokens, history_tokens
-from peftrec.model.decoder import Memory
+from peftrec.model.candidates import Candidates
+from peftrec.model.extras import Shoppers
 from peftrec.model.platform import Platform, padded, shoppers
 from peftrec.model.purchase import Reading
 from peftrec.model.scoring import Reader
@@ -42,23 +43,29 @@ class Part:
         return history_tokens(self.history, pairs, self.snapshot, limit=self.limit)
 
 
-def read_mixed(reader: Reader, parts: Sequence[Part]) -> list[Reading]:
-    """Runs the shopper side of a whole batch once and hands each row its own reading.
-
-    Args:
-        reader: With one adapter per row.
-        parts: One per row.
-    """
+def shoppers_of(parts: Sequence[Part]) -> Shoppers:
+    """The shopper side of a batch, as tensors."""
     tokens = [part.tokens() for part in parts]
     vectors, _ = padded([part.platform.items(words.item[0]) for words, part in zip(tokens, parts, strict=True)])
     names = [field.name for field in fields(HistoryTokens)]
     batch = HistoryTokens(**{name: padded([getattr(words, name)[0] for words in tokens])[0] for name in names})
     profiles, scenes = (np.concatenate([getattr(part, name) for part in parts]) for name in ("profile", "scene"))
-    whole = reader.read_batch(shoppers(batch, vectors, profiles, scenes))
-    return [_row(whole, row) for row in range(len(parts))]
+    return shoppers(batch, vectors, profiles, scenes)
 
 
-def _row(reading: Reading, row: int) -> Reading:
-    at = slice(row, row + 1)
-    memories = [Memory(memory.key[at], memory.value[at]) for memory in reading.memories]
-    return Reading(reading.vector[at], reading.mean[at], reading.mask[at], memories)
+def score_mixed(
+    reader: Reader, reading: Reading, platforms: Sequence[Platform], candidates: Sequence[Candidates]
+) -> list[NDArray[np.float32]]:
+    """Purchase logits of each row's own candidates, all rows at once.
+
+    Args:
+        reader: With one adapter per row, or one for all.
+        reading: Of the rows.
+        platforms: Of each row.
+        candidates: Of each row, for one shopper.
+    """
+    products = [platform.items(one.items.values) for platform, one in zip(platforms, candidates, strict=True)]
+    vectors, mask = padded(products)
+    features, _ = padded([one.features for one in candidates])
+    logits = reader.score_batch(reading, vectors, features)
+    return [row[real] for row, real in zip(logits, mask, strict=True)]

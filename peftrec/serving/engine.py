@@ -1,45 +1,42 @@
 """The engine: many adapters on one frozen backbone, each named by the request that wants it."""
 
 import logging
-import os
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from torch import nn
-from transformers import BertModel
+from numpy.typing import NDArray
 
 from peftrec.backbone import Backbone
-from peftrec.backbone.encoder import encoder_for
-from peftrec.backbone.int8 import int8_linears
+from peftrec.backbone.items import cache_root
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY, Ragged
+from peftrec.data.reading.tables import Table
 from peftrec.data.snapshot import PLANNED_WEEKS
-from peftrec.errors import AdapterNotFoundError, ConfigError, RegistryError, RequestError
-from peftrec.model.adapter import Adapter, first_layer
+from peftrec.errors import ConfigError, RequestError
+from peftrec.model.adapter import Adapter
 from peftrec.model.candidates import describe
-from peftrec.model.cross import PairReader, retrieval_extras
+from peftrec.model.cross import retrieval_extras
 from peftrec.model.cross_scoring import CrossRecommender
-from peftrec.model.mixed import mixed_layers
-from peftrec.model.nearest import nearest
-from peftrec.model.platform import Platform, unit
-from peftrec.model.purchase import Reading
-from peftrec.model.scoring import AdapterRecommender, Reader, retrieval
+from peftrec.model.nearest import history_means, nearest
+from peftrec.model.platform import Platform
+from peftrec.model.scoring import AdapterRecommender
 from peftrec.registry import Registry
 from peftrec.serving.answers import best, chance, named
+from peftrec.serving.decoding import Decoding
 from peftrec.serving.loading import load_adapter
 from peftrec.serving.pairs import score_pairs, told
-from peftrec.serving.preparing import Row, check_fits, id_of, prepare
-from peftrec.serving.requests import Product, Recommendation, Request, check_product, described
+from peftrec.serving.preparing import Row, check_fits, id_of, places, prepare
+from peftrec.serving.requests import Product, Recommendation, Request, check_product, check_products, described
+from peftrec.serving.resolving import Following, References
+from peftrec.serving.retrieving import Norms, retrievals
 from peftrec.serving.rules import Allowed, Rules
+from peftrec.serving.shops import Shops
 from peftrec.serving.slots import Loaded, Slots, parse_bytes, stacked
 
 _log = logging.getLogger(__name__)
-
-PRECISIONS = ("int8", "bf16", "fp32")
 
 
 class Engine:
@@ -47,7 +44,7 @@ class Engine:
 
     An adapter is an argument of a request and never a state of the engine: what one request asks for, fails at or loads
     cannot be seen by another. References without a version follow the registry's aliases from request to request, so that
-    a published version takes over between two requests.
+    a published version takes over between two requests. One that cannot be loaded leaves the version before it serving.
 
     A backbone that was adapted to shopping serves a platform by itself as long as no adapter is published under the
     platform's name; a reference with a version or an alias always means an adapter.
@@ -56,11 +53,15 @@ class Engine:
         backbone: Shared by all.
         registry: A registry or its folder.
         memory: For resident adapters, such as ``"512MB"``; the least recently used leave first.
-        precision: ``int8``, ``bf16`` or ``fp32`` arithmetic of the decoder.
+        precision: ``int8``, ``bf16`` or ``fp32`` arithmetic of the decoder; ``auto`` is one that the device is fast in. Each is
+            checked against fp32 as the engine starts, see :func:`peftrec.serving.precision.decoder_for`.
         batch: Requests decoded at once.
+        index: How the products closest to a shopper are found: ``exact`` looks at all, ``faiss`` asks an approximate index,
+            ``auto`` does that for platforms with more than 100,000 distinct texts if faiss is installed.
 
     Raises:
-        ConfigError: An unknown precision or amount of memory, or no batch.
+        ConfigError: An unknown precision, index or amount of memory, or no batch; or the precision says something else than
+            fp32 on this backbone.
         IncompatibleAdapterError: The backbone was adapted to other numbers than this version of peftrec computes.
     """
 
@@ -70,35 +71,40 @@ class Engine:
         registry: Registry | str | Path = "adapters",
         *,
         memory: str | int = "512MB",
-        precision: str = "int8",
+        precision: str = "auto",
         batch: int = 32,
+        index: str = "auto",
     ) -> None:
-        if precision not in PRECISIONS:
-            raise ConfigError(
-                f"precision={precision!r}", expected=f"one of {', '.join(PRECISIONS)}", remedy="leave it out"
-            )
         if batch < 1:
             raise ConfigError(f"batch={batch!r}", expected="a whole number of at least 1", remedy="leave it out")
-        self.backbone, self.precision, self.batch = backbone, precision, batch
+        self.backbone, self.batch = backbone, batch
+        self._decoding = Decoding(backbone, precision)
         self.registry = registry if isinstance(registry, Registry) else Registry(registry)
-        self.slots = Slots(self._load, parse_bytes(memory))
-        decoder = backbone.decoder()
-        self._decoder = int8_linears(decoder) if precision == "int8" else decoder
-        self._own = None if backbone.shopping is None else Loaded.of(Adapter.of_backbone(backbone))
-        self._bert: BertModel | None = None
-        self._platforms: dict[str, Platform] = {}
-        self._allowed = Allowed()
-        self._lock = threading.Lock()
+        self.slots = Slots(self._load, parse_bytes(memory), backbone.device)
+        self._following = Following(self.slots)
+        self._own = None if backbone.shopping is None else Loaded.of(Adapter.of_backbone(backbone), backbone.device)
+        self._shops = Shops(index, cache_root() / "index")
+        self._references = References(self.registry, self._shops, alone=self._own is not None)
+        self._allowed, self._norms = Allowed(), Norms()
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the decoder."""
+        return self._decoding.precision
 
     def attach(self, dataset: Dataset, *, adapter: str | None = None, progress: bool = False) -> None:
         """Gives the engine a platform's catalogue and log, which recommendations are drawn from.
 
         Args:
-            dataset: Catalogue, log and profiles up to now. A shop without a log is at the present hour.
+            dataset: Catalogue, log and profiles up to now. A shop without a log is at the present hour. One that is attached
+                already, under another name, is not read again.
             adapter: Name of the adapter that serves this platform; the dataset's name when left out.
             progress: Show a bar while products are encoded.
+
+        Raises:
+            ConfigError: ``index="faiss"``, and faiss is not installed.
         """
-        platform = Platform.of(dataset, self.backbone, progress=progress)
+        platform = self._shops.platform(dataset) or Platform.of(dataset, self.backbone, progress=progress)
         moment = dataset.now
         platform.snapshot(moment)
         plan = dataset.promotion_log
@@ -108,8 +114,34 @@ class Engine:
                 f"the promotions of '{dataset.name}' end on {ends}, but adapters read {PLANNED_WEEKS} weeks ahead of {now}: no"
                 " product looks promoted in weeks without a plan, and probabilities are less exact; attach the plan too"
             )
-        with self._lock:
-            self._platforms = {**self._platforms, (adapter or dataset.name).partition("@")[0]: platform}
+        self._shops.attach((adapter or dataset.name).partition("@")[0], platform)
+
+    def update_products(self, adapter: str, products: Table) -> None:
+        """Adds products to a platform, or tells new things of some: from the next request on they are recommended.
+
+        Only their own texts are read, so that it takes less than a second, whatever the catalogue. What the log says of
+        products stays as it was when the platform was attached.
+
+        Args:
+            adapter: Name of the platform's adapter, as it was attached.
+            products: A table as for :meth:`peftrec.Catalog.from_table`, such as ``{"item_id": ["9"], "title": ["kettle"]}``. Rows
+                of known ids replace what the catalogue says of them; removed ones come back.
+
+        Raises:
+            RequestError: No such platform is attached.
+            SchemaError, InvalidValueError, NotEnoughDataError: As :meth:`peftrec.Catalog.updated`; nothing has changed then.
+        """
+        self._shops.change(adapter.partition("@")[0], lambda shop: shop.with_products(products))
+
+    def remove_products(self, adapter: str, ids: Sequence[str]) -> None:
+        """Recommends products of a platform no more, from the next request on; histories may still hold them.
+
+        Raises:
+            RequestError: No such platform is attached.
+            UnknownItemError: The catalogue has no such product; nothing has changed then.
+            NotEnoughDataError: No product would be left.
+        """
+        self._shops.change(adapter.partition("@")[0], lambda shop: shop.without_products(ids))
 
     def recommend(
         self,
@@ -155,34 +187,32 @@ class Engine:
         answers: list[list[Recommendation]] = []
         for start in range(0, len(requests), self.batch):
             rows = [self._prepare(request) for request in requests[start : start + self.batch]]
-            decoded = [row for row in rows if row.loaded.adapter.form == "decoder"]
-            reader, readings = self._read(decoded)
-            found = iter(readings)
-            for row in rows:
-                if row.loaded.adapter.form == "cross_encoder":
-                    answers.append(self._recommend_by_words(row))
-                    continue
-                reading = next(found)
-                near = retrieval(reading, row.loaded.extras, row.platform, row.snapshot)
-                candidates = named(row, near)
-                logits = reader(row).score(reading, row.platform, candidates)[0]
-                answers.append(best(row, candidates.items.values, logits, near[0]))
+            decoded = iter(self._recommend([row for row in rows if row.loaded.adapter.form == "decoder"]))
+            worded = (row.loaded.adapter.form == "cross_encoder" for row in rows)
+            answers += [
+                self._recommend_by_words(row) if by_words else next(decoded)
+                for row, by_words in zip(rows, worded, strict=True)
+            ]
         return answers
+
+    def _recommend(self, rows: Sequence[Row]) -> list[list[Recommendation]]:
+        if not rows:
+            return []
+        reading = self._decoding.read(rows)
+        near = retrievals(rows, reading)
+        found = [named(row, one) for row, one in zip(rows, near, strict=True)]
+        logits = self._decoding.score(rows, reading, found)
+        items = [one.items.values for one in found]
+        return [
+            best(row, own, said, one.of(own)) for row, own, said, one in zip(rows, items, logits, near, strict=True)
+        ]
 
     def _recommend_by_words(self, row: Row) -> list[Recommendation]:
         tokens = told(row)
-        near = nearest(retrieval_extras(row.loaded.extras), row.platform, tokens, row.snapshot)(np.arange(1))
+        near = nearest(retrieval_extras(stacked([row.loaded])), row.platform, tokens, row.snapshot)(np.arange(1))
         items = named(row, near).items.values
-        return best(row, items, score_pairs(self._pair_reader(row.loaded), row, tokens, items), near[0])
-
-    def _pair_reader(self, loaded: Loaded) -> PairReader:
-        """A cross-encoder with an adapter; its BERT, in this engine's arithmetic, is made when first asked for."""
-        with self._lock:
-            if self._bert is None:
-                self._bert = encoder_for(self.backbone.bert, "int8" if self.precision == "int8" else "fp32")
-        first = first_layer(self.backbone)
-        layers = mixed_layers(self._bert.encoder.layer[first:], [loaded.changes], first_layer=first)
-        return PairReader(self._bert, layers, loaded.extras, bf16=self.precision == "bf16")
+        logits = score_pairs(self._decoding.pair_reader(row.loaded), row, tokens, items)
+        return best(row, items, logits, near.values[0][items])
 
     def score(
         self,
@@ -200,24 +230,71 @@ class Engine:
         Raises:
             RequestError: ``items`` is empty. Otherwise as :meth:`recommend`.
         """
-        if isinstance(items, str) or not len(items):
-            raise RequestError(
-                f"items={items!r}", expected="a list of at least one product", remedy="pass ids or descriptions"
-            )
-        for item in items:
-            check_product(item)
         request = Request(adapter=adapter, user=user, history=history, profile=profile, scene=scene, split_by=split_by)
-        row = self._prepare(request, items)
-        at = iter(range(len(row.platform.text_of) - sum(map(described, items)), len(row.platform.text_of)))
-        known = iter(row.platform.dataset.catalog.indices([id_of(item) for item in items if not described(item)]))
-        chosen = np.array([next(at) if described(item) else next(known) for item in items], np.int32)
+        return self.score_batch([request], [items])[0]
+
+    def score_batch(self, requests: Sequence[Request], items: Sequence[Sequence[Product]]) -> list[list[float]]:
+        """Purchase probabilities of each request's own products, of any mixture of adapters; the same as one by one.
+
+        Raises:
+            RequestError: There are not as many lists of products as requests, or one is empty. Otherwise as :meth:`recommend`.
+        """
+        if len(requests) != len(items):
+            raise RequestError(
+                f"{len(items)} lists of products for {len(requests)} requests",
+                expected="one for each request",
+                remedy="pass requests and items of one length",
+            )
+        for own in items:
+            check_products(own)
+        found: list[list[float]] = []
+        for start in range(0, len(requests), self.batch):
+            some = slice(start, start + self.batch)
+            rows = [self._prepare(request, own) for request, own in zip(requests[some], items[some], strict=True)]
+            chosen = [places(row.platform, own) for row, own in zip(rows, items[some], strict=True)]
+            logits = iter(self._logits(rows, chosen))
+            found += [[float(value) for value in chance(next(logits))] for _ in rows]
+        return found
+
+    def _logits(self, rows: Sequence[Row], chosen: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """Purchase logits of given products, whatever the form of each row's adapter."""
+        decoded = [at for at, row in enumerate(rows) if row.loaded.adapter.form == "decoder"]
+        own = [rows[at] for at in decoded]
+        asked = [describe(rows[at].history, rows[at].snapshot, Ragged.join([chosen[at]])) for at in decoded]
+        logits = dict(
+            zip(decoded, self._decoding.score(own, self._decoding.read(own), asked) if own else [], strict=True)
+        )
+        for at, row in enumerate(rows):
+            if at not in logits:
+                logits[at] = score_pairs(self._decoding.pair_reader(row.loaded), row, told(row), chosen[at])
+        return [logits[at] for at in range(len(rows))]
+
+    def embed(
+        self,
+        adapter: str,
+        *,
+        user: str | None = None,
+        history: Sequence[Product] | None = None,
+        profile: Mapping[str, object] | None = None,
+        scene: str | None = None,
+        split_by: str | None = None,
+    ) -> NDArray[np.float32]:
+        """A shopper as a vector in the space of products: for a vector database, for segments, for finding similar shoppers.
+
+        Returns:
+            (hidden,) float32. Its product with the unit vectors of products, as :meth:`peftrec.Backbone.encode` gives them,
+            ranks them by what the adapter finds close to the shopper, popularity left aside. Vectors of one version
+            compare with each other; those of another live elsewhere.
+
+        Raises:
+            As :meth:`recommend`.
+        """
+        request = Request(adapter=adapter, user=user, history=history, profile=profile, scene=scene, split_by=split_by)
+        row = self._prepare(request)
         if row.loaded.adapter.form == "cross_encoder":
-            logits = score_pairs(self._pair_reader(row.loaded), row, told(row), chosen)
-            return [float(value) for value in chance(logits)]
-        reader, readings = self._read([row])
-        candidates = describe(row.history, row.snapshot, Ragged.join([chosen]))
-        logits = reader(row).score(readings[0], row.platform, candidates)[0]
-        return [float(value) for value in chance(logits)]
+            return history_means(row.platform, told(row))[0]
+        vector = self._decoding.read([row]).vector[0].float()
+        return (row.loaded.extras["item_map"].float() @ vector).cpu().numpy()
 
     def similar(self, adapter: str, item: Product, *, k: int = 10) -> list[tuple[str, float]]:
         """The products closest in meaning to one, with the cosine of their vectors under the adapter's map, best first.
@@ -230,9 +307,16 @@ class Engine:
         row = self._prepare(Request(adapter=adapter, k=k), [item])
         catalog, base = row.platform.dataset.catalog, len(row.platform.dataset.catalog)
         at = base if described(item) else int(catalog.indices([id_of(item)])[0])
-        map_ = row.loaded.extras.get("item_map")  # a cross-encoder has none
-        vectors = row.platform.vectors if map_ is None else unit(row.platform.vectors @ map_.numpy())
-        cosine = (vectors @ vectors[row.platform.text_of[at]])[row.platform.text_of[:base]]
+        platform, map_ = row.shop.platform, row.loaded.extras.get("item_map")  # a cross-encoder has none
+        vector = row.platform.items(np.array([at]))[0]
+        if map_ is None:
+            cosine = platform.vectors @ vector
+        else:
+            whole = map_.float().cpu().numpy()
+            mapped = vector @ whole
+            cosine = platform.vectors @ (whole @ mapped) / np.linalg.norm(mapped) / self._norms(row.loaded, platform)
+        cosine = cosine[platform.text_of]
+        cosine[row.shop.gone] = -np.inf
         if at < base:
             cosine[at] = -np.inf
         order = np.argsort(-cosine, kind="stable")[:k]
@@ -252,7 +336,7 @@ class Engine:
             RequestError: The engine's memory does not hold it beside the others that are pinned, or there is no adapter to pin:
                 the backbone serves the platform by itself.
         """
-        name, version = self._resolve(adapter)
+        name, version = self._references.resolve(adapter)
         if version is None:
             raise RequestError(
                 f"no adapter is published as {name!r}",
@@ -268,92 +352,42 @@ class Engine:
 
     def recommender(self, adapter: str) -> AdapterRecommender | CrossRecommender:
         """One adapter as :func:`peftrec.evaluate` sees it, in the arithmetic that this engine serves it with."""
-        loaded = self._loaded(self._resolve(adapter)[1])
+        loaded, _ = self._loaded(adapter, self._references.resolve(adapter)[1])
+        name = f"peftrec {self.precision}"
         if loaded.adapter.form == "cross_encoder":
-            served = CrossRecommender(loaded.adapter, name=f"peftrec {self.precision}")
-            served.reader = self._pair_reader(loaded)
+            served = CrossRecommender(loaded.restored(), name=name)
+            served.reader = self._decoding.pair_reader(loaded)
             return served
-        layers = mixed_layers(self._layers, [loaded.changes], first_layer=first_layer(self.backbone))
-        served = AdapterRecommender(loaded.adapter, name=f"peftrec {self.precision}")
-        served.reader = Reader(layers, loaded.extras, bf16=self.precision == "bf16")
+        served = AdapterRecommender(loaded.restored(), name=name)
+        served.reader = self._decoding.reader([loaded])
         return served
 
     def _load(self, reference: str) -> Adapter:
         # It was found when the request began; that it was deleted since is no matter to this request.
         return load_adapter(self.registry.opened(*reference.split("@")), self.backbone)
 
-    def _resolve(self, reference: str, user: str | None = None) -> tuple[str, str | None]:
-        """Name and version that a reference means to a shopper; no version where the backbone serves a shop by itself."""
-        alone = self._own is not None and reference in self._platforms
-        # One look into one folder, however many adapters there are; the registry looks at all of them for its error.
-        if alone and not os.path.isdir(self.registry.root / reference):
-            return reference, None
-        try:
-            version = self.registry.open(reference, user=user)
-        except AdapterNotFoundError as error:
-            if "@" in reference or self._published(reference):
-                raise
-            if alone:
-                return reference, None
-            remedy = f"{error.remedy}; or {self._without_adapter(reference)}"
-            raise AdapterNotFoundError(error.found, expected=error.expected, remedy=remedy) from error
-        return version.name, version.reference
-
-    def _published(self, name: str) -> bool:
-        """Whether there is any version of an adapter: an alias that leads nowhere is no reason to serve something else."""
-        try:
-            self.registry.newest(name)
-        except RegistryError as error:
-            return not isinstance(error, AdapterNotFoundError)
-        return True
-
-    def _without_adapter(self, name: str) -> str:
-        """What would let the backbone serve a platform itself."""
-        if self._own is None:
-            return "load a backbone that was adapted with peftrec.adapt: it serves platforms without an adapter"
-        return f'engine.attach(dataset, adapter="{name}"), and the backbone serves it without an adapter'
-
-    def _loaded(self, version: str | None) -> Loaded:
-        """The adapter of a version, or what the backbone does without one."""
-        return self._own if version is None and self._own is not None else self.slots.get(str(version))
+    def _loaded(self, reference: str, version: str | None) -> tuple[Loaded, str | None]:
+        """What answers, and its version: an adapter, or what the backbone does without one."""
+        if version is None and self._own is not None:
+            return self._own, None
+        return self._following.get(reference, str(version))
 
     def _prepare(self, request: Request, items: Sequence[Product] = ()) -> Row:
-        name, version = self._resolve(request.adapter, request.user if request.split_by is None else request.split_by)
-        platform = self._platforms.get(name)
-        if platform is None:
+        name, version = self._references.resolve(
+            request.adapter, request.user if request.split_by is None else request.split_by
+        )
+        shop = self._shops.get(name)
+        if shop is None:
             raise RequestError(
                 f"no platform is attached for the adapter {name!r}",
-                expected=f"one of {', '.join(self._platforms) or 'none: nothing is attached yet'}",
+                expected=f"one of {', '.join(self._shops) or 'none: nothing is attached yet'}",
                 remedy=f'engine.attach(dataset, adapter="{name}")',
             )
-        check_fits(request, platform.dataset)
-        row = prepare(request, items, loaded=self._loaded(version), platform=platform)
-        if request.rules is None:
+        check_fits(request, shop.platform.dataset)
+        loaded, version = self._loaded(request.adapter, version)
+        row = replace(prepare(request, items, loaded=loaded, shop=shop), version=version)
+        if request.rules is None and not shop.gone.any():
             return row
-        catalog = platform.dataset.catalog
-        beyond = np.zeros(len(row.platform.text_of) - len(catalog), bool)  # what the request describes is not for sale
-        return replace(row, allowed=np.concatenate([self._allowed(catalog, request.rules), beyond]))
-
-    def _read(self, rows: Sequence[Row]):
-        """Reads all shoppers of a batch at once; returns what scores one of them, and each one's reading."""
-        from peftrec.serving.batch import Part, read_mixed
-
-        def reader(row: Row) -> Reader:
-            layers = mixed_layers(self._layers, [row.loaded.changes], first_layer=first_layer(self.backbone))
-            return Reader(layers, row.loaded.extras, bf16=self.precision == "bf16")
-
-        if not rows:
-            return reader, list[Reading]()
-        layers = mixed_layers(
-            self._layers, [row.loaded.changes for row in rows], first_layer=first_layer(self.backbone)
-        )
-        batch = Reader(layers, stacked([row.loaded for row in rows]), bf16=self.precision == "bf16")
-        parts = [
-            Part(row.history, row.platform, row.snapshot, row.profile, row.scene, row.loaded.adapter.history)
-            for row in rows
-        ]
-        return reader, read_mixed(batch, parts)
-
-    @property
-    def _layers(self) -> nn.ModuleList:
-        return self._decoder  # pyright: ignore[reportReturnType]  # int8_linears returns what it was given
+        allowed = ~shop.gone if request.rules is None else self._allowed(shop.catalog, request.rules) & ~shop.gone
+        beyond = np.zeros(len(row.platform.text_of) - len(allowed), bool)  # what the request describes is not for sale
+        return replace(row, allowed=np.concatenate([allowed, beyond]))

@@ -16,6 +16,7 @@ from peftrec.errors import RequestError, UnknownUserError
 from peftrec.model.platform import Platform, unit
 from peftrec.model.scoring import snapshot_of
 from peftrec.serving.requests import Product, Request, described, history_of
+from peftrec.serving.shops import Shop
 from peftrec.serving.slots import Loaded
 
 
@@ -26,21 +27,25 @@ class Row:
     Attributes:
         request: As it was asked.
         loaded: Its adapter.
-        platform: Where it shops, with the products that it describes behind those of the catalogue.
+        shop: Where it shops.
+        platform: The same, with the products that it describes behind those of the catalogue.
         snapshot: The platform now.
         history: Of its shopper.
         profile: (1, H) vector of the profile, zeros without one.
         scene: (1, H) vector of the scene, zeros without one.
-        allowed: (n_items,) what the request's rules allow; None without rules.
+        version: Reference of the version that answers; None where the backbone does by itself.
+        allowed: (n_items,) what may be answered; None where that is all.
     """
 
     request: Request
     loaded: Loaded
+    shop: Shop
     platform: Platform
     snapshot: Snapshot
     history: Histories
     profile: NDArray[np.float32]
     scene: NDArray[np.float32]
+    version: str | None = None
     allowed: NDArray[np.bool_] | None = None
 
 
@@ -65,15 +70,16 @@ def check_fits(request: Request, dataset: Dataset) -> None:
         )
 
 
-def prepare(request: Request, items: Sequence[Product] = (), *, loaded: Loaded, platform: Platform) -> Row:
+def prepare(request: Request, items: Sequence[Product] = (), *, loaded: Loaded, shop: Shop) -> Row:
     """Reads a request.
 
     Args:
         request: It fits the platform, see :func:`check_fits`.
         items: Products asked for beside the history; those described stand behind the history's.
         loaded: The adapter that answers.
-        platform: Where the shopper is.
+        shop: Where the shopper is.
     """
+    platform = shop.platform
     moment, base = platform.dataset.now, len(platform.text_of)
     fresh = [product for product in (*(request.history or ()), *items) if described(product)]
     new = [base + index for index in range(sum(map(described, request.history or ())))]
@@ -86,12 +92,19 @@ def prepare(request: Request, items: Sequence[Product] = (), *, loaded: Loaded, 
         vectors = unit(platform.backbone.encode(texts, progress=False))
         platform, snapshot = platform.with_new(vectors, texts), snapshot.with_new(len(fresh))
     scene = _scene(request, platform, history, moment) if loaded.adapter.scene else _nothing(platform)
-    return Row(request, loaded, platform, snapshot, history, _profile(request, platform), scene)
+    return Row(request, loaded, shop, platform, snapshot, history, _profile(request, platform), scene)
 
 
 def id_of(item: Product) -> str:
     """The id of a product that is not described."""
     return item if isinstance(item, str) else str(item["item_id"])
+
+
+def places(platform: Platform, items: Sequence[Product]) -> NDArray[np.int32]:
+    """Indices of products asked for; those described are the last ones of the platform, as :func:`prepare` puts them."""
+    at = iter(range(len(platform.text_of) - sum(map(described, items)), len(platform.text_of)))
+    known = iter(platform.dataset.catalog.indices([id_of(item) for item in items if not described(item)]))
+    return np.array([next(at) if described(item) else next(known) for item in items], np.int32)
 
 
 def _texts(products: Sequence[Product], backbone: Backbone) -> list[str]:

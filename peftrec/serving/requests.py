@@ -96,11 +96,13 @@ class Recommendation:
         item_id: Its id.
         title: Its title.
         probability: That this shopper buys it within the horizon the adapter was trained for.
+        adapter: ``name@version`` that answered, whatever alias was asked for; None where the backbone did by itself.
     """
 
     item_id: str
     title: str
     probability: float
+    adapter: str | None = None
 
 
 def check_product(product: object) -> None:
@@ -117,6 +119,20 @@ def check_product(product: object) -> None:
             expected="an id as text, or a description such as {'title': 'copper kettle'}",
             remedy=f"write {str(product)!r} if it is an id",
         )
+
+
+def check_products(items: Sequence[Product]) -> None:
+    """Refuses an empty list of products, or one that holds something else.
+
+    Raises:
+        RequestError: With what it is.
+    """
+    if isinstance(items, str) or not len(items):
+        raise RequestError(
+            f"items={items!r}", expected="a list of at least one product", remedy="pass ids or descriptions"
+        )
+    for item in items:
+        check_product(item)
 
 
 FIELDS = ("days_ago", "event", "quantity", "price", "discount", "dwell_seconds", "channel", "session_id")

@@ -5,10 +5,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from peftrec.errors import ConfigError, PeftrecError, RequestError
@@ -36,14 +38,14 @@ def parse_bytes(memory: str | int) -> int:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Loaded:
-    """One adapter as tensors.
+    """One adapter as tensors, as small as its file: in half precision wherever that loses nothing.
 
     Attributes:
-        adapter: Settings and facts.
+        adapter: Settings, without arrays and facts.
         changes: Its tuner's.
-        extras: Matrices.
+        extras: Matrices; :func:`stacked` makes them ready for use.
     """
 
     adapter: Adapter
@@ -51,15 +53,27 @@ class Loaded:
     extras: dict[str, Tensor]
 
     @classmethod
-    def of(cls, adapter: Adapter) -> "Loaded":
-        """Takes the arrays over."""
-        extras = {name: torch.as_tensor(value) for name, value in adapter.extras.items()}
-        return cls(adapter, adapter.changes.map(torch.as_tensor), extras)
+    def of(cls, adapter: Adapter, device: str | torch.device = "cpu") -> "Loaded":
+        """Takes the arrays over, onto a device."""
+        extras = {name: _compact(value).to(device) for name, value in adapter.extras.items()}
+        changes = adapter.changes.map(lambda value: _compact(value).to(device))
+        return cls(replace(adapter, changes=Changes(), extras={}, facts={}, learning_curve=()), changes, extras)
+
+    def restored(self) -> Adapter:
+        """The adapter with its arrays again, in single precision."""
+        extras = {name: value.float().cpu().numpy() for name, value in self.extras.items()}
+        return replace(self.adapter, changes=self.changes.map(lambda value: value.float().cpu().numpy()), extras=extras)
 
     @cached_property
     def size(self) -> int:
         """Bytes of all tensors."""
         return sum(value.nbytes for value in (*self.changes.arrays(), *self.extras.values()))
+
+
+def _compact(value: NDArray[np.float32]) -> Tensor:
+    whole = torch.as_tensor(value)
+    half = whole.half()
+    return half if bool((half.float() == whole).all()) else whole
 
 
 @dataclass(frozen=True)
@@ -92,10 +106,11 @@ class Slots:
     Args:
         load: Reads one from the registry.
         budget: Bytes for all of them.
+        device: Where they are held.
     """
 
-    def __init__(self, load: Callable[[str], Adapter], budget: int) -> None:
-        self._load, self.budget = load, budget
+    def __init__(self, load: Callable[[str], Adapter], budget: int, device: str | torch.device = "cpu") -> None:
+        self._load, self.budget, self._device = load, budget, device
         self._held: OrderedDict[str, Loaded] = OrderedDict()
         self._coming: dict[str, Future[Loaded]] = {}
         self._pinned: dict[str, int] = {}
@@ -125,7 +140,7 @@ class Slots:
             except CancelledError:  # whoever loaded it was interrupted: that is no fault of the adapter
                 return self.get(reference)
         try:
-            loaded = Loaded.of(self._load(reference))  # outside the lock: others are served meanwhile
+            loaded = Loaded.of(self._load(reference), self._device)  # outside the lock: others are served meanwhile
             self._admit(reference, loaded)
         except BaseException as error:
             with self._lock:
@@ -191,7 +206,12 @@ class Slots:
 
 
 def stacked(rows: Sequence[Loaded]) -> dict[str, Tensor]:
-    """The extras of each row, (B, rows, columns); those of one adapter alone stay matrices."""
+    """The extras of each row in single precision, (B, rows, columns); those of one adapter alone stay matrices."""
     if all(loaded is rows[0] for loaded in rows):
-        return dict(rows[0].extras)
-    return {name: torch.stack([loaded.extras[name] for loaded in rows]) for name in rows[0].extras}
+        return {name: value.float() for name, value in rows[0].extras.items()}
+    distinct = {id(loaded): loaded for loaded in rows}
+    place = {key: at for at, key in enumerate(distinct)}
+    at = torch.tensor([place[id(loaded)] for loaded in rows], device=next(iter(rows[0].extras.values())).device)
+    whole = len(distinct) == len(rows)
+    stacks = {name: torch.stack([one.extras[name].float() for one in distinct.values()]) for name in rows[0].extras}
+    return stacks if whole else {name: value[at] for name, value in stacks.items()}

@@ -144,7 +144,7 @@ class PlatformRows:
         popularity = np.log1p(self.snapshots[0].buyers)
         now = float(extras["popularity"].detach())
         for row in rows:
-            similar = scorer(np.array([row]))[0] - now * popularity
+            similar = scorer(np.array([row])).values[0] - now * popularity
             for beta in found:
                 best = np.argpartition(-(similar + beta * popularity), min(BETA_TOP, len(similar) - 1))[:BETA_TOP]
                 found[beta] += int(np.isin(latest.first[int(row)], best).sum())

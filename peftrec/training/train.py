@@ -79,6 +79,7 @@ def train_adapter(
     """
     parallel.join()
     check_log(dataset)
+    backbone.check_float()
     progress = progress and parallel.is_first()
     tuner, config = tuner or LoRAConfig(), (config or TrainConfig()).on(dataset)
     parallel.share(config.batch_size)  # before anything takes long

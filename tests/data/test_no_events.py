@@ -15,7 +15,7 @@ from peftrec.data.histories import Histories, Ragged
 from peftrec.data.snapshot import ITEM_FEATURES, Snapshot
 from peftrec.data.tokens import history_tokens
 from peftrec.errors import InvalidValueError, NotEnoughDataError, SchemaError
-from peftrec.model.candidates import CandidateConfig, describe, generate
+from peftrec.model.candidates import CandidateConfig, Scores, describe, generate
 from peftrec.model.platform import Platform
 
 CATALOG = {
@@ -174,7 +174,7 @@ class Many:
     def named(self, config: CandidateConfig, *, least: int = 0) -> list[int]:
         """Candidates of a shopper without a past."""
         nobody = Histories.of(self.shop, np.array([10**6]), moment=self.shop.now)
-        found = generate(nobody, self.snapshot, config, nearest=lambda rows: self.near[rows], least=least)
+        found = generate(nobody, self.snapshot, config, nearest=lambda rows: Scores(self.near[rows]), least=least)
         return found.items[0].tolist()
 
 

@@ -10,7 +10,7 @@ from peftrec.data import Dataset, Events
 from peftrec.data.features import FEATURES
 from peftrec.data.histories import Histories, Ragged
 from peftrec.data.snapshot import Snapshot
-from peftrec.model.candidates import CandidateConfig, Sample, generate
+from peftrec.model.candidates import CandidateConfig, Sample, Scores, generate
 
 CONFIG = CandidateConfig(history=50, popular=20, neighbours=10, together=10, nearest=5)
 
@@ -26,7 +26,7 @@ def test_every_source_contributes_and_nothing_twice(grocery: Dataset):
     histories, snapshot, users = made(grocery)
     near = np.zeros((len(users), snapshot.n_items), np.float32)
     near[:, -3:] = 1  # three products that no other source would name first
-    found = generate(histories, snapshot, CONFIG, nearest=lambda rows: near[rows])
+    found = generate(histories, snapshot, CONFIG, nearest=lambda rows: Scores(near[rows]))
     for row in range(len(users)):
         items = found.items[row]
         assert len(np.unique(items)) == len(items)

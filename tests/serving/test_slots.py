@@ -2,10 +2,12 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from peftrec.errors import AdapterNotFoundError, RequestError
 from peftrec.model import Adapter
@@ -13,12 +15,15 @@ from peftrec.serving.slots import SlotCounts, Slots
 from peftrec.tuners import Changes
 
 
+@dataclass(frozen=True)
 class Sized:
-    """As much of an adapter as a slot looks at: a hundred bytes."""
+    """As much of an adapter as a slot looks at: a hundred bytes, of values that half precision does not hold."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.changes = name, Changes()
-        self.extras = {"x": np.zeros(25, np.float32)}
+    name: str
+    changes: Changes[NDArray[np.float32]] = field(default_factory=Changes)
+    extras: dict[str, NDArray[np.float32]] = field(default_factory=lambda: {"x": np.full(25, 0.1, np.float32)})
+    facts: dict[str, object] = field(default_factory=dict)
+    learning_curve: tuple[object, ...] = ()
 
 
 def sized(name: str) -> Adapter:

@@ -1,0 +1,90 @@
+"""What peft and peftrec make of the same decoder, the same words and the same adapters, for benchmarks/serving.py."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+
+import torch
+from peft_serving import PeftDecoder, joint_mask
+from timing import alternately, median, multiplies_bf16, row
+from torch import Tensor, nn
+
+from peftrec import Backbone
+from peftrec.model.adapter import first_layer
+from peftrec.model.decoder import read_candidates, read_shopper
+from peftrec.model.mixed import mixed_layers
+from peftrec.serving.precision import PRECISIONS, decoder_for
+from peftrec.tuners import Changes
+
+NUMBERS = (1, 8, 32, 128, 1_000)
+"""Of adapters: so many are at hand, and each batch names as many of them as it has rows."""
+
+
+def like_for_like(
+    backbone: Backbone, changes: Sequence[Changes[Tensor]], words: Tensor, mask: Tensor, candidates: Tensor
+) -> Iterator[dict[str, object]]:
+    """Rows of throughput, of overhead over the base and of loading.
+
+    Args:
+        backbone: Whose decoder it is.
+        changes: Of a thousand adapters.
+        words: (B, N, H) of shoppers.
+        mask: (B, N) bool.
+        candidates: (B, M, H).
+    """
+    batch, total = len(words), candidates.shape[0] * candidates.shape[1]
+    theirs = PeftDecoder(backbone, changes[:batch])
+    joint, seen = torch.cat([words, candidates], dim=1), joint_mask(mask, candidates.shape[1])
+
+    def ours(decoder: nn.ModuleList, rows: Sequence[Changes[Tensor]], *, bf16: bool) -> Tensor:
+        """The engine's own lines; what each row's adapter changes is put together anew."""
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            layers = mixed_layers(decoder, rows, first_layer=first_layer(backbone))
+            _, memories = read_shopper(layers, words, mask)
+            return read_candidates(layers, candidates, mask, memories)
+
+    yield from _of_peft(theirs, joint, seen, total)
+    mixed_peft = median(lambda: theirs(joint, seen, [str(at) for at in range(batch)]), 3)
+    for precision in PRECISIONS[::-1]:
+        if precision == "bf16" and not multiplies_bf16():
+            continue
+        decoder, bf16 = decoder_for(backbone, precision)[0], precision == "bf16"
+        system = "peftrec" if precision == "int8" else f"peftrec {precision}"
+        found = ours(decoder, changes[:batch], bf16=bf16)
+        there = theirs(joint, seen, [str(at) for at in range(batch)])[:, words.shape[1] :]
+        yield row(system, "largest_difference_to_peft", float((there - found).abs().max()), "")
+
+        def mixed(at_hand: int, run: Callable[..., Tensor] = ours, decoder: nn.ModuleList = decoder, bf16: bool = bf16):
+            turns = count()  # other adapters at every turn, where there are more than rows
+
+            def once() -> None:
+                begun = next(turns) * batch if at_hand > batch else 0
+                run(decoder, [changes[(begun + at) % at_hand] for at in range(batch)], bf16=bf16)
+
+            return once
+
+        def base(run: Callable[..., Tensor] = ours, decoder: nn.ModuleList = decoder, bf16: bool = bf16) -> None:
+            run(decoder, [Changes()], bf16=bf16)
+
+        alone, together = alternately(base, mixed(batch), 5)
+        yield row(system, "scores_per_second", total / alone, "1/s", adapters=0)
+        yield row(system, "mixed_overhead_over_base", together / alone - 1, "", adapters=batch)
+        yield row(system, "speedup_over_peft_like_for_like", mixed_peft / together, "times", adapters=batch)
+        for number in NUMBERS:
+            seconds = together if number == batch else median(mixed(number), 3)
+            yield row(system, "scores_per_second", total / seconds, "1/s", adapters=number)
+
+
+def _of_peft(theirs: PeftDecoder, joint: Tensor, seen: Tensor, total: int) -> Iterator[dict[str, object]]:
+    """What peft reaches itself; it holds as many adapters as a batch has rows, and takes ever longer to load one more."""
+    batch = len(joint)
+    base, mixed = alternately(
+        lambda: theirs(joint, seen, []), lambda: theirs(joint, seen, [str(at) for at in range(batch)]), 3
+    )
+    yield row("peft", "scores_per_second", total / base, "1/s", adapters=0)
+    yield row("peft", "scores_per_second", total / mixed, "1/s", adapters=batch)
+    yield row("peft", "mixed_overhead_over_base", mixed / base - 1, "", adapters=batch)
+    for number in (1, 8):
+        seconds = median(lambda number=number: theirs(joint, seen, [str(at % number) for at in range(batch)]), 3)
+        yield row("peft", "scores_per_second", total / seconds, "1/s", adapters=number)
+    for number in (2, 30):
+        yield row("peft", "load_ms", 1e3 * theirs.load_seconds[number - 1], "ms", adapters=number)

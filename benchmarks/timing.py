@@ -1,0 +1,43 @@
+"""Seconds of what a benchmark does, and the rows that they end in."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+
+def median(action: Callable[[], object], times: int) -> float:
+    """Median seconds, after one that does not count."""
+    action()
+    taken: list[float] = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        action()
+        taken.append(time.perf_counter() - begun)
+    return float(np.median(taken))
+
+
+def alternately(first: Callable[[], object], second: Callable[[], object], times: int) -> tuple[float, float]:
+    """Median seconds of two actions in turns, so that a slow minute hits both alike."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for turn in range(times + 1):
+        for action, into in zip((first, second), taken, strict=True):
+            begun = time.perf_counter()
+            action()
+            if turn:  # the first does not count
+                into.append(time.perf_counter() - begun)
+    return float(np.median(taken[0])), float(np.median(taken[1]))
+
+
+def multiplies_bf16() -> bool:
+    """Whether the processor has instructions for bfloat16; emulated, it would take minutes and tell nothing."""
+    knows = torch.cpu.get_capabilities()
+    return any(knows.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def row(system: str, metric: str, value: float, unit: str, *, adapters: int | None = None) -> dict[str, object]:
+    """One figure of a benchmark on The Complete Journey."""
+    told: dict[str, object] = {"system": system, "dataset": "completejourney", "slice": "all", "metric": metric}
+    told |= {"value": float(value), "low": None, "high": None, "unit": unit}
+    return told | ({} if adapters is None else {"adapters": adapters})

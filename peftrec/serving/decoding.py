@@ -1,0 +1,74 @@
+"""One backbone in one arithmetic, with whatever adapters the rows of a batch name."""
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import BertModel
+
+from peftrec.backbone import Backbone
+from peftrec.backbone.encoder import encoder_for
+from peftrec.model.adapter import first_layer
+from peftrec.model.candidates import Candidates
+from peftrec.model.cross import PairReader
+from peftrec.model.mixed import mixed_layers
+from peftrec.model.purchase import Reading
+from peftrec.model.scoring import Reader
+from peftrec.serving.batch import Part, score_mixed, shoppers_of
+from peftrec.serving.precision import decoder_for
+from peftrec.serving.preparing import Row
+from peftrec.serving.slots import Loaded, stacked
+
+SCORED = 8
+"""Shoppers whose candidates are scored at once: those with about as many, so that little is computed for padding."""
+
+
+def part_of(row: Row) -> Part:
+    """What the decoder reads of a request's shopper."""
+    return Part(row.history, row.platform, row.snapshot, row.profile, row.scene, row.loaded.adapter.history)
+
+
+class Decoding:
+    """The frozen weights, resident once, and how rows go through them. No request leaves anything behind.
+
+    Args:
+        backbone: Shared by all.
+        precision: See :func:`decoder_for`.
+    """
+
+    def __init__(self, backbone: Backbone, precision: str) -> None:
+        self.backbone = backbone
+        self.decoder, self.precision = decoder_for(backbone, precision)
+        self._bert: BertModel | None = None
+        self._lock = threading.Lock()
+
+    def reader(self, rows: Sequence[Loaded]) -> Reader:
+        """The decoder with one adapter per row of a batch, or with one for all."""
+        changes = [loaded.changes for loaded in rows]
+        layers = mixed_layers(self.decoder, changes, first_layer=first_layer(self.backbone))
+        return Reader(layers, stacked(rows), bf16=self.precision == "bf16")
+
+    def pair_reader(self, loaded: Loaded) -> PairReader:
+        """A cross-encoder with an adapter; its BERT, in this arithmetic, is made when first asked for."""
+        with self._lock:
+            if self._bert is None:
+                self._bert = encoder_for(self.backbone.bert, "int8" if self.precision == "int8" else "fp32")
+        first = first_layer(self.backbone)
+        layers = mixed_layers(self._bert.encoder.layer[first:], [loaded.changes], first_layer=first)
+        return PairReader(self._bert, layers, stacked([loaded]), bf16=self.precision == "bf16")
+
+    def read(self, rows: Sequence[Row]) -> Reading:
+        """Reads all shoppers of a batch at once."""
+        return self.reader([row.loaded for row in rows]).read_batch(shoppers_of([part_of(row) for row in rows]))
+
+    def score(self, rows: Sequence[Row], reading: Reading, found: Sequence[Candidates]) -> list[NDArray[np.float32]]:
+        """Purchase logits of each row's candidates; what was read of the shoppers serves all of them."""
+        logits: dict[int, NDArray[np.float32]] = {}
+        order = sorted(range(len(rows)), key=lambda at: len(found[at].items.values))
+        for start in range(0, len(order), SCORED):
+            some = order[start : start + SCORED]
+            reader = self.reader([rows[at].loaded for at in some])
+            platforms, asked = [rows[at].platform for at in some], [found[at] for at in some]
+            logits.update(zip(some, score_mixed(reader, reading.rows(some), platforms, asked), strict=True))
+        return [logits[at] for at in range(len(rows))]

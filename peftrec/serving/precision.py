@@ -1,0 +1,107 @@
+"""The decoder in an engine's arithmetic, and the check that it still says what it says in fp32."""
+
+import copy
+import logging
+
+import torch
+from torch import Tensor, nn
+
+from peftrec.backbone import Backbone, native_precision
+from peftrec.backbone.arithmetic import multiplies_int8
+from peftrec.backbone.int8 import int8_linears
+from peftrec.errors import ConfigError
+from peftrec.model.adapter import first_layer
+from peftrec.model.decoder import Layer, read_shopper
+
+_log = logging.getLogger(__name__)
+
+PRECISIONS = ("int8", "bf16", "fp32")
+
+LEAST_COSINE = {"int8": 0.99, "bf16": 0.999, "fp32": 1.0}
+"""How alike outputs must be to those of fp32, on average over words."""
+
+_TEXTS = (
+    "Copper tea kettle, 2 l, whistling, for gas and induction",
+    "Organic whole milk",
+    "Trail running shoes, waterproof, women, size 39, with a spare pair of laces and a bag; returned items are checked",
+)
+
+
+def decoder_for(backbone: Backbone, precision: str) -> tuple[nn.ModuleList, str]:
+    """The decoder on the backbone's device, and its arithmetic.
+
+    Args:
+        backbone: Whose decoder it is.
+        precision: One of :data:`PRECISIONS`, or ``auto``: the first of them that the device multiplies by instructions of its own
+            (on a GPU bf16, which is faster there). If that fails the check, the next one is taken, and a warning says so.
+
+    Raises:
+        ConfigError: An unknown precision, or one whose outputs differ from those of fp32 by more than ``LEAST_COSINE`` allows.
+    """
+    if precision not in (*PRECISIONS, "auto"):
+        raise ConfigError(
+            f"precision={precision!r}", expected=f"one of auto, {', '.join(PRECISIONS)}", remedy="leave it out"
+        )
+    if backbone.is_quantised:
+        if precision not in ("auto", "int8"):
+            raise ConfigError(
+                f"precision={precision!r} on a backbone whose weights are int8",
+                expected='"int8"',
+                remedy="leave it out, or take the backbone that it was made from",
+            )
+        return backbone.decoder(), "int8"
+    exact = backbone.decoder().to(backbone.device)
+    wanted = _native(backbone.device) if precision == "auto" else (precision,)
+    told = ""
+    for name in wanted:
+        if name == "fp32":
+            break
+        decoder = _converted(exact, name, backbone.device)
+        cosine = agreement(backbone, exact, decoder, bf16=name == "bf16")
+        if cosine >= LEAST_COSINE[name]:
+            return decoder, name
+        told = f"{name} gives outputs of this backbone's decoder whose cosine to fp32 is {cosine:.4f} on average"
+        if precision != "auto":
+            raise ConfigError(
+                told, expected=f"at least {LEAST_COSINE[name]}", remedy='take precision="fp32", or leave it out'
+            )
+        _log.warning(f"{told}, below {LEAST_COSINE[name]}: another precision is taken")
+    return exact, "fp32"
+
+
+def _native(device: torch.device) -> tuple[str, ...]:
+    """Precisions that a device is fast in, the fastest first."""
+    if device.type != "cpu":
+        return "bf16", "fp32"
+    int8, bf16 = multiplies_int8(), native_precision() == "bf16"
+    return tuple(name for name, fast in zip(PRECISIONS, (int8, bf16, True), strict=True) if fast)
+
+
+def _converted(exact: nn.ModuleList, precision: str, device: torch.device) -> nn.ModuleList:
+    decoder = copy.deepcopy(exact)
+    if precision == "bf16":
+        for module in decoder.modules():
+            if isinstance(module, nn.Linear):
+                module.to(torch.bfloat16)
+    elif device.type == "cuda":
+        from peftrec.serving.cuda import int8_linears_of_bitsandbytes
+
+        int8_linears_of_bitsandbytes(decoder, device)
+    else:
+        int8_linears(decoder)
+    return decoder
+
+
+@torch.inference_mode()
+def agreement(backbone: Backbone, exact: nn.ModuleList, other: nn.ModuleList, *, bf16: bool) -> float:
+    """Mean cosine of two decoders' outputs for the words of some texts, as the BERT hands them to its upper layers."""
+    words = backbone.tokenizer(list(_TEXTS), padding=True, truncation=True, max_length=64, return_tensors="pt")
+    words = {name: words[name].to(backbone.device) for name in ("input_ids", "attention_mask")}
+    x = backbone.bert(**words, output_hidden_states=True).hidden_states[first_layer(backbone)]
+    mask = words["attention_mask"].bool()
+
+    def output(decoder: nn.ModuleList, *, bf16: bool) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+            return read_shopper([Layer.of(layer) for layer in decoder], x, mask)[0][mask].float()
+
+    return float(torch.cosine_similarity(output(exact, bf16=False), output(other, bf16=bf16), dim=-1).mean())

@@ -1,0 +1,84 @@
+"""How close products are to the shoppers of a batch."""
+
+import threading
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftrec.model.candidates import best_of
+from peftrec.model.platform import Platform
+from peftrec.model.purchase import Reading
+from peftrec.serving.preparing import Row
+from peftrec.serving.slots import Loaded
+
+
+class Retrieval:
+    """How close a platform's products are to one shopper: ``sharpness * u . W z + beta * log(1 + buyers)``.
+
+    Args:
+        row: The request.
+        query: (H,) ``sharpness * u W^T``.
+        beta: The adapter's.
+        texts: (texts,) products of the query and the vectors of the catalogue's texts; None where an index finds them.
+    """
+
+    def __init__(
+        self, row: Row, query: NDArray[np.float32], beta: float, texts: NDArray[np.float32] | None = None
+    ) -> None:
+        self._row, self._query, self._beta, self._texts = row, query, beta, texts
+
+    def of(self, items: NDArray[np.integer]) -> NDArray[np.float32]:
+        """(m,) how close some products are."""
+        return self._row.platform.items(items) @ self._query + self._beta * np.log1p(self._row.snapshot.buyers[items])
+
+    def top(self, row: int, count: int, allowed: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """See :meth:`peftrec.model.candidates.Closest.top`; there is one row. What a request describes is never among them."""
+        del row
+        shop, allowed = self._row.shop, allowed[: len(self._row.shop.catalog)]
+        if shop.index is not None:
+            return shop.index.top(self._query, self._beta, count, allowed, self.of)
+        texts = shop.platform.vectors @ self._query if self._texts is None else self._texts
+        buyers = self._row.snapshot.buyers[: len(allowed)]
+        return best_of(texts[shop.platform.text_of] + self._beta * np.log1p(buyers), count, allowed)
+
+
+def retrievals(rows: Sequence[Row], reading: Reading) -> list[Retrieval]:
+    """One for each row of a batch.
+
+    Args:
+        rows: Whose adapters read products.
+        reading: Of all of them.
+    """
+    queries, betas = np.empty((len(rows), reading.vector.shape[1]), np.float32), list[float]()
+    for at, (row, vector) in enumerate(zip(rows, reading.vector.float().cpu().numpy(), strict=True)):
+        extras = [row.loaded.extras[name].float().cpu().numpy() for name in ("item_map", "sharpness", "popularity")]
+        queries[at] = extras[1].item() * (extras[0] @ vector)
+        betas.append(extras[2].item())
+    texts: dict[int, NDArray[np.float32]] = {}
+    searched = [at for at, row in enumerate(rows) if row.shop.index is None]
+    for shop in {id(rows[at].shop): rows[at].shop for at in searched}.values():  # one matrix product for each platform
+        own = [at for at in searched if rows[at].shop is shop]
+        texts.update(zip(own, queries[own] @ shop.platform.vectors.T, strict=True))
+    return [Retrieval(row, queries[at], betas[at], texts.get(at)) for at, row in enumerate(rows)]
+
+
+class Norms:
+    """Lengths of a platform's vectors under adapters' maps, remembered for as long as both live: (texts,) float32."""
+
+    def __init__(self) -> None:
+        self._found: WeakKeyDictionary[Loaded, WeakKeyDictionary[Platform, NDArray[np.float32]]] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def __call__(self, loaded: Loaded, platform: Platform) -> NDArray[np.float32]:
+        """Those of one adapter that reads products."""
+        with self._lock:
+            known = self._found.setdefault(loaded, WeakKeyDictionary())
+            if platform in known:
+                return known[platform]
+        mapped = platform.vectors @ loaded.extras["item_map"].float().cpu().numpy()
+        norms = np.maximum(np.linalg.norm(mapped, axis=1), 1e-12)
+        with self._lock:
+            known[platform] = norms
+        return norms
