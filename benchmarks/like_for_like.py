@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from peftrec import Backbone
 from peftrec.model.adapter import first_layer
-from peftrec.model.decoder import read_candidates, read_shopper
+from peftrec.model.decoder import Memory, read_candidates, read_shopper
 from peftrec.model.mixed import mixed_layers
+from peftrec.serving.decoding import SCORED
 from peftrec.serving.precision import PRECISIONS, decoder_for
 from peftrec.tuners import Changes
 
@@ -36,11 +37,16 @@ def like_for_like(
     joint, seen = torch.cat([words, candidates], dim=1), joint_mask(mask, candidates.shape[1])
 
     def ours(decoder: nn.ModuleList, rows: Sequence[Changes[Tensor]], *, bf16: bool) -> Tensor:
-        """The engine's own lines; what each row's adapter changes is put together anew."""
+        """The engine's own lines, with as many rows at once; what each row's adapter changes is put together anew."""
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            layers = mixed_layers(decoder, rows, first_layer=first_layer(backbone))
-            _, memories = read_shopper(layers, words, mask)
-            return read_candidates(layers, candidates, mask, memories)
+            _, memories = read_shopper(mixed_layers(decoder, rows, first_layer=first_layer(backbone)), words, mask)
+            parts = list[Tensor]()
+            for start in range(0, batch, SCORED):
+                at = slice(start, start + SCORED)
+                layers = mixed_layers(decoder, rows[at] if len(rows) > 1 else rows, first_layer=first_layer(backbone))
+                own = [Memory(memory.key[at], memory.value[at]) for memory in memories]
+                parts.append(read_candidates(layers, candidates[at], mask[at], own))
+            return torch.cat(parts)
 
     yield from _of_peft(theirs, joint, seen, total)
     mixed_peft = median(lambda: theirs(joint, seen, [str(at) for at in range(batch)]), 3)

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from peftrec.data.histories import PURCHASE, Histories
+from peftrec.data.histories import PURCHASE, Histories, Ragged
 
 if TYPE_CHECKING:
     from peftrec.data.snapshot import Snapshot
@@ -41,9 +41,9 @@ class Panel:
     scale: NDArray[np.float32]
 
     @cached_property
-    def by_item(self) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-        """``frequency`` and ``affinity``, (n_items, U): what one shopper's few products select costs little there."""
-        return self.frequency.T.tocsr(), self.affinity.T.tocsr()
+    def by_item(self) -> tuple[sparse.csr_matrix, sparse.csr_matrix, sparse.csr_matrix]:
+        """``frequency``, ``recent`` and ``affinity``, (n_items, U): few products select little there."""
+        return self.frequency.T.tocsr(), self.recent.T.tocsr(), self.affinity.T.tocsr()
 
 
 def widened(matrix: sparse.csr_matrix, columns: int) -> sparse.csr_matrix:
@@ -93,22 +93,45 @@ def collaborative(histories: Histories, snapshot: "Snapshot") -> tuple[NDArray[n
     panel, shape = snapshot.panel, (len(histories), snapshot.n_items)
     if not panel.frequency.shape[0]:
         return np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    alike, shared = _kinship(histories, snapshot)
+    neighbours = sparse.csr_matrix(alike) @ panel.recent
+    return np.asarray(neighbours.todense(), np.float32), np.ascontiguousarray(shared @ panel.affinity, np.float32)
+
+
+def collaborative_at(
+    histories: Histories, snapshot: "Snapshot", items: Ragged
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The scores of :func:`collaborative` for each shopper's own products alone, two (C,) arrays."""
+    if not snapshot.panel.frequency.shape[0]:
+        return np.zeros(len(items.values), np.float32), np.zeros(len(items.values), np.float32)
+    _, recent, affinity = snapshot.panel.by_item
+    alike, shared = _kinship(histories, snapshot)
+    scores = [np.empty(len(items.values), np.float32) for _ in range(2)]
+    for row in range(len(items)):
+        at = slice(int(items.offsets[row]), int(items.offsets[row + 1]))
+        for score, matrix, weight in zip(scores, (recent, affinity), (alike, shared), strict=True):
+            score[at] = matrix[items[row]] @ weight[row]
+    return scores[0], scores[1]
+
+
+def _kinship(histories: Histories, snapshot: "Snapshot") -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(B, U) weights of the panel's shoppers: shares of the nearest ones, and affinity to all."""
+    panel, shape = snapshot.panel, (len(histories), snapshot.n_items)
     bought = histories.event == PURCHASE
     row, item, age = histories.row[bought], histories.item[bought].astype(np.int64), histories.age[bought]
     visit = np.unique(np.stack([row, item, histories.session[bought]]), axis=1, return_index=True)[1]
     row, item, age = row[visit], item[visit], age[visit]
     frequency = matrix_of(np.ones(len(row)), row, item, shape)  # duplicates add up; rows need no scaling for a cosine
     frequency = sparse.csr_matrix(sparse.diags(1 / row_norms(frequency)) @ frequency)
-    frequency_of, affinity_of = panel.by_item
+    frequency_of, _, affinity_of = panel.by_item
     alike = np.asarray((frequency @ frequency_of).todense(), dtype=np.float32)
     alike[alike > 1 - 1e-5] = 0
     if alike.shape[1] > NEIGHBOURS:
         rest = np.argpartition(-alike, NEIGHBOURS, axis=1)[:, NEIGHBOURS:]
         np.put_along_axis(alike, rest, 0, axis=1)
     alike /= alike.sum(axis=1, keepdims=True) + 1e-9
-    neighbours = sparse.csr_matrix(alike) @ panel.recent
     long = matrix_of(np.exp(age * (-np.log(2) / LONG)), row, item, shape)
     long.data = np.log1p(long.data)
     affinity = sparse.csr_matrix(long @ sparse.diags(panel.scale))
     shared = np.asarray((affinity @ affinity_of).todense())  # nearly every two shoppers share a product
-    return np.asarray(neighbours.todense(), np.float32), np.ascontiguousarray(shared @ panel.affinity, np.float32)
+    return alike, shared

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from peftrec.data.features import PAIR_FEATURES, Pairs, pair_features, pairs_of
 from peftrec.data.histories import Histories, Ragged
-from peftrec.data.panel import collaborative
+from peftrec.data.panel import collaborative, collaborative_at
 from peftrec.data.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -143,7 +143,9 @@ def generate(
         weight = None
         if sample is not None:  # before numbers are computed, of which most would be thrown away
             items, weight = _sampled(items, sample, rows, snapshot.n_items)
-        parts.append(replace(_described(some, snapshot, items, known, *scores), weight=weight))
+        at = (items.rows, items.values)
+        own = [score[at] for score in scores]
+        parts.append(replace(_described(some, snapshot, items, known, *own), weight=weight))
         if bar is not None:
             bar.update(len(rows))
     return _joined(parts)
@@ -153,10 +155,9 @@ def describe(histories: Histories, snapshot: Snapshot, items: Ragged) -> Candida
     """The same numbers for products that the caller names."""
     parts: list[Candidates] = []
     for rows in np.array_split(np.arange(len(histories)), max(1, -(-len(histories) // CHUNK))):
-        some = histories.take(rows)
-        neighbours, together = collaborative(some, snapshot)
-        named = Ragged.join([items[row] for row in rows])
-        parts.append(_described(some, snapshot, named, pairs_of(some, snapshot.n_items), neighbours, together))
+        some, named = histories.take(rows), Ragged.join([items[row] for row in rows])
+        scores = collaborative_at(some, snapshot, named)
+        parts.append(_described(some, snapshot, named, pairs_of(some, snapshot.n_items), *scores))
     return _joined(parts)
 
 
@@ -182,8 +183,7 @@ def _described(
     neighbours: NDArray[np.float32],
     together: NDArray[np.float32],
 ) -> Candidates:
-    at = (items.rows, items.values)
-    features = pair_features(histories, items, snapshot, pairs=pairs, neighbours=neighbours[at], together=together[at])
+    features = pair_features(histories, items, snapshot, pairs=pairs, neighbours=neighbours, together=together)
     return Candidates(items, features)
 
 

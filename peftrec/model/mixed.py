@@ -30,7 +30,13 @@ class MixedLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, T, in) -> (B, T, out)."""
-        return self.base(x) + (x @ self.a.transpose(1, 2)) @ self.b.transpose(1, 2)
+        found = self.base(x)
+        inner, up = x @ self.a.transpose(1, 2), self.b.transpose(1, 2).to(found.dtype)
+        # Added in place: to write the change by itself, and the sum again, costs more than to compute it.
+        if len(up) == 1:
+            found.flatten(0, 1).addmm_(inner.to(found.dtype).flatten(0, 1), up[0])
+            return found
+        return found.baddbmm_(inner.to(found.dtype), up)
 
 
 @dataclass(frozen=True)
