@@ -53,7 +53,7 @@ class Engine:
         backbone: Shared by all.
         registry: A registry or its folder.
         memory: For resident adapters, such as ``"512MB"``; the least recently used leave first.
-        precision: ``int8``, ``bf16`` or ``fp32`` arithmetic of the decoder; ``auto`` is one that the device is fast in. Each is
+        precision: ``int8``, ``bf16`` or ``fp32`` arithmetic of the decoder; ``auto`` chooses by the backbone's device. Each is
             checked against fp32 as the engine starts, see :func:`peftrec.serving.precision.decoder_for`.
         batch: Requests decoded at once.
         index: How the products closest to a shopper are found: ``exact`` looks at all, ``faiss`` asks an approximate index,
