@@ -41,7 +41,7 @@ def onnx_file(backbone: Backbone, folder: Path) -> Path:
     path, ids = folder / "encoder.onnx", torch.ones(2, 8, dtype=torch.long)
     axes = {0: "batch", 1: "words"}
     torch.onnx.export(
-        Words(),
+        Words().eval(),  # the export leaves the mode as it finds it, also that of the BERT inside
         (ids, torch.ones_like(ids)),
         str(path),
         input_names=["ids", "mask"],

@@ -276,6 +276,10 @@ class Run:
             yield row("peftrec", "requests_per_second", value, "1/s", adapters=count)
         yield row("peftrec", "throughput_1000_over_1", speed[RESIDENT] / speed[1], "")
         yield from self._recall()
+        begun = time.perf_counter()
+        engine.update_products("grocery", {"item_id": ["new"], "title": ["organic oat milk, barista, 1 l"]})
+        engine.score("grocery@1", ["new"], user=self.users[0])
+        yield row("peftrec", "new_product_seconds", time.perf_counter() - begun, "s")
 
     def _speeds(self, engine: Engine) -> dict[int, float]:
         """Requests per second with so many adapters at hand, in turns, so that a slow minute hits all alike."""

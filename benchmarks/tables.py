@@ -1,4 +1,4 @@
-"""Writes the tables of README.md from ``results/``, so that no figure in it is typed by hand.
+"""Writes the tables of README.md and its plot from ``results/``, so that no figure in it is typed by hand.
 
 Without options it rewrites what lies between the markers; with ``--check`` it fails if that would change anything.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 README = FOLDER.parent / "README.md"
+SERVING = FOLDER / "results" / "serving.json"
 BEGIN, END = "<!-- results: written by benchmarks/tables.py -->", "<!-- end of results -->"
 COLUMNS = (
     ("all", "ndcg@10", "NDCG@10"),
@@ -56,6 +57,73 @@ def visit(path: Path) -> str:
     )
 
 
+def served(path: Path) -> str:
+    """What serving costs, beside the ways that others serve, and where the plot is."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    rows = {(row["system"], row["metric"], row.get("adapters")): row["value"] for row in result["rows"]}
+
+    def best(metric: str, adapters: int | None = None) -> float:
+        return max(rows[key] for key in rows if key[0].startswith("peftrec") and key[1:] == (metric, adapters))
+
+    def least(metric: str, adapters: int | None = None) -> float:
+        return min(rows[key] for key in rows if key[0].startswith("peftrec") and key[1:] == (metric, adapters))
+
+    def of(metric: str, adapters: int | None = None, system: str = "peftrec") -> float:
+        return rows[system, metric, adapters]
+
+    lines = [
+        "| serving | peftrec | beside it |",
+        "|---|--:|--:|",
+        f"| scores per second, everything included, 32 adapters | {best('scores_per_second'):,.0f} | plain recipe"
+        f" {of('scores_per_second', None, 'plain_recipe'):.1f}, peft's mixed batch of whole BERTs"
+        f" {of('scores_per_second', None, 'peft_cross_encoder'):.1f} |",
+        f"| the same decoder and words, 32 adapters in a batch of 32: scores per second | {best('scores_per_second', 32):,.0f} |"
+        f" peft {of('scores_per_second', 32, 'peft'):,.0f} |",
+        f"| what that costs above the bare base | {least('mixed_overhead_over_base', 32):.0%} |"
+        f" peft {of('mixed_overhead_over_base', 32, 'peft'):.0%} |",
+        f"| loading an adapter beside 1,000 others, p50 and p99 | {of('adapter_load_p50_ms', 1000):.1f} and"
+        f" {of('adapter_load_p99_ms', 1000):.1f} ms | peft's 30th: {of('load_ms', 30, 'peft'):.0f} ms |",
+        f"| top 10 of {of('products'):,.0f} products, {of('candidates'):.0f} candidates, p50 and p99 |"
+        f" {of('recommend_p50_ms'):.0f} and {of('recommend_p99_ms'):.0f} ms | |",
+        f"| throughput with 1,000 adapters over that with one | {of('throughput_1000_over_1'):.2f} | |",
+        f"| weights of the whole BERT in int8 over fp32 | {of('int8_backbone_bytes_ratio'):.3f} | |",
+        f"| wrong answers of {of('hot_swap_answers'):,.0f} while an alias moved {of('hot_swaps'):,.0f} times |"
+        f" {of('hot_swap_wrong_answers'):.0f} | |",
+    ]
+    plot = "![scores per second by number of adapters](benchmarks/results/serving.svg)"
+    return f"Many adapters on one backbone ({result['machine']}):\n\n" + "\n".join(lines) + f"\n\n{plot}"
+
+
+def draw(path: Path) -> None:
+    """Writes the plot of throughput by number of adapters beside the result."""
+    from matplotlib.figure import Figure
+
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    figure = Figure(figsize=(6.5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    for system, colour in (
+        ("peftrec", "#0b6e4f"),
+        ("peftrec fp32", "#5aa585"),
+        ("peftrec bf16", "#9ccbb8"),
+        ("peft", "#9aa5b1"),
+    ):
+        points = sorted(
+            (row["adapters"], row["value"])
+            for row in rows
+            if row["system"] == system and row["metric"] == "scores_per_second" and row.get("adapters")
+        )
+        if points:
+            name = {"peftrec": "peftrec int8", "peft": "peft, adapter_names"}.get(system, system)
+            axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=name)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("adapters at hand (batches of 32 shoppers, as many of them in each as it has rows)")
+    axes.set_ylabel("scores per second")
+    axes.legend(frameon=False)
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+
+
 def _cell(row: dict[str, float] | None, *, signed: bool = False, bare: bool = False) -> str:
     if row is None:
         return ""
@@ -77,6 +145,8 @@ def section() -> str:
         ]
     if without.exists():
         parts += ["Without the promotion plan, for all systems:", quality(without)]
+    if SERVING.exists():
+        parts.append(served(SERVING))
     return "\n\n".join(parts)
 
 
@@ -94,6 +164,8 @@ def main() -> None:
     if options.check:
         sys.exit("README.md differs from results/: run python benchmarks/tables.py" if new != text else 0)
     README.write_text(new, encoding="utf-8")
+    if SERVING.exists():
+        draw(SERVING)
 
 
 if __name__ == "__main__":

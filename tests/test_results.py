@@ -21,7 +21,7 @@ def test_the_form_is_the_agreed_one(path: Path):
     assert set(result) == {"benchmark", "created", "machine", "versions", "commit", "seed", "rows"}
     assert result["benchmark"] == path.stem
     for row in result["rows"]:
-        assert set(row) - {"against", "part", "commit", "machine"} == {
+        assert set(row) - {"against", "part", "commit", "machine", "adapters", "device"} == {
             "system",
             "dataset",
             "slice",

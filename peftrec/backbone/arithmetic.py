@@ -33,11 +33,6 @@ def native_precision() -> Literal["fp32", "bf16"]:
     return "bf16" if any(knows.get(name) for name in _KNOWS_BF16) else "fp32"
 
 
-def multiplies_int8() -> bool:
-    """Whether this machine's processor multiplies int8 by instructions of its own; tried once in a process."""
-    return not _floats_are_faster()
-
-
 def whole_product(rows: Tensor, weight: Tensor) -> Tensor:
     """Product of int8 matrices, exact, by whichever way is faster on the device; both give the same bits.
 

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from peftrec.backbone.items import ItemTable
 
 
+LEAST_COSINE = 0.98
+"""How alike vectors of texts must be where weights are rounded to int8."""
+
+_TEXTS = ("Copper tea kettle, 2 l, whistling, for gas", "Organic whole milk", "Running shoes, waterproof, size 39")
+
+
 @dataclass(frozen=True, eq=False)
 class Backbone:
     """One frozen BERT: all layers read a product's words, the top ``decoder_layers`` of them read a shopper's products.
@@ -117,14 +123,26 @@ class Backbone:
 
         It has the fingerprints of the backbone that it was made from, so that it serves the same adapters. It reads texts in
         int8 (:meth:`encode`) and can be neither trained on nor saved.
+
+        Raises:
+            ConfigError: Its vectors of texts say something else than those of this backbone.
         """
         if is_int8(self.bert):
             return self
         shopping = self.shopping
         if shopping is not None:
             shopping = replace(shopping, decoder=int8_linears(shopping.layers()))
-        twin = replace(self, bert=encoder_for(self.bert, "int8"), shopping=shopping)
+        bert = copy.deepcopy(encoder_for(self.bert, "int8"))  # nothing is shared: each may move to another device
+        twin = replace(self, bert=bert, shopping=shopping)
         twin.__dict__["fingerprint"] = self.fingerprint  # of the weights that adapters were trained on
+        exact, rounded = (one.encode(_TEXTS, progress=False) for one in (self, twin))
+        cosine = (exact * rounded).sum(axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
+        if not cosine.mean() >= LEAST_COSINE:
+            raise ConfigError(
+                f"int8 gives vectors of texts whose cosine to those of {self.name!r} is {cosine.mean():.4f} on average",
+                expected=f"at least {LEAST_COSINE}",
+                remedy="serve this backbone as it is",
+            )
         return twin
 
     @property

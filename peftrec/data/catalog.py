@@ -72,14 +72,17 @@ class Catalog:
             NotEnoughDataError: There are no rows.
         """
         given = Catalog.from_table(table, columns=columns).frame
-        strange = [
-            name for name in given.columns if given[name].dtype != self.frame.schema.get(name, given[name].dtype)
-        ]
-        strange = [name for name in strange if given[name].dtype != pl.Null and self.frame[name].dtype != pl.Null]
+        known = self.frame
+        for name in {*given.columns} & {*known.columns}:  # a column that says nothing is of whatever type the other is
+            if given[name].null_count() == len(given):
+                given = given.with_columns(pl.lit(None, known[name].dtype).alias(name))
+            elif known[name].null_count() == len(known):
+                known = known.with_columns(pl.lit(None, given[name].dtype).alias(name))
+        strange = [name for name in given.columns if given[name].dtype != known.schema.get(name, given[name].dtype)]
         if strange:
             raise SchemaError(
                 f"the products' {strange[0]} are {given[strange[0]].dtype}",
-                expected=f"{self.frame[strange[0]].dtype}, as in the catalogue",
+                expected=f"{known[strange[0]].dtype}, as in the catalogue",
                 remedy="write the column as the catalogue has it, or leave it out",
             )
         rows = [self._rows.get(item, len(self) + at) for at, item in enumerate(given[col.ITEM].to_list())]

@@ -40,10 +40,27 @@ class Panel:
     affinity: sparse.csr_matrix
     scale: NDArray[np.float32]
 
+    def widened(self, columns: int) -> "Panel":
+        """The same shoppers, products behind the last one that nobody has bought; what is known by item goes along."""
+        new = max(0, columns - len(self.scale))
+        panel = Panel(
+            *(widened(matrix, columns) for matrix in (self.frequency, self.recent, self.affinity)),
+            scale=np.concatenate([self.scale, np.zeros(new, np.float32)]),
+        )
+        if "by_item" in self.__dict__:
+            panel.__dict__["by_item"] = tuple(_taller(matrix, new) for matrix in self.by_item)
+        return panel
+
     @cached_property
     def by_item(self) -> tuple[sparse.csr_matrix, sparse.csr_matrix, sparse.csr_matrix]:
         """``frequency``, ``recent`` and ``affinity``, (n_items, U): few products select little there."""
         return self.frequency.T.tocsr(), self.recent.T.tocsr(), self.affinity.T.tocsr()
+
+
+def _taller(matrix: sparse.csr_matrix, rows: int) -> sparse.csr_matrix:
+    """The same entries with empty rows behind them; the arrays of entries are shared."""
+    ends = np.concatenate([matrix.indptr, np.full(rows, matrix.indptr[-1], matrix.indptr.dtype)])
+    return sparse.csr_matrix((matrix.data, matrix.indices, ends), shape=(matrix.shape[0] + rows, matrix.shape[1]))
 
 
 def widened(matrix: sparse.csr_matrix, columns: int) -> sparse.csr_matrix:

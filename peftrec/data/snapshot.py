@@ -143,7 +143,6 @@ class Snapshot:
         new = np.zeros((count, len(ITEM_FEATURES)), np.float32)
         new[:, ITEM_FEATURES.index("never_sold")] = 1
         none, unknown = np.zeros(count, np.float32), np.full((len(GROUPS), count), -1, np.int32)
-        panel = self.panel
         return replace(
             self,
             items=np.concatenate([self.items, new]),
@@ -152,12 +151,7 @@ class Snapshot:
             groups=np.concatenate([self.groups, unknown], axis=1),
             group_buyers=np.concatenate([self.group_buyers, np.stack([none, none])], axis=1),
             channel_share=widened(self.channel_share, shape),
-            panel=Panel(
-                frequency=widened(panel.frequency, shape),
-                recent=widened(panel.recent, shape),
-                affinity=widened(panel.affinity, shape),
-                scale=np.concatenate([panel.scale, none]),
-            ),
+            panel=self.panel.widened(shape),
         )
 
     def with_catalog(self, catalog: Catalog) -> "Snapshot":

@@ -204,15 +204,21 @@ class Adapter:
         }
 
     @classmethod
-    def load(cls, folder: Folder, backbone: Backbone) -> "Adapter":
+    def load(cls, folder: Folder, backbone: Backbone, *, stored: bool = False) -> "Adapter":
         """Reads a published version; nothing is kept unless every tensor has the shape this backbone needs.
+
+        Args:
+            folder: Of the version.
+            backbone: That it was trained on.
+            stored: Leave extras in the precision that the file has them in, mostly half; else all are single.
 
         Raises:
             CorruptAdapterError: A file is malformed.
             IncompatibleAdapterError: A tensor is missing, surplus or of another shape, all of them are named; or it was
                 trained on other numbers about shoppers and products than this version of peftrec computes.
         """
-        settings, ranks = _settings(folder.read(DECODER_FILE))
+        decoder = folder.read(DECODER_FILE)
+        settings, ranks = _settings(decoder)
         config, form, words = settings["config"], settings["form"], settings["words"]
         if not cross.LEAST_WORDS <= words <= backbone.bert.config.max_position_embeddings and form == "cross_encoder":
             raise CorruptAdapterError(
@@ -220,24 +226,30 @@ class Adapter:
                 expected=f"{cross.LEAST_WORDS} to {backbone.bert.config.max_position_embeddings}, as this BERT reads them",
                 remedy="restore the file, or train and publish the adapter again",
             )
-        tuner, extras = load_tensors(folder.read(TUNER_FILE)), load_tensors(folder.read(DECODER_FILE))
+        tuner, extras = load_tensors(folder.read(TUNER_FILE)), load_tensors(decoder)
         _check_shapes({**tuner, **extras}, expected_shapes(backbone, config, ranks, form=form))
-        values = {name: value.astype(np.float32) for name, value in extras.items()}
-        if any(not np.isfinite(value).all() for value in (*values.values(), *tuner.values())):
+        if not all(map(_is_finite, (*extras.values(), *tuner.values()))):
             raise CorruptAdapterError(
                 "a tensor holds values that are no numbers",
                 expected="finite weights",
                 remedy="train and publish the adapter again; do not serve this version",
             )
-        trees = {name: torch.from_numpy(values[name]) for name in forest.SHAPES} if form == "decoder" else None
-        if trees is not None and not forest.is_whole(trees, len(FEATURES)):
+        if form == "decoder" and not forest.is_whole(extras, len(FEATURES)):
             raise CorruptAdapterError(
                 "a tree of the forest leads to a node or a number that does not exist",
                 expected="trees whose nodes stay within their tables",
                 remedy="train and publish the adapter again; do not serve this version",
             )
+        values = extras if stored else {name: value.astype(np.float32) for name, value in extras.items()}
         changes = _read_changes(tuner, config)
         return cls(backbone=backbone, changes=changes, extras=values, facts=folder.facts, **settings)
+
+
+def _is_finite(value: NDArray[np.generic]) -> bool:
+    """Whether all values are numbers; of half precision by its bits, which numpy would widen one by one."""
+    if value.dtype != np.float16:
+        return bool(np.isfinite(value).all())
+    return not ((value.view(np.uint16) & 0x7C00) == 0x7C00).any()
 
 
 def _finite(point: Mapping[str, float]) -> dict[str, float]:

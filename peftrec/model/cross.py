@@ -51,7 +51,7 @@ def retrieval_extras(extras: Extras) -> dict[str, Tensor]:
     return {
         "item_map": torch.eye(hidden),
         "sharpness": torch.full((1, 1), 10.0),
-        "popularity": extras["popularity"].detach(),
+        "popularity": extras["popularity"].detach().cpu(),
     }
 
 
@@ -68,6 +68,10 @@ class Pairs:
     ids: Tensor
     types: Tensor
     mask: Tensor
+
+    def to(self, device: torch.device) -> "Pairs":
+        """The same on another device."""
+        return Pairs(self.ids.to(device), self.types.to(device), self.mask.to(device))
 
 
 class PairWriter:
@@ -188,6 +192,6 @@ class PairReader:
         rows = max(1, TOKEN_BUDGET // writer.words)
         with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bf16):
             for some in np.array_split(order, -(-len(order) // rows)):
-                pairs = writer.write([(past, int(items[at])) for at in some])
-                logits[some] = read_pairs(self.bert, self.layers, self.extras, pairs).float().numpy()
+                pairs = writer.write([(past, int(items[at])) for at in some]).to(self.extras["pooler"].device)
+                logits[some] = read_pairs(self.bert, self.layers, self.extras, pairs).float().cpu().numpy()
         return logits

@@ -7,7 +7,9 @@ a threshold that nothing exceeds, so every candidate takes ``DEPTH`` steps and e
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 TREES, LEAVES, DEPTH = 400, 31, 10
@@ -32,13 +34,13 @@ def empty() -> dict[str, Tensor]:
     return tables
 
 
-def is_whole(extras: Mapping[str, Tensor], features: int) -> bool:
+def is_whole(extras: Mapping[str, NDArray[np.floating]], features: int) -> bool:
     """Whether every node looks at one of ``features`` numbers and leads to nodes of its tree."""
-    feature, child = extras["forest_feature"], extras["forest_child"]
-    leaf = extras["forest_threshold"] == NOTHING_EXCEEDS
-    inside = (child >= 0) & torch.where(leaf, child < NODES, child < NODES - 1)
+    feature, child = (extras[name].astype(np.float32) for name in ("forest_feature", "forest_child"))
+    leaf = extras["forest_threshold"] == np.float32(NOTHING_EXCEEDS)
+    inside = (child >= 0) & np.where(leaf, child < NODES, child < NODES - 1)
     known = (feature >= 0) & (feature < features)
-    return bool((inside & known & (child == child.floor()) & (feature == feature.floor())).all())
+    return bool((inside & known & (child == np.floor(child)) & (feature == np.floor(feature))).all())
 
 
 def forest_logits(extras: Mapping[str, Tensor], features: Tensor) -> Tensor:

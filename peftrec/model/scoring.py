@@ -125,8 +125,9 @@ def retrieval(reading: Reading, extras: Extras, platform: Platform, snapshot: Sn
     """(B, n_items) how close each product is to the shopper vectors, popularity added."""
     vectors, text_of = torch.from_numpy(platform.vectors), torch.from_numpy(platform.text_of.astype(np.int64))
     popularity = torch.from_numpy(np.log1p(snapshot.buyers))
+    own = {name: extras[name].cpu() for name in ("item_map", "sharpness", "popularity")}  # the catalogue stays there
     with torch.inference_mode():
-        return ops.catalog_scores(extras, reading.vector.float(), vectors, text_of, popularity).numpy()
+        return ops.catalog_scores(own, reading.vector.float().cpu(), vectors, text_of, popularity).numpy()
 
 
 class OnePlatform:

@@ -15,7 +15,7 @@ from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY, Ragged
 from peftrec.data.reading.tables import Table
 from peftrec.data.snapshot import PLANNED_WEEKS
-from peftrec.errors import ConfigError, RequestError
+from peftrec.errors import ConfigError, CorruptAdapterError, RequestError, UntrustedAdapterError
 from peftrec.model.adapter import Adapter
 from peftrec.model.candidates import describe
 from peftrec.model.cross import retrieval_extras
@@ -53,7 +53,7 @@ class Engine:
         backbone: Shared by all.
         registry: A registry or its folder.
         memory: For resident adapters, such as ``"512MB"``; the least recently used leave first.
-        precision: ``int8``, ``bf16`` or ``fp32`` arithmetic of the decoder; ``auto`` is one that the device is fast in. Each is
+        precision: ``int8``, ``bf16`` or ``fp32`` arithmetic of the decoder; ``auto`` chooses by the backbone's device. Each is
             checked against fp32 as the engine starts, see :func:`peftrec.serving.precision.decoder_for`.
         batch: Requests decoded at once.
         index: How the products closest to a shopper are found: ``exact`` looks at all, ``faiss`` asks an approximate index,
@@ -81,7 +81,7 @@ class Engine:
         self._decoding = Decoding(backbone, precision)
         self.registry = registry if isinstance(registry, Registry) else Registry(registry)
         self.slots = Slots(self._load, parse_bytes(memory), backbone.device)
-        self._following = Following(self.slots)
+        self._following = Following(self.slots, self.registry)
         self._own = None if backbone.shopping is None else Loaded.of(Adapter.of_backbone(backbone), backbone.device)
         self._shops = Shops(index, cache_root() / "index")
         self._references = References(self.registry, self._shops, alone=self._own is not None)
@@ -119,8 +119,8 @@ class Engine:
     def update_products(self, adapter: str, products: Table) -> None:
         """Adds products to a platform, or tells new things of some: from the next request on they are recommended.
 
-        Only their own texts are read, so that it takes less than a second, whatever the catalogue. What the log says of
-        products stays as it was when the platform was attached.
+        Only texts that were never read before are encoded, and the log is not read again: what it says of products stays as it
+        was when the platform was attached.
 
         Args:
             adapter: Name of the platform's adapter, as it was attached.
@@ -352,7 +352,8 @@ class Engine:
 
     def recommender(self, adapter: str) -> AdapterRecommender | CrossRecommender:
         """One adapter as :func:`peftrec.evaluate` sees it, in the arithmetic that this engine serves it with."""
-        loaded, _ = self._loaded(adapter, self._references.resolve(adapter)[1])
+        _, version = self._references.resolve(adapter)
+        loaded = self._own if version is None and self._own is not None else self.slots.get(str(version))
         name = f"peftrec {self.precision}"
         if loaded.adapter.form == "cross_encoder":
             served = CrossRecommender(loaded.restored(), name=name)
@@ -366,16 +367,20 @@ class Engine:
         # It was found when the request began; that it was deleted since is no matter to this request.
         return load_adapter(self.registry.opened(*reference.split("@")), self.backbone)
 
-    def _loaded(self, reference: str, version: str | None) -> tuple[Loaded, str | None]:
-        """What answers, and its version: an adapter, or what the backbone does without one."""
+    def _answering(self, request: Request) -> tuple[str, Loaded, str | None]:
+        """Platform, what answers, and its version: an adapter, or what the backbone does without one."""
+        user = request.user if request.split_by is None else request.split_by
+        try:
+            name, version = self._references.resolve(request.adapter, user)
+        except (CorruptAdapterError, UntrustedAdapterError) as error:
+            loaded, version = self._following.instead(request.adapter, None, error)
+            return request.adapter.partition("@")[0], loaded, version
         if version is None and self._own is not None:
-            return self._own, None
-        return self._following.get(reference, str(version))
+            return name, self._own, None
+        return name, *self._following.get(request.adapter, str(version))
 
     def _prepare(self, request: Request, items: Sequence[Product] = ()) -> Row:
-        name, version = self._references.resolve(
-            request.adapter, request.user if request.split_by is None else request.split_by
-        )
+        name, loaded, version = self._answering(request)
         shop = self._shops.get(name)
         if shop is None:
             raise RequestError(
@@ -384,7 +389,6 @@ class Engine:
                 remedy=f'engine.attach(dataset, adapter="{name}")',
             )
         check_fits(request, shop.platform.dataset)
-        loaded, version = self._loaded(request.adapter, version)
         row = replace(prepare(request, items, loaded=loaded, shop=shop), version=version)
         if request.rules is None and not shop.gone.any():
             return row

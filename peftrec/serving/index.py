@@ -9,11 +9,13 @@ file; what it names is ranked anew with exact vectors. Products that came or cha
 one by one.
 """
 
+import contextlib
 import hashlib
 import logging
 import math
 import os
-import tempfile
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peftrec.disk import sync_folder
 from peftrec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ _SCALE = 0.3  # popularity then weighs in distances about what vectors of length
 _PER_LIST = 64
 _PROBED = 0.10  # share of the lists that are read
 _WIDER = 3  # times as many products as asked for are ranked anew: bytes round
-_KEPT = 3
+_KEPT, _ABANDONED_S = 3, 3600.0
 
 Scorer = Callable[[NDArray[np.integer]], NDArray[np.float32]]
 """Exact scores (m,) of products (m,)."""
@@ -189,23 +192,36 @@ def _mapped(path: Path) -> "faiss.IndexIVF | None":
 
 
 def _written(index: "faiss.IndexIVF", path: Path) -> bool:
-    """Writes an index, whole or not at all, and removes old ones."""
+    """Writes an index, whole or not at all, and removes old ones and what killed writers left."""
+    part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        os.close(handle)
         try:
-            _faiss().write_index(index, name)
-            Path(name).replace(path)
+            _faiss().write_index(index, str(part))
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())  # else a power cut could leave a file of the right size without its content
+            part.replace(path)
+            sync_folder(path.parent)
         finally:
-            Path(name).unlink(missing_ok=True)
-        old = sorted(path.parent.glob("*.faiss"), key=lambda one: one.stat().st_mtime, reverse=True)[_KEPT:]
-        for one in old:
-            one.unlink(missing_ok=True)  # whoever has mapped it keeps it
+            part.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
         _log.warning(f"the index stays in memory, since {path.parent} cannot be written: {str(error).splitlines()[0]}")
         return False
+    _swept(path.parent)
     return True
+
+
+def _swept(folder: Path) -> None:
+    """Keeps the newest indices; whoever has mapped an older one keeps that."""
+    ages: dict[Path, float] = {}
+    for one in folder.iterdir():
+        with contextlib.suppress(OSError):  # another process sweeps too
+            ages[one] = one.stat().st_mtime
+    whole = sorted((one for one in ages if one.suffix == ".faiss"), key=lambda one: -ages[one])
+    parts = [one for one in ages if one.suffix == ".part" and time.time() - ages[one] > _ABANDONED_S]
+    for one in (*whole[_KEPT:], *parts):
+        with contextlib.suppress(OSError):
+            one.unlink()
 
 
 @cache

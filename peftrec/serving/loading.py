@@ -23,7 +23,7 @@ def load_adapter(version: Version, backbone: Backbone) -> Adapter:
     with told_together(version):
         _check_backbone(version, backbone)
         _refuse_shared(version, version.manifest.method.partition(" ")[0])  # the form may stand behind it
-        adapter = Adapter.load(version, backbone)
+        adapter = Adapter.load(version, backbone, stored=True)
         _refuse_shared(version, "" if adapter.config is None else adapter.config.method)  # what its files say
         check(
             version.manifest,

@@ -5,8 +5,9 @@ import os
 import threading
 import time
 
-from peftrec.errors import AdapterNotFoundError, RegistryError, RequestError
+from peftrec.errors import AdapterNotFoundError, RegistryError
 from peftrec.registry import Registry
+from peftrec.registry.reading import PRODUCTION
 from peftrec.serving.shops import Shops
 from peftrec.serving.slots import Loaded, Slots
 
@@ -65,17 +66,19 @@ class References:
 
 
 class Following:
-    """Adapters for references: a version that cannot be loaded leaves the one serving that was there before it.
+    """Adapters for references: a version that cannot be served leaves the one serving that was there before it.
 
     Who names a version gets it or the error. Who names an adapter or an alias gets what it means now; if that is damaged, does
-    not fit or finds no room, the version that this reference had served last goes on, and the log says so.
+    not fit, is not signed or finds no room, the version that this reference had served last goes on, unless it was deleted, and
+    the log says so. An alias that is split gives nobody the version of another share.
 
     Args:
         slots: Adapters in memory.
+        registry: That they come from.
     """
 
-    def __init__(self, slots: Slots) -> None:
-        self._slots = slots
+    def __init__(self, slots: Slots, registry: Registry) -> None:
+        self._slots, self._registry = slots, registry
         self._served: dict[str, str] = {}
         self._broken: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -92,20 +95,43 @@ class Following:
             RequestError: There is no room for it, likewise.
         """
         before = self._served.get(reference)
-        follows = before is not None and before != version and reference != version
-        if follows and time.monotonic() < self._broken.get(version, 0.0):
-            return self._slots.get(str(before)), str(before)
+        if before not in (None, version) and time.monotonic() < self._broken.get(version, 0.0):
+            try:
+                return self._slots.get(str(before)), str(before)
+            except Exception:  # noqa: BLE001  # whatever became of it, the newer one is tried again
+                self._broken.pop(version, None)
         try:
             loaded = self._slots.get(version)
-        except (RegistryError, RequestError) as error:
-            if not follows:
-                raise
-            _log.error(f"{version} cannot be served, {before} goes on for {reference!r}: {error.found}")
+        except Exception as error:  # noqa: BLE001  # also one for lack of memory: who follows an alias need not suffer from it
+            found = self.instead(reference, version, error)
             with self._lock:
                 self._broken[version] = time.monotonic() + RETRY_S
-            return self._slots.get(str(before)), str(before)
-        if before != version:
+            return found
+        if before != version and reference != version:
             with self._lock:
                 self._served[reference] = version
                 self._broken.pop(version, None)
         return loaded, version
+
+    def instead(self, reference: str, version: str | None, error: Exception) -> tuple[Loaded, str]:
+        """What goes on for a reference that leads to a version which cannot be served.
+
+        Args:
+            reference: As it was asked.
+            version: That it leads to, if that is known.
+            error: Why that cannot be served; raised where nothing goes on.
+        """
+        before = self._served.get(reference)
+        if before is None or before == version:
+            raise error
+        name, _, alias = reference.partition("@")
+        try:
+            self._registry.open(before)  # it is there, and nobody has deleted it
+            loaded = self._slots.get(before)
+            split = (alias or PRODUCTION) in self._registry.splits(name)
+        except Exception:  # noqa: BLE001  # nothing else goes on either
+            raise error from None
+        if split:
+            raise error
+        _log.error(f"{version or reference} cannot be served, {before} goes on for {reference!r}: {error}")
+        return loaded, before

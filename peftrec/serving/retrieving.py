@@ -38,7 +38,8 @@ class Retrieval:
         del row
         shop, allowed = self._row.shop, allowed[: len(self._row.shop.catalog)]
         if shop.index is not None:
-            return shop.index.top(self._query, self._beta, count, allowed, self.of)
+            beta = self._beta if self._row.snapshot.buyers.any() else 0.0  # young platforms are read as if nothing sold
+            return shop.index.top(self._query, beta, count, allowed, self.of)
         texts = shop.platform.vectors @ self._query if self._texts is None else self._texts
         buyers = self._row.snapshot.buyers[: len(allowed)]
         return best_of(texts[shop.platform.text_of] + self._beta * np.log1p(buyers), count, allowed)

@@ -44,9 +44,10 @@ class Shop:
 
     def with_products(self, table: Table) -> "Shop":
         """The same with products that are new or have changed; those that were gone are back."""
-        before, catalog = len(self.catalog), self.catalog.updated(table)
+        products = Catalog.from_table(table).frame  # once: a table may be a stream
+        before, catalog = len(self.catalog), self.catalog.updated(products)
         platform = self.platform.with_catalog(catalog)
-        given = catalog.indices(Catalog.from_table(table).ids.to_list())
+        given = catalog.indices(products["item_id"].to_list())
         gone = np.concatenate([self.gone, np.zeros(len(catalog) - before, bool)])
         gone[given] = False
         index = None if self.index is None else self.index.with_fresh(given)

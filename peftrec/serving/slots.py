@@ -70,10 +70,12 @@ class Loaded:
         return sum(value.nbytes for value in (*self.changes.arrays(), *self.extras.values()))
 
 
-def _compact(value: NDArray[np.float32]) -> Tensor:
-    whole = torch.as_tensor(value)
+def _compact(value: NDArray[np.floating]) -> Tensor:
+    whole = torch.from_numpy(value)
+    if whole.dtype == torch.float16:
+        return whole
     half = whole.half()
-    return half if bool((half.float() == whole).all()) else whole
+    return half if torch.equal(half.float(), whole) else whole
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,7 @@ def train_cross_encoder(
     """
     parallel.join()
     check_log(dataset)
+    backbone.check_float()
     progress = progress and parallel.is_first()
     tuner, config = tuner or LoRAConfig(), config or CrossEncoderConfig()
     config = replace(config, training=config.training.on(dataset))

@@ -91,6 +91,7 @@ def search(
         raise MissingExtraError(
             "a search of settings without Optuna", expected="the package optuna", remedy="pip install optuna"
         ) from error
+    backbone.check_float()
     if not len(prepared.validation):
         raise ConfigError(
             "a search without shoppers held out",

@@ -123,5 +123,7 @@ def test_an_unknown_precision_is_refused(tiny_backbone: Backbone):
 def test_int8_shares_what_it_does_not_change(tiny_backbone: Backbone):
     tiny_backbone.encode(["tea"], precision="int8")
     twin = tiny_backbone._encoders["int8"]
-    assert twin.embeddings.word_embeddings.weight is tiny_backbone.bert.embeddings.word_embeddings.weight
+    assert twin.embeddings.position_embeddings.weight is tiny_backbone.bert.embeddings.position_embeddings.weight
+    assert twin.embeddings.word_embeddings.weight.dtype == torch.int8
+    assert tiny_backbone.bert.embeddings.word_embeddings.weight.dtype == torch.float32
     assert type(tiny_backbone.bert.encoder.layer[0].intermediate.dense) is torch.nn.Linear

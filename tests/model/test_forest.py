@@ -78,14 +78,14 @@ def test_a_tree_that_does_not_fit_is_refused():
     ],
 )
 def test_damaged_tables_are_noticed(table: str, value: float):
-    tables = forest.empty()
+    tables = {name: value.numpy() for name, value in forest.empty().items()}
     assert forest.is_whole(tables, len(FEATURES))
     tables[table][3, 0] = value
     assert not forest.is_whole(tables, len(FEATURES))
 
 
 def test_a_split_at_the_last_node_is_noticed():
-    tables = forest.empty()
+    tables = {name: value.numpy() for name, value in forest.empty().items()}
     tables["forest_threshold"][0, -1] = 0.5  # its right child would be the next tree's root
     assert not forest.is_whole(tables, len(FEATURES))
 

@@ -4,14 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from peftrec.backbone import Backbone
-from peftrec.data import Dataset
+from peftrec.data import Dataset, Events
 from peftrec.data.log import kind_of
 from peftrec.errors import (
     AdapterNotFoundError,
     ConfigError,
+    CorruptAdapterError,
     IncompatibleAdapterError,
     NotEnoughDataError,
     RequestError,
@@ -23,6 +25,7 @@ from peftrec.model import Adapter
 from peftrec.registry import Registry
 from peftrec.serving import Engine, measure_latency
 from peftrec.serving.requests import Request, history_of
+from peftrec.serving.retrieving import retrievals
 from tests.serving.adapters import loud
 
 CUT = "2017-11-27T05:00"
@@ -83,6 +86,39 @@ def test_a_mixed_batch_equals_each_request_alone(engine: Engine, grocery: Datase
         assert [entry.item_id for entry in alone] == [entry.item_id for entry in answer]
         np.testing.assert_allclose([e.probability for e in alone], [e.probability for e in answer], atol=2e-3)
     assert together[0] != together[1]  # two adapters, two answers
+
+
+def test_scores_of_a_mixed_batch_are_those_of_each_request_alone(engine: Engine, grocery: Dataset):
+    ids = grocery.catalog.ids.to_list()
+    requests = [
+        Request(adapter="grocery", user=grocery.users[0]),
+        Request(adapter="other", history=[{"title": "oat milk"}, ids[5]]),
+        Request(adapter="other@1", profile={"age": "45-54"}),
+    ]
+    items: list[list] = [ids[:40], [ids[3], {"title": "green tea"}, ids[7]], [{"title": "green tea"}]]
+    together = engine.score_batch(requests, items)
+    assert [len(scores) for scores in together] == [40, 3, 1]
+    for request, own, scores in zip(requests, items, together, strict=True):
+        np.testing.assert_allclose(scores, engine.score_batch([request], [own])[0], atol=2e-3)  # rounding to int8
+    with pytest.raises(RequestError, match="2 lists of products for 1 requests"):
+        engine.score_batch(requests[:1], items[:2])
+    with pytest.raises(RequestError, match="at least one product"):
+        engine.score_batch(requests[:2], [ids[:1], []])
+    assert engine.score_batch([], []) == []
+
+
+def test_a_shopper_as_a_vector_ranks_products_as_retrieval_does(engine: Engine, grocery: Dataset, backbone: Backbone):
+    user = grocery.users[0]
+    vector = engine.embed("other", user=user)
+    assert vector.shape == (backbone.hidden,)
+    row = engine._prepare(Request(adapter="other", user=user))
+    near = retrievals([row], engine._decoding.read([row]))[0]
+    items = np.arange(len(grocery.catalog))
+    popularity = row.loaded.extras["popularity"].item() * np.log1p(row.snapshot.buyers)
+    told = (near.of(items) - popularity) / row.loaded.extras["sharpness"].item()
+    np.testing.assert_allclose(row.platform.items(items) @ vector, told, atol=1e-4)
+    assert not np.allclose(vector, engine.embed("grocery", user=user))
+    assert not np.allclose(vector, engine.embed("other", user=grocery.users[1]))
 
 
 def test_an_adapter_that_reads_scenes_hears_them_in_a_mixed_batch(
@@ -169,7 +205,9 @@ def test_int8_says_what_fp32_says_about_products_never_bought(backbone: Backbone
 
 def test_int8_stays_close_to_fp32(backbone: Backbone, registry: Registry, grocery: Dataset):
     past, future = grocery.split(at=CUT)
-    users = np.unique(past.log.user)
+    users = np.unique(past.log.user)[::3]
+    asked = future.events.frame.filter(pl.col("user_id").is_in(past.users.gather(users).implode()))
+    future = replace(future, events=Events(asked), index=None)
     precise, served = (
         _engine(backbone, registry, grocery, precision).recommender("grocery") for precision in ("fp32", "int8")
     )
@@ -178,6 +216,28 @@ def test_int8_stays_close_to_fp32(backbone: Backbone, registry: Registry, grocer
     precise.name = "fp32"
     found = evaluate([precise, served], future, baselines=None, progress=False)
     assert abs(found.value("fp32", "auc").value - found.value(served.name, "auc").value) < 0.002
+
+
+def test_numbers_that_are_none_are_refused_and_a_long_past_is_read(
+    backbone: Backbone, grocery: Dataset, trained: Adapter, tmp_path: Path
+):
+    registry = Registry(tmp_path)
+    registry.publish("grocery", trained)
+    engine = Engine(backbone, registry)
+    engine.attach(grocery.split(at=CUT)[0], adapter="grocery")
+    ids = grocery.catalog.ids.to_list()
+    long = [{"item_id": ids[at % len(ids)], "days_ago": 300 * (1 - at / 100_000)} for at in range(100_000)]
+    assert len(engine.recommend("grocery", history=long, k=3)) == 3
+    broken = dict(trained.extras) | {"head_1": np.full_like(trained.extras["head_1"], np.nan)}
+    before = engine.recommend("grocery", user=grocery.users[0])
+    try:
+        registry.publish("grocery", _with(trained, broken))
+    except CorruptAdapterError:
+        pass  # refused at the door
+    else:
+        with pytest.raises(CorruptAdapterError, match="no numbers"):
+            engine.recommend("grocery@2", user=grocery.users[0])
+    assert engine.recommend("grocery", user=grocery.users[0]) == before
 
 
 def test_a_published_version_takes_over_between_two_requests(
@@ -311,7 +371,7 @@ def test_a_platform_with_three_events_is_served_and_measured(backbone: Backbone,
         assert {entry.item_id for entry in found} == {"a", "b", "c"}
         assert all(0 <= entry.probability <= 1 for entry in found)
     result = evaluate(engine.recommender("grocery"), future, progress=False)
-    assert result.value("peftrec int8", "ndcg@10").value > 0
+    assert result.value(f"peftrec {engine.precision}", "ndcg@10").value > 0
     with pytest.raises(NotEnoughDataError, match="no shopper"):
         evaluate(engine.recommender("grocery"), shop.split(at="2024-03-01")[1].window(end="2024-03-15"), progress=False)
 
