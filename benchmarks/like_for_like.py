@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from peftrec import Backbone
 from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import Memory, read_candidates, read_shopper
-from peftrec.model.mixed import mixed_layers
+from peftrec.model.mixed import mixed_layers, some_rows
 from peftrec.serving.decoding import SCORED
 from peftrec.serving.precision import PRECISIONS, decoder_for
 from peftrec.tuners import Changes
@@ -39,13 +39,13 @@ def like_for_like(
     def ours(decoder: nn.ModuleList, rows: Sequence[Changes[Tensor]], *, bf16: bool) -> Tensor:
         """The engine's own lines, with as many rows at once; what each row's adapter changes is put together anew."""
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            _, memories = read_shopper(mixed_layers(decoder, rows, first_layer=first_layer(backbone)), words, mask)
+            layers = mixed_layers(decoder, rows, first_layer=first_layer(backbone))
+            _, memories = read_shopper(layers, words, mask)
             parts = list[Tensor]()
             for start in range(0, batch, SCORED):
                 at = slice(start, start + SCORED)
-                layers = mixed_layers(decoder, rows[at] if len(rows) > 1 else rows, first_layer=first_layer(backbone))
                 own = [Memory(memory.key[at], memory.value[at]) for memory in memories]
-                parts.append(read_candidates(layers, candidates[at], mask[at], own))
+                parts.append(read_candidates(some_rows(layers, at), candidates[at], mask[at], own))
             return torch.cat(parts)
 
     yield from _of_peft(theirs, joint, seen, total)
@@ -71,7 +71,7 @@ def like_for_like(
         def base(run: Callable[..., Tensor] = ours, decoder: nn.ModuleList = decoder, bf16: bool = bf16) -> None:
             run(decoder, [Changes()], bf16=bf16)
 
-        alone, together = alternately(base, mixed(batch), 5)
+        alone, together = alternately(base, mixed(batch), 9)
         yield row(system, "scores_per_second", total / alone, "1/s", adapters=0)
         yield row(system, "mixed_overhead_over_base", together / alone - 1, "", adapters=batch)
         yield row(system, "speedup_over_peft_like_for_like", mixed_peft / together, "times", adapters=batch)

@@ -3,8 +3,9 @@
 Row by row another adapter: changes are stacked, ranks padded with zeros, and added to what the shared maps give.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,10 @@ class MixedLinear:
 
     def __init__(self, base: nn.Module, a: Tensor, b: Tensor) -> None:
         self.base, self.a, self.b = base, a, b
+
+    def rows(self, at: slice) -> "MixedLinear":
+        """The same for some rows of the batch; nothing is copied."""
+        return self if len(self.a) == 1 else MixedLinear(self.base, self.a[at], self.b[at])
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, T, in) -> (B, T, out)."""
@@ -58,6 +63,13 @@ class MixedBottleneck:
     up_bias: Tensor
     chosen: Tensor
     activations: tuple[str, ...]
+
+    def rows(self, at: slice) -> "MixedBottleneck":
+        """The same for some rows of the batch; nothing is copied."""
+        if len(self.down) == 1:
+            return self
+        names = ("down", "down_bias", "up", "up_bias", "chosen")
+        return replace(self, **{name: getattr(self, name)[at] for name in names})
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, T, H) -> (B, T, H)."""
@@ -158,16 +170,36 @@ def mixed_layers(base: nn.ModuleList, rows: Sequence[Changes[Tensor]], *, first_
     return [layer(first_layer + index, module) for index, module in enumerate(base)]
 
 
-def then(map_: Map, bottleneck: Callable[[Tensor], Tensor] | None) -> Map:
+@dataclass(frozen=True)
+class Then:
     """A map with a bottleneck behind it, and the way past that."""
-    if bottleneck is None:
-        return map_
 
-    def both(x: Tensor) -> Tensor:
-        x = map_(x)
-        return x + bottleneck(x)
+    map: Map
+    bottleneck: Map
 
-    return both
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, T, in) -> (B, T, out)."""
+        x = self.map(x)
+        return x + self.bottleneck(x)
+
+    def rows(self, at: slice) -> "Then":
+        """The same for some rows of the batch; nothing is copied."""
+        return Then(_rows(self.map, at), _rows(self.bottleneck, at))
+
+
+def then(map_: Map, bottleneck: Map | None) -> Map:
+    """A map with a bottleneck behind it, if there is one."""
+    return map_ if bottleneck is None else Then(map_, bottleneck)
+
+
+def some_rows(layers: Sequence[Layer], at: slice) -> list[Layer]:
+    """What :func:`mixed_layers` made of a batch, for some of its rows; nothing is copied."""
+    names = ("query", "key", "value", "attention_output", "output", "intermediate", "parallel")
+    return [replace(layer, **{name: _rows(getattr(layer, name), at) for name in names}) for layer in layers]
+
+
+def _rows(map_: Any, at: slice) -> Any:
+    return map_.rows(at) if isinstance(map_, MixedLinear | MixedBottleneck | Then) else map_
 
 
 def with_differences(decoder: nn.ModuleList, changes: Changes[Tensor], *, first_layer: int) -> nn.ModuleList:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from peftrec.serving.preparing import Row
 from peftrec.serving.slots import Loaded, stacked
 
 SCORED = 8
-"""Shoppers whose candidates are scored at once: those with about as many, so that little is computed for padding."""
+"""Shoppers whose candidates are scored at once: what they take in memory is handed out again, not asked of the system anew."""
 
 
 def part_of(row: Row) -> Part:
@@ -58,17 +59,31 @@ class Decoding:
         layers = mixed_layers(self._bert.encoder.layer[first:], [loaded.changes], first_layer=first)
         return PairReader(self._bert, layers, stacked([loaded]), bf16=self.precision == "bf16")
 
-    def read(self, rows: Sequence[Row]) -> Reading:
+    def read(self, rows: Sequence[Row]) -> "Batch":
         """Reads all shoppers of a batch at once."""
-        return self.reader([row.loaded for row in rows]).read_batch(shoppers_of([part_of(row) for row in rows]))
+        reader = self.reader([row.loaded for row in rows])
+        return Batch(rows, reader, reader.read_batch(shoppers_of([part_of(row) for row in rows])))
 
-    def score(self, rows: Sequence[Row], reading: Reading, found: Sequence[Candidates]) -> list[NDArray[np.float32]]:
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that were read, with the decoder and the adapters that they were read by.
+
+    Attributes:
+        rows: Requests.
+        reader: One adapter per row, or one for all.
+        reading: Of all of them.
+    """
+
+    rows: Sequence[Row]
+    reader: Reader
+    reading: Reading
+
+    def score(self, found: Sequence[Candidates]) -> list[NDArray[np.float32]]:
         """Purchase logits of each row's candidates; what was read of the shoppers serves all of them."""
-        logits: dict[int, NDArray[np.float32]] = {}
-        order = sorted(range(len(rows)), key=lambda at: len(found[at].items.values))
-        for start in range(0, len(order), SCORED):
-            some = order[start : start + SCORED]
-            reader = self.reader([rows[at].loaded for at in some])
-            platforms, asked = [rows[at].platform for at in some], [found[at] for at in some]
-            logits.update(zip(some, score_mixed(reader, reading.rows(some), platforms, asked), strict=True))
-        return [logits[at] for at in range(len(rows))]
+        logits = list[NDArray[np.float32]]()
+        for start in range(0, len(self.rows), SCORED):
+            at = slice(start, start + SCORED)
+            platforms = [row.platform for row in self.rows[at]]
+            logits += score_mixed(self.reader.rows(at), self.reading.rows(at), platforms, found[at])
+        return logits

@@ -198,10 +198,10 @@ class Engine:
     def _recommend(self, rows: Sequence[Row]) -> list[list[Recommendation]]:
         if not rows:
             return []
-        reading = self._decoding.read(rows)
-        near = retrievals(rows, reading)
+        batch = self._decoding.read(rows)
+        near = retrievals(rows, batch.reading)
         found = [named(row, one) for row, one in zip(rows, near, strict=True)]
-        logits = self._decoding.score(rows, reading, found)
+        logits = batch.score(found)
         items = [one.items.values for one in found]
         return [
             best(row, own, said, one.of(own)) for row, own, said, one in zip(rows, items, logits, near, strict=True)
@@ -261,9 +261,7 @@ class Engine:
         decoded = [at for at, row in enumerate(rows) if row.loaded.adapter.form == "decoder"]
         own = [rows[at] for at in decoded]
         asked = [describe(rows[at].history, rows[at].snapshot, Ragged.join([chosen[at]])) for at in decoded]
-        logits = dict(
-            zip(decoded, self._decoding.score(own, self._decoding.read(own), asked) if own else [], strict=True)
-        )
+        logits = dict(zip(decoded, self._decoding.read(own).score(asked) if own else [], strict=True))
         for at, row in enumerate(rows):
             if at not in logits:
                 logits[at] = score_pairs(self._decoding.pair_reader(row.loaded), row, told(row), chosen[at])
@@ -293,7 +291,7 @@ class Engine:
         row = self._prepare(request)
         if row.loaded.adapter.form == "cross_encoder":
             return history_means(row.platform, told(row))[0]
-        vector = self._decoding.read([row]).vector[0].float()
+        vector = self._decoding.read([row]).reading.vector[0].float()
         return (row.loaded.extras["item_map"].float() @ vector).cpu().numpy()
 
     def similar(self, adapter: str, item: Product, *, k: int = 10) -> list[tuple[str, float]]:
