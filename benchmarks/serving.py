@@ -175,9 +175,8 @@ class Run:
     def _engine_scores(self, precision: str) -> float:
         engine = self.engine(precision)
         rng = np.random.default_rng(self.options.seed)
-        sold = self.past.catalog.ids.gather(
-            engine._shops.get("grocery").platform.snapshot(self.past.now).popular
-        ).to_list()  # pyright: ignore
+        asked = engine._prepare(Request(adapter="grocery@1", user=self.users[0]))
+        sold = self.past.catalog.ids.gather(asked.snapshot.popular).to_list()
         requests = [Request(adapter=f"grocery@{at + 1}", user=user) for at, user in enumerate(self.users[:BATCH])]
         items = [[sold[at] for at in rng.choice(len(sold), CANDIDATES, replace=False)] for _ in requests]
         engine.score_batch(requests, items)

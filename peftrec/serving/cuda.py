@@ -1,5 +1,7 @@
 """Int8 on a GPU: bitsandbytes' linear layers, a quarter of fp32's memory."""
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -11,16 +13,17 @@ class BitsAndBytesLinear(nn.Module):
     """
 
     def __init__(self, linear: nn.Linear, device: torch.device) -> None:
-        from bitsandbytes.nn import Int8Params, Linear8bitLt
+        from bitsandbytes.nn.modules import Int8Params, Linear8bitLt
 
         super().__init__()
-        biased = linear.bias is not None
-        inner = Linear8bitLt(linear.in_features, linear.out_features, bias=biased, has_fp16_weights=False)
+        bias = cast("Tensor | None", linear.bias)
+        make, weights = cast(Any, Linear8bitLt), cast(Any, Int8Params)  # they have no types
+        inner = make(linear.in_features, linear.out_features, bias=bias is not None, has_fp16_weights=False)
         half = linear.weight.detach().half().cpu()
-        inner.weight = Int8Params(half, requires_grad=False, has_fp16_weights=False)
-        if biased:
-            inner.bias = nn.Parameter(linear.bias.detach().half(), requires_grad=False)
-        self.inner = inner.to(device).eval()  # moving quantises
+        inner.weight = weights(half, requires_grad=False, has_fp16_weights=False)
+        if bias is not None:
+            inner.bias = nn.Parameter(bias.detach().half(), requires_grad=False)
+        self.inner: nn.Module = inner.to(device).eval()  # moving quantises
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., in_features) -> (..., out_features)``."""

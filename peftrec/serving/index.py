@@ -135,7 +135,7 @@ class ItemIndex:
     def _searched(
         self, query: NDArray[np.float32], beta: float, count: int, known: NDArray[np.bool_]
     ) -> NDArray[np.int64]:
-        faiss = _faiss()
+        faiss: Any = _faiss()  # its types lack what its wrappers for Python take
         asked = np.concatenate([query, [beta / _SCALE, 0]]).astype(np.float32)[None]
         chosen = faiss.IDSelectorBitmap(np.packbits(known, bitorder="little"))
         lists = max(1, math.ceil(_PROBED * self.lists.nlist))

@@ -27,7 +27,7 @@ class Retrieval:
     def __init__(
         self, row: Row, query: NDArray[np.float32], beta: float, texts: NDArray[np.float32] | None = None
     ) -> None:
-        self._row, self._query, self._beta, self._texts = row, query, beta, texts
+        self._row, self._query, self._beta, self._texts = row, query, np.float32(beta), texts
 
     def of(self, items: NDArray[np.integer]) -> NDArray[np.float32]:
         """(m,) how close some products are."""
@@ -38,7 +38,9 @@ class Retrieval:
         del row
         shop, allowed = self._row.shop, allowed[: len(self._row.shop.catalog)]
         if shop.index is not None:
-            beta = self._beta if self._row.snapshot.buyers.any() else 0.0  # young platforms are read as if nothing sold
+            beta = (
+                float(self._beta) if self._row.snapshot.buyers.any() else 0.0
+            )  # young platforms are read as if nothing sold
             return shop.index.top(self._query, beta, count, allowed, self.of)
         texts = shop.platform.vectors @ self._query if self._texts is None else self._texts
         buyers = self._row.snapshot.buyers[: len(allowed)]

@@ -71,7 +71,7 @@ class Loaded:
 
 
 def _compact(value: NDArray[np.floating]) -> Tensor:
-    whole = torch.from_numpy(value)
+    whole = torch.as_tensor(value)
     if whole.dtype == torch.float16:
         return whole
     half = whole.half()

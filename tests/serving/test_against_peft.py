@@ -88,7 +88,7 @@ def test_a_batch_that_raises_leaves_nothing_behind(bert: BertModel, engine: Engi
     def fail(*_: object) -> None:
         raise MemoryError
 
-    handle = model.base_model.model.encoder.layer[1].output.register_forward_pre_hook(fail)
+    handle = model.base_model.model.encoder.layer[1].output.register_forward_pre_hook(fail)  # pyright: ignore
     with pytest.raises(MemoryError):
         _out(model, adapter_names=["one", "one"])
     handle.remove()
@@ -145,7 +145,7 @@ def test_an_adapter_of_another_backbone_is_refused(
 
     stranger = Backbone.load("minilm-l6")
     with torch.no_grad():
-        stranger.bert.encoder.layer[0].output.dense.bias[0] += 1
+        stranger.bert.encoder.layer[0].output.dense.bias[0] += 1  # pyright: ignore
     stranger = replace(stranger, encoder_fingerprint=weights_fingerprint(stranger.bert))
     engine = Engine(stranger, registry, precision="fp32")
     engine.attach(past, adapter="one")
