@@ -118,7 +118,7 @@ def draw(path: Path) -> None:
             axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=name)
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("adapters at hand (batches of 32 shoppers, as many of them in each as it has rows)")
+    axes.set_xlabel("adapters at hand (batches of 32 shoppers)")
     axes.set_ylabel("scores per second")
     axes.legend(frameon=False)
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
