@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
-from typing import cast
 
 import polars as pl
 
@@ -27,7 +26,7 @@ from peftrec.data.reading.values import parse_moment
 from peftrec.data.segments import segment
 from peftrec.data.source import DataSource
 from peftrec.data.split import leave_last_out, rolling
-from peftrec.errors import InvalidValueError, NotEnoughDataError, SchemaError, UnknownUserError
+from peftrec.errors import InvalidValueError, NotEnoughDataError, UnknownUserError
 
 HOUR = 3600.0
 
@@ -170,15 +169,6 @@ class Dataset:
             SchemaError: A platform is no data set, or a table has a column ``platform`` already.
             NotEnoughDataError: There are no platforms, or no part or past has an event.
         """
-        parts: Sequence[object] = () if isinstance(cast(object, datasets), Dataset) else datasets
-        strangers = [type(one).__name__ for one in parts if not isinstance(cast(object, one), Dataset)]
-        if parts is not datasets or strangers:
-            told = "one data set" if parts is not datasets else f"among others a {strangers[0]}"
-            raise SchemaError(
-                f"the platforms are {told}",
-                expected="a list of data sets",
-                remedy="read each with load_dataset(...) or Dataset.build(...), and write Dataset.pool([a, b])",
-            )
         return pool(datasets, name=name, currencies=currencies, events=events)
 
     @cached_property

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import polars as pl
 
@@ -171,7 +171,26 @@ def _cut(whole: "Dataset", datasets: "Sequence[Dataset]") -> "Dataset":
     return whole.split(at=min(starts))[1]
 
 
+def _check_kinds(datasets: object) -> None:
+    """Refuses what is no list of data sets."""
+    from peftrec.data.dataset import Dataset  # it imports this module
+
+    alone = isinstance(datasets, Dataset)
+    strangers = (
+        []
+        if alone
+        else [type(one).__name__ for one in cast(Sequence[object], datasets) if not isinstance(one, Dataset)]
+    )
+    if alone or strangers:
+        raise SchemaError(
+            f"the platforms are {'one data set' if alone else f'among others a {strangers[0]}'}",
+            expected="a list of data sets",
+            remedy="read each with load_dataset(...) or Dataset.build(...), and write Dataset.pool([a, b])",
+        )
+
+
 def _check_platforms(datasets: "Sequence[Dataset]") -> None:
+    _check_kinds(datasets)
     names = [dataset.name for dataset in datasets]
     wrong = [name for name in names if SEPARATOR in name or not name.strip()]
     twice = [name for name, times in Counter(names).items() if times > 1]

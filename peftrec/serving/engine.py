@@ -33,7 +33,7 @@ from peftrec.serving.requests import Product, Recommendation, Request, check_pro
 from peftrec.serving.resolving import Following, References
 from peftrec.serving.retrieving import Norms, retrievals
 from peftrec.serving.rules import Allowed, Rules
-from peftrec.serving.shops import Shops
+from peftrec.serving.shops import Shop, Shops
 from peftrec.serving.slots import Loaded, Slots, parse_bytes, stacked
 
 _log = logging.getLogger(__name__)
@@ -365,27 +365,24 @@ class Engine:
         # It was found when the request began; that it was deleted since is no matter to this request.
         return load_adapter(self.registry.opened(*reference.split("@")), self.backbone)
 
-    def _answering(self, request: Request) -> tuple[str, Loaded, str | None]:
-        """Platform, what answers, and its version: an adapter, or what the backbone does without one."""
+    def _answering(self, request: Request) -> tuple[Shop, Loaded, str | None]:
+        """Platform, what answers, and its version: an adapter, or what the backbone does without one.
+
+        Nothing is loaded for a platform that is not attached.
+        """
         user = request.user if request.split_by is None else request.split_by
         try:
             name, version = self._references.resolve(request.adapter, user)
         except (CorruptAdapterError, UntrustedAdapterError) as error:
-            loaded, version = self._following.instead(request.adapter, None, error)
-            return request.adapter.partition("@")[0], loaded, version
+            shop = self._shops.get(request.adapter.partition("@")[0])
+            return shop, *self._following.instead(request.adapter, None, error)
+        shop = self._shops.get(name)
         if version is None and self._own is not None:
-            return name, self._own, None
-        return name, *self._following.get(request.adapter, str(version))
+            return shop, self._own, None
+        return shop, *self._following.get(request.adapter, str(version))
 
     def _prepare(self, request: Request, items: Sequence[Product] = ()) -> Row:
-        name, loaded, version = self._answering(request)
-        shop = self._shops.get(name)
-        if shop is None:
-            raise RequestError(
-                f"no platform is attached for the adapter {name!r}",
-                expected=f"one of {', '.join(self._shops) or 'none: nothing is attached yet'}",
-                remedy=f'engine.attach(dataset, adapter="{name}")',
-            )
+        shop, loaded, version = self._answering(request)
         check_fits(request, shop.platform.dataset)
         row = replace(prepare(request, items, loaded=loaded, shop=shop), version=version)
         if request.rules is None and not shop.gone.any():

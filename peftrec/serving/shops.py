@@ -93,9 +93,20 @@ class Shops:
         """Names."""
         return iter(self._shops)
 
-    def get(self, name: str) -> Shop | None:
-        """The platform as it is now."""
-        return self._shops.get(name)
+    def get(self, name: str) -> Shop:
+        """The platform as it is now.
+
+        Raises:
+            RequestError: There is no such platform.
+        """
+        shop = self._shops.get(name)
+        if shop is None:
+            raise RequestError(
+                f"no platform is attached for the adapter {name!r}",
+                expected=f"one of {', '.join(self) or 'none: nothing is attached yet'}",
+                remedy=f'engine.attach(dataset, adapter="{name}")',
+            )
+        return shop
 
     def platform(self, dataset: Dataset) -> Platform | None:
         """What was read of a data set before: several adapters of one platform share it."""
@@ -117,14 +128,7 @@ class Shops:
             RequestError: There is no such platform.
         """
         with self._turn:
-            shop = self._shops.get(name)
-            if shop is None:
-                raise RequestError(
-                    f"no platform is attached as {name!r}",
-                    expected=f"one of {', '.join(self) or 'none: nothing is attached yet'}",
-                    remedy=f'engine.attach(dataset, adapter="{name}")',
-                )
-            shop = changed(shop)
+            shop = changed(self.get(name))
             if shop.index is None or shop.index.is_worn:
                 shop = self._indexed(name, shop)
             self._put(name, shop)
