@@ -54,8 +54,8 @@ def onnx_file(backbone: Backbone, folder: Path) -> Path:
 
 def onnx_int8(backbone: Backbone, graph: Path, *, threads: int) -> Encode:
     """ONNX Runtime with dynamic quantisation of weights and activations."""
-    import onnxruntime
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    import onnxruntime  # pyright: ignore[reportMissingImports]
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # pyright: ignore[reportMissingImports]
 
     small = graph.with_name("encoder_int8.onnx")
     quantize_dynamic(str(graph), str(small), weight_type=QuantType.QInt8, per_channel=True)
@@ -71,8 +71,8 @@ def onnx_int8(backbone: Backbone, graph: Path, *, threads: int) -> Encode:
 
 def openvino_int8(backbone: Backbone, graph: Path, *, threads: int) -> Encode:
     """OpenVINO on the graph that nncf quantised after training, weights and activations, as its guide has it."""
-    import nncf
-    import openvino
+    import nncf  # pyright: ignore[reportMissingImports]
+    import openvino  # pyright: ignore[reportMissingImports]
 
     core = openvino.Core()
     model = core.read_model(str(graph))
