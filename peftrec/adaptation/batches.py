@@ -15,7 +15,10 @@ from peftrec.adaptation.pairs import Baskets
 
 _SORTED = 50  # batches within which texts are sorted by length: little padding, and still many possible neighbours
 
-Inputs = dict[str, "Tensor | dict[str, Tensor]"]
+Part = dict[str, "Tensor | dict[str, Tensor]"]
+Inputs = dict[str, Part]
+"""``joint`` and, where vectors are looked at, ``single``: see :class:`peftrec.adaptation.stage.LanguageStage`."""
+
 Vectors = dict[str, NDArray[np.float32]]
 """Text -> the vector it had before adaptation."""
 
@@ -102,38 +105,36 @@ class Batches(TorchDataset[Inputs]):
         return row[start : start + len(places)]
 
     def _built(self, rows: _Rows, rng: np.random.Generator) -> Inputs:
-        config, texts, inputs = self.config, rows.baskets.texts, Inputs()
+        single = self._single(rows)
+        return {"joint": self._joint(rows, rng)} | ({"single": single} if single else {})
+
+    def _joint(self, rows: _Rows, rng: np.random.Generator) -> Part:
+        """Texts read alone or behind another one, with words to guess."""
+        config, texts, part = self.config, rows.baskets.texts, Part()
         first, second = rows.anchor, None
         if config.nsp_weight:
             follows = rows.together & ((rng.random(len(first)) < 0.5) | (rows.other < 0))
             first = np.where(follows, rows.first, rows.anchor)
             second = np.where(follows, rows.second, rows.other)
-            inputs["follows"] = torch.from_numpy(follows.astype(np.int64))
+            part["follows"] = torch.from_numpy(follows.astype(np.int64))
         pieces = self.reader.read(_named(texts, first), None if second is None else _named(texts, second))
         masked = self.reader.mask(pieces, share=config.mask_share, rng=rng)
-        inputs |= {
-            "joint": pieces.inputs(masked.ids),
-            "places": torch.from_numpy(masked.places),
-            "labels": torch.from_numpy(masked.labels),
-        }
-        if config.contrastive_weight or config.distillation_weight:
-            inputs |= self._single(rows)
-        return inputs
+        places, labels = torch.from_numpy(masked.places), torch.from_numpy(masked.labels)
+        return part | {"read": pieces.inputs(masked.ids), "places": places, "labels": labels}
 
-    def _single(self, rows: _Rows) -> Inputs:
-        """Texts read one by one, those of one batch once each."""
-        config, texts, inputs = self.config, rows.baskets.texts, Inputs()
-        read = rows.anchor
-        if config.contrastive_weight:
-            read = np.concatenate([read, rows.first[rows.together], rows.second[rows.together]])
-        read = np.unique(read)
-        inputs["single"] = self.reader.read(_named(texts, read)).inputs()
-        if config.contrastive_weight:
-            pairs = np.stack([rows.first[rows.together], rows.second[rows.together]])
-            inputs["pairs"] = torch.from_numpy(np.searchsorted(read, pairs))
+    def _single(self, rows: _Rows) -> Part:
+        """Texts read one by one, those of one batch once each; nothing where no term looks at them."""
+        config, texts, part = self.config, rows.baskets.texts, Part()
+        pairs = np.stack([rows.first[rows.together], rows.second[rows.together]])
+        contrasted = config.contrastive_weight > 0 and pairs.shape[1] > 1  # a pair alone has nothing to be told from
+        if not contrasted and not config.distillation_weight:
+            return part
+        read = np.unique(np.concatenate([rows.anchor, pairs.ravel()]) if contrasted else rows.anchor)
+        if contrasted:
+            part["pairs"] = torch.from_numpy(np.searchsorted(read, pairs))
         if config.distillation_weight:
-            inputs["original"] = torch.from_numpy(np.stack([self.vectors[text] for text in _named(texts, read)]))
-        return inputs
+            part["original"] = torch.from_numpy(np.stack([self.vectors[text] for text in _named(texts, read)]))
+        return part | {"read": self.reader.read(_named(texts, read)).inputs()}
 
 
 def _named(texts: Sequence[str], at: NDArray[np.int64]) -> list[str]:

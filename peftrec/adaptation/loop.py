@@ -81,7 +81,7 @@ def _arguments(
     progress: bool,
 ) -> TrainingArguments:
     return TrainingArguments(
-        **COMMON,
+        **COMMON | {"label_names": ["joint"]},  # what every batch has, for there to be a loss to evaluate
         output_dir=str(folder),
         max_steps=len(train),
         per_device_train_batch_size=1,  # an entry of the dataset is a whole batch
@@ -104,11 +104,18 @@ def _arguments(
 
 
 class _Trainer(KeepingTrainer):
-    """Adds what the loss was made of to the log."""
+    """Takes the gradient of one pass through BERT after the other, and adds what the loss was made of to the log."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.sums: dict[str, list[Tensor]] = defaultdict(list)
+
+    def training_step(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Gradients add up over the parts of a batch, so that what the passes keep for them is never held together."""
+        losses = [
+            super(_Trainer, self).training_step(model, {name: part}, *args, **kwargs) for name, part in inputs.items()
+        ]
+        return torch.stack(losses).sum()
 
     def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(model, inputs, *args, **kwargs)

@@ -1,6 +1,7 @@
 """What the language stage learns: heads and losses around a BERT."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from peftrec.adaptation.config import LanguageConfig
 
 TERMS = MASKED, NEXT, CONTRASTIVE, DISTILLATION = ("masked", "next", "contrastive", "distillation")
 """Names of the objectives in the log."""
+
+Inputs = Mapping[str, Any]
+"""Arguments of what one pass through BERT is for: tensors, and what BERT reads."""
 
 
 class MaskedHead(nn.Module):
@@ -57,44 +61,57 @@ class LanguageStage(nn.Module):
         self.bert.eval()
         return self
 
-    def forward(
-        self,
-        joint: Mapping[str, Tensor],
-        places: Tensor,
-        labels: Tensor,
-        follows: Tensor | None = None,
-        single: Mapping[str, Tensor] | None = None,
-        pairs: Tensor | None = None,
-        original: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """The weighted sum of the losses; :attr:`terms` holds each of them.
+    def forward(self, joint: Inputs | None = None, single: Inputs | None = None) -> dict[str, Tensor]:
+        """The weighted sum of the losses of what is given; :attr:`terms` holds each of them.
 
         Args:
-            joint: What BERT reads of B texts or pairs of texts, W pieces wide, some of them masked.
+            joint: Arguments of :meth:`of_words`.
+            single: Arguments of :meth:`of_vectors`.
+        """
+        terms = (self.of_words(**joint) if joint else {}) | (self.of_vectors(**single) if single else {})
+        config = self.settings
+        weights = {
+            MASKED: 1.0,
+            NEXT: config.nsp_weight,
+            CONTRASTIVE: config.contrastive_weight,
+            DISTILLATION: config.distillation_weight,
+        }
+        self.terms = {name: value.detach() for name, value in terms.items()}
+        return {"loss": torch.stack([weights[name] * value for name, value in terms.items()]).sum()}
+
+    def of_words(
+        self, read: Mapping[str, Tensor], places: Tensor, labels: Tensor, follows: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """What is lost guessing words and which text follows.
+
+        Args:
+            read: What BERT reads of B texts or pairs of texts, W pieces wide, some of them masked.
             places: (m,) of the masked pieces among all B * W.
             labels: (m,) what they were.
             follows: (B,) 1 where the second text follows the first in a visit.
-            single: What BERT reads of S distinct texts, one by one.
-            pairs: (2, P) rows of ``single`` that were bought together.
-            original: (S, H) the vectors that the texts of ``single`` had before adaptation.
         """
-        config, terms = self.settings, dict[str, Tensor]()
-        hidden = self.bert(**joint).last_hidden_state  # (B, W, H)
-        terms[MASKED] = guessing_loss(self.masked_head, self.bert, hidden, places, labels)
-        loss = terms[MASKED]
+        hidden = self.bert(**read).last_hidden_state  # (B, W, H)
+        terms = {MASKED: guessing_loss(self.masked_head, self.bert, hidden, places, labels)}
         if follows is not None:
             terms[NEXT] = F.cross_entropy(self.next_head(hidden).float(), follows)
-            loss = loss + config.nsp_weight * terms[NEXT]
-        if single is not None:
-            vectors = pooled(self.bert(**single).last_hidden_state, single.get("attention_mask"))
-            if pairs is not None and pairs.shape[1] > 1:  # a pair alone has nothing to be told from
-                terms[CONTRASTIVE] = contrastive_loss(vectors, pairs, temperature=config.temperature)
-                loss = loss + config.contrastive_weight * terms[CONTRASTIVE]
-            if original is not None:
-                terms[DISTILLATION] = (1 - F.cosine_similarity(vectors, original, dim=1)).mean()
-                loss = loss + config.distillation_weight * terms[DISTILLATION]
-        self.terms = {name: value.detach() for name, value in terms.items()}
-        return {"loss": loss}
+        return terms
+
+    def of_vectors(
+        self, read: Mapping[str, Tensor], pairs: Tensor | None = None, original: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """What is lost where vectors lie.
+
+        Args:
+            read: What BERT reads of S distinct texts, one by one.
+            pairs: (2, P) rows of them that were bought together, P > 1.
+            original: (S, H) the vectors that they had before adaptation.
+        """
+        vectors, terms = pooled(self.bert(**read).last_hidden_state, read.get("attention_mask")), dict[str, Tensor]()
+        if pairs is not None:
+            terms[CONTRASTIVE] = contrastive_loss(vectors, pairs, temperature=self.settings.temperature)
+        if original is not None:
+            terms[DISTILLATION] = (1 - F.cosine_similarity(vectors, original, dim=1)).mean()
+        return terms
 
 
 class HeadStage(nn.Module):
@@ -112,13 +129,11 @@ class HeadStage(nn.Module):
         self.bert.eval()
         return self
 
-    def forward(
-        self, joint: Mapping[str, Tensor], places: Tensor, labels: Tensor, follows: Tensor | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, joint: Inputs) -> dict[str, Tensor]:
         """The masked-language loss, see :class:`LanguageStage`; what follows what is not looked at."""
         with torch.no_grad():
-            hidden = self.bert(**joint).last_hidden_state
-        loss = guessing_loss(self.masked_head, self.bert, hidden, places, labels)
+            hidden = self.bert(**joint["read"]).last_hidden_state
+        loss = guessing_loss(self.masked_head, self.bert, hidden, joint["places"], joint["labels"])
         self.terms = {MASKED: loss.detach()}
         return {"loss": loss}
 
