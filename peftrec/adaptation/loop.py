@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 from peftrec.adaptation.batches import Batches, only
 from peftrec.adaptation.config import LanguageConfig
 from peftrec.adaptation.stage import TERMS
-from peftrec.training.callbacks import Guard, show
+from peftrec.training.callbacks import Guard, Trim, show
 from peftrec.training.checkpoints import COMMON, KeepingTrainer, last_checkpoint
 
 LOGGED_STEPS = 10
@@ -59,7 +59,7 @@ def train_language(
         train_dataset=train,
         eval_dataset=validation,
         data_collator=only,  # pyright: ignore[reportArgumentType]
-        callbacks=[Guard(folder.name, folder)],
+        callbacks=[Guard(folder.name, folder), Trim(LOGGED_STEPS)],
     )
     show(trainer, folder.name, progress=progress)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder) if resume else None)

@@ -1,6 +1,8 @@
-"""What watches a training: a guard against numbers that are none, and a bar."""
+"""What watches a training: a guard against numbers that are none, a bar, and one that hands memory back."""
 
+import ctypes
 import math
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -79,6 +81,29 @@ class Guard(TrainerCallback):
             remedy="lower the learning rate, or use precision='fp32'; "
             + (f"the state before is in {kept}" if kept else "no checkpoint had been written yet"),
         )
+
+
+class Trim(TrainerCallback):
+    """Hands memory that nothing uses back to the system, every so many steps.
+
+    The C library keeps what was freed for what is asked for next. Batches of ever other widths leave gaps that fit nothing
+    that comes, and the process grows for as long as it trains; with this, to what a step needs. Only glibc can be told to.
+
+    Args:
+        steps: Between two times.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        library = ctypes.CDLL(None) if sys.platform == "linux" else None
+        self._trim = getattr(library, "malloc_trim", None)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Does so."""
+        if self._trim is not None and state.global_step % self.steps == 0:
+            self._trim(0)
 
 
 class Bar(ProgressCallback):
