@@ -20,16 +20,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from results import write
-from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from peftrec import Backbone
+from peftrec.model import Adapter
 from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import read_candidates, read_shopper
-from peftrec.model.mixed import mixed_layers
+from peftrec.model.mixed import Mixture, mixed_layers
+from peftrec.serving.loaded import Loaded, together
 from peftrec.serving.precision import PRECISIONS, decoder_for
-from peftrec.tuners import Changes
+from peftrec.tuners import Changes, LoRAConfig
 from peftrec.tuners.maps import TARGETS
 from peftrec.tuners.neutral import LowRankPair
 from peftrec.tuners.tuner import path
@@ -94,34 +96,31 @@ def measured(
     mask = torch.ones(batch, history + 3, dtype=torch.bool, device=device)
     first = first_layer(backbone)
 
-    def run(chosen: Sequence[Changes[Tensor]]) -> None:
-        count = len(chosen) if len(chosen) > 1 else words.shape[0]
+    def run(chosen: Sequence[Loaded], count: int) -> None:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            layers = mixed_layers(decoder, chosen, first_layer=first)
+            mixture = together(chosen)[1] if chosen else Mixture([])
+            layers = mixed_layers(decoder, mixture, first_layer=first)
             _, memories = read_shopper(layers, words[:count], mask[:count])
             read_candidates(layers, products[:count], mask[:count], memories)
 
-    def one(chosen: Changes[Tensor]) -> None:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            layers = mixed_layers(decoder, [chosen], first_layer=first)
-            _, memories = read_shopper(layers, words[:1], mask[:1])
-            read_candidates(layers, products[:1], mask[:1], memories)
-
-    alone = float(np.median(_timed(lambda: run([Changes()]), turns, device)))
+    alone = float(np.median(_timed(lambda: run([], batch), turns, device)))
     rows.append(_row(name, precision, 0, "scores_per_second", batch * candidates / alone, "1/s"))
     for count in adapters:
-        held = [_changes(backbone, seed + number, device) for number in range(count)]
+        held = [_adapter(backbone, seed + number, device) for number in range(count)]
         turn = iter(range(10**9))
 
-        def mixed(held: list[Changes[Tensor]] = held, turn: Iterator[int] = turn) -> None:
+        def mixed(held: list[Loaded] = held, turn: Iterator[int] = turn) -> None:
             begun = next(turn) * batch
-            run([held[(begun + row) % len(held)] for row in range(batch)])
+            run([held[(begun + row) % len(held)] for row in range(batch)], batch)
 
-        together = float(np.median(_timed(mixed, turns, device)))
-        single = 1e3 * np.array(_timed(lambda held=held, turn=turn: one(held[next(turn) % len(held)]), turns, device))
+        def one(held: list[Loaded] = held, turn: Iterator[int] = turn) -> None:
+            run([held[next(turn) % len(held)]], 1)
+
+        seconds = float(np.median(_timed(mixed, turns, device)))
+        single = 1e3 * np.array(_timed(one, turns, device))
         rows += [
-            _row(name, precision, count, "scores_per_second", batch * candidates / together, "1/s"),
-            _row(name, precision, count, "mixed_overhead_over_base", together / alone - 1, ""),
+            _row(name, precision, count, "scores_per_second", batch * candidates / seconds, "1/s"),
+            _row(name, precision, count, "mixed_overhead_over_base", seconds / alone - 1, ""),
             _row(name, precision, count, "request_p50_ms", float(np.percentile(single, 50)), "ms"),
             _row(name, precision, count, "request_p99_ms", float(np.percentile(single, 99)), "ms"),
         ]
@@ -134,16 +133,17 @@ def measured(
     return rows
 
 
-def _changes(backbone: Backbone, seed: int, device: torch.device) -> Changes[Tensor]:
-    """LoRA of rank 16 on every map of the decoder, in half precision as an engine holds it."""
-    generator, pairs = torch.Generator().manual_seed(seed), dict[str, LowRankPair[Tensor]]()
+def _adapter(backbone: Backbone, seed: int, device: torch.device) -> Loaded:
+    """LoRA of rank 16 on every map of the decoder, and nothing else, as an engine holds it."""
+    generator, pairs = torch.Generator().manual_seed(seed), dict[str, LowRankPair[NDArray[np.float32]]]()
     for at, layer in enumerate(backbone.decoder().cpu(), start=first_layer(backbone)):
         for place in TARGETS.values():
             linear = layer.get_submodule(place)
             a = torch.randn(RANK, int(linear.in_features), generator=generator) / 50  # pyright: ignore
             b = torch.randn(int(linear.out_features), RANK, generator=generator) / 50  # pyright: ignore
-            pairs[path(at, place)] = LowRankPair(a.half().to(device), b.half().to(device))
-    return Changes(pairs)
+            pairs[path(at, place)] = LowRankPair(a.half().float().numpy(), b.half().float().numpy())
+    adapter = Adapter(backbone=backbone, config=LoRAConfig(rank=RANK), changes=Changes(pairs), extras={})
+    return Loaded.of(adapter, device)
 
 
 def _timed(action: Callable[[], object], turns: int, device: torch.device) -> list[float]:

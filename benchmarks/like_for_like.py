@@ -11,35 +11,36 @@ from torch import Tensor, nn
 from peftrec import Backbone
 from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import Memory, read_candidates, read_shopper
-from peftrec.model.mixed import mixed_layers, some_rows
+from peftrec.model.mixed import Mixture, mixed_layers, some_rows
 from peftrec.serving.decoding import SCORED
+from peftrec.serving.loaded import Loaded
 from peftrec.serving.precision import PRECISIONS, decoder_for
-from peftrec.tuners import Changes
 
 NUMBERS = (1, 8, 32, 128, 1_000)
 """Of adapters: so many are at hand, and each batch names as many of them as it has rows."""
 
 
 def like_for_like(
-    backbone: Backbone, changes: Sequence[Changes[Tensor]], words: Tensor, mask: Tensor, candidates: Tensor
+    backbone: Backbone, adapters: Sequence[Loaded], words: Tensor, mask: Tensor, candidates: Tensor
 ) -> Iterator[dict[str, object]]:
     """Rows of throughput, of overhead over the base and of loading.
 
     Args:
         backbone: Whose decoder it is.
-        changes: Of a thousand adapters.
+        adapters: A thousand, of which nothing but the tuner is looked at, as an engine holds them.
         words: (B, N, H) of shoppers.
         mask: (B, N) bool.
         candidates: (B, M, H).
     """
     batch, total = len(words), candidates.shape[0] * candidates.shape[1]
-    theirs = PeftDecoder(backbone, changes[:batch])
+    theirs = PeftDecoder(backbone, [one.restored().changes.map(torch.as_tensor) for one in adapters[:batch]])
     joint, seen = torch.cat([words, candidates], dim=1), joint_mask(mask, candidates.shape[1])
 
-    def ours(decoder: nn.ModuleList, rows: Sequence[Changes[Tensor]], *, bf16: bool) -> Tensor:
+    def ours(decoder: nn.ModuleList, rows: Sequence[Loaded], *, bf16: bool) -> Tensor:
         """The engine's own lines, with as many rows at once; what each row's adapter changes is put together anew."""
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            layers = mixed_layers(decoder, rows, first_layer=first_layer(backbone))
+            mixture = together(rows)[1] if rows else Mixture([])
+            layers = mixed_layers(decoder, mixture, first_layer=first_layer(backbone))
             _, memories = read_shopper(layers, words, mask)
             parts = list[Tensor]()
             for start in range(0, batch, SCORED):
@@ -55,7 +56,7 @@ def like_for_like(
             continue
         decoder, bf16 = decoder_for(backbone, precision)[0], precision == "bf16"
         system = "peftrec" if precision == "int8" else f"peftrec {precision}"
-        found = ours(decoder, changes[:batch], bf16=bf16)
+        found = ours(decoder, adapters[:batch], bf16=bf16)
         there = theirs(joint, seen, [str(at) for at in range(batch)])[:, words.shape[1] :]
         yield row(system, "largest_difference_to_peft", float((there - found).abs().max()), "")
 
@@ -64,12 +65,12 @@ def like_for_like(
 
             def once() -> None:
                 begun = next(turns) * batch if at_hand > batch else 0
-                run(decoder, [changes[(begun + at) % at_hand] for at in range(batch)], bf16=bf16)
+                run(decoder, [adapters[(begun + at) % at_hand] for at in range(batch)], bf16=bf16)
 
             return once
 
         def base(run: Callable[..., Tensor] = ours, decoder: nn.ModuleList = decoder, bf16: bool = bf16) -> None:
-            run(decoder, [Changes()], bf16=bf16)
+            run(decoder, [], bf16=bf16)
 
         alone, together = alternately(base, mixed(batch), 9)
         yield row(system, "scores_per_second", total / alone, "1/s", adapters=0)

@@ -54,10 +54,11 @@ from peftrec.model.platform import padded
 from peftrec.serving.answers import named
 from peftrec.serving.batch import shoppers_of
 from peftrec.serving.decoding import part_of
+from peftrec.serving.loaded import Loaded
+from peftrec.serving.loading import load_adapter
 from peftrec.serving.precision import PRECISIONS
 from peftrec.serving.requests import Request
 from peftrec.serving.retrieving import retrievals
-from peftrec.tuners import Changes
 
 PARTS = ("throughput", "load", "memory", "recommend", "encode", "int8", "swap")
 CUT = "2017-11-27T05:00"
@@ -156,9 +157,7 @@ class Run:
             yield row(f"peftrec {precision}", "scores_per_second", value, "1/s")
         yield row("peftrec", "speedup_over_plain_recipe", best / slow["plain_recipe"], "times")
         yield row("peftrec", "speedup_over_peft_cross_encoder", best / slow["peft_cross_encoder"], "times")
-        yield from like_for_like(
-            self.backbone, [self._changes(number + 1) for number in range(RESIDENT)], *self._words()
-        )
+        yield from like_for_like(self.backbone, [self._tuner(number + 1) for number in range(RESIDENT)], *self._words())
 
     def _pairs(self, count: int) -> list[tuple[str, str]]:
         """History and product as texts, the latest first, as a cross-encoder reads them."""
@@ -201,8 +200,9 @@ class Run:
             summary, _ = ops.feature_network(extras, ops.encoded(extras, features))
             return words.x, words.mask, ops.candidate_words(extras, vectors, summary)
 
-    def _changes(self, number: int) -> Changes[Tensor]:
-        return Adapter.load(self.registry.open(f"grocery@{number}"), self.backbone).changes.map(torch.as_tensor)
+    def _tuner(self, number: int) -> Loaded:
+        """What an engine holds of an adapter's tuner; extras are the same work for everybody."""
+        return Loaded.of(replace(load_adapter(self.registry.open(f"grocery@{number}"), self.backbone), extras={}))
 
     def load(self) -> Iterator[dict[str, object]]:
         """Versions that nobody has asked for yet, into an engine that holds a thousand."""

@@ -39,9 +39,9 @@ def test_it_measures_every_number_of_adapters(gpu: ModuleType, tiny_backbone: Ba
 
 
 def test_its_adapters_change_every_map(gpu: ModuleType, tiny_backbone: Backbone):
-    changes = gpu._changes(tiny_backbone, 0, torch.device("cpu"))
-    assert len(changes.low_rank) == 6 * tiny_backbone.decoder_layers
-    assert {pair.a.dtype for pair in changes.low_rank.values()} == {torch.float16}
+    held = gpu._adapter(tiny_backbone, 0, torch.device("cpu"))
+    assert len(held.restored().changes.low_rank) == 6 * tiny_backbone.decoder_layers
+    assert (held.half.dtype, held.single.numel()) == (torch.float16, 0)
 
 
 def test_without_a_gpu_nothing_is_written():

@@ -1,5 +1,6 @@
 """An adapter: everything one platform adds to the shared backbone, as plain arrays."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from peftrec.model import cross, forest
 from peftrec.model import extras as ops
 from peftrec.model.candidates import CandidateConfig
 from peftrec.model.decoder import Layer
-from peftrec.model.mixed import mixed_layers, with_differences
+from peftrec.model.mixed import Mixture, mixed_layers, with_differences
 from peftrec.model.purchase import PurchaseModel
 from peftrec.tuners import Arrays, Changes, Tuner, from_tensors, to_tensors, tuner_of
 
@@ -133,7 +134,9 @@ class Adapter:
         """Fresh layers with this adapter's changes, for :class:`peftrec.model.scoring.Reader` or a ``PairReader``."""
         first, changes, backbone = first_layer(self.backbone), self.changes.map(torch.as_tensor), self.backbone
         layers = backbone.decoder() if self.form == "decoder" else backbone.upper_layers()
-        return mixed_layers(with_differences(layers, changes, first_layer=first), [changes], first_layer=first)
+        return mixed_layers(
+            with_differences(layers, changes, first_layer=first), Mixture.of([changes]), first_layer=first
+        )
 
     def recommender(
         self, *, precision: str | None = None, name: str = "peftrec"
@@ -257,6 +260,7 @@ def _finite(point: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in point.items() if np.isfinite(value)}
 
 
+@functools.cache
 def numbers_digest() -> str:
     """sha256 of the names, in order, of all numbers that a model reads: weights mean nothing for others."""
     return hashlib.sha256(json.dumps([FEATURES, EVENT_FEATURES, ENTRIES]).encode()).hexdigest()

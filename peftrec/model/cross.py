@@ -51,7 +51,7 @@ def retrieval_extras(extras: Extras) -> dict[str, Tensor]:
     return {
         "item_map": torch.eye(hidden),
         "sharpness": torch.full((1, 1), 10.0),
-        "popularity": extras["popularity"].detach().cpu(),
+        "popularity": extras["popularity"].detach().float().cpu(),
     }
 
 

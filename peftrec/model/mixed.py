@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from peftrec.model.decoder import Layer, Map
 from peftrec.tuners import Changes
 from peftrec.tuners.bottleneck import ACTIVATIONS, ATTENTION, BESIDE, OUTPUT
-from peftrec.tuners.neutral import LowRankPair
 from peftrec.tuners.tuner import path
 
 
@@ -80,71 +79,105 @@ class MixedBottleneck:
         return found @ self.up.transpose(1, 2) + self.up_bias
 
 
-class Mixture:
-    """The changes of a batch, stacked place by place.
+@dataclass(frozen=True)
+class Group:
+    """Adapters whose changes have the same places and shapes.
 
-    Args:
-        rows: Of each row, in half or single precision; rows that share an adapter share the object.
+    Attributes:
+        changes: Stacked, (A, ...) each.
+        rows: (R,) long, the rows of the batch that one of them is for.
+        of_row: (R,) long, which one it is; None where row r has number r.
     """
 
-    def __init__(self, rows: Sequence[Changes[Tensor]]) -> None:
+    changes: Changes[Tensor]
+    rows: Tensor
+    of_row: Tensor | None = None
+
+    def spread(self, stack: Tensor) -> Tensor:
+        """(A, n, m) of the adapters -> (R, n, m) of the rows, in single precision."""
+        return (stack if self.of_row is None else stack[self.of_row]).float()
+
+
+class Mixture:
+    """The changes of a batch, place by place.
+
+    Args:
+        groups: Together they have every row once; one adapter alone, with one row, stands for all rows there are.
+    """
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.groups = groups
+        self.size = sum(len(group.rows) for group in groups)
+
+    @classmethod
+    def of(cls, rows: Sequence[Changes[Tensor]]) -> "Mixture":
+        """Of each row, in half or single precision; rows that share an adapter share the object.
+
+        They need not know of each other's shapes: each adapter is a group of its own.
+        """
         distinct = {id(row): row for row in rows}
-        place = {key: index for index, key in enumerate(distinct)}
-        self.distinct = list(distinct.values())
-        self.device = next((array.device for one in self.distinct for array in one.arrays()), None)
-        at = [place[id(row)] for row in rows] if len(distinct) > 1 else [0]
-        self.of_row = torch.tensor(at, device=self.device)
-        self.is_whole = len(distinct) in (1, len(rows))
+        groups = list[Group]()
+        for key, changes in distinct.items():
+            own = [at for at, row in enumerate(rows) if id(row) == key] if len(distinct) > 1 else [0]
+            one = changes.map(lambda value: value[None])
+            device = next((array.device for array in one.arrays()), None)
+            at = torch.tensor(own, device=device)
+            groups.append(Group(one, at, None if len(own) == 1 else torch.zeros_like(at)))
+        return cls(groups)
 
     def linear(self, base: nn.Module, name: str) -> Map:
         """A shared linear map with what each row changes of it."""
-        pairs = [one.low_rank.get(name) for one in self.distinct]
+        pairs = [group.changes.low_rank.get(name) for group in self.groups]
         if not any(pairs):
             return base
-        a, b = self._stack([None if pair is None else LowRankPair(pair.a, pair.b.T) for pair in pairs])
+        a, b = self._stack([None if pair is None else (pair.a, pair.b.transpose(1, 2)) for pair in pairs])
         return MixedLinear(base, a, b.transpose(1, 2))
 
     def bottleneck(self, name: str) -> MixedBottleneck | None:
         """What each row adds at a place; None where no row adds anything."""
-        pairs = [one.bottlenecks.get(name) for one in self.distinct]
+        pairs = [group.changes.bottlenecks.get(name) for group in self.groups]
         if not any(pairs):
             return None
         names = tuple(dict.fromkeys(pair.activation for pair in pairs if pair is not None))
-        at = [0 if pair is None else names.index(pair.activation) for pair in pairs]
-        chosen = torch.tensor(at, device=self.device)
-        down, up, inner = self._stack(
-            [None if pair is None else (pair.down, pair.up.T, pair.down_bias.T) for pair in pairs]
+        down, up, inner, bias = self._stack(
+            [
+                None
+                if pair is None
+                else (pair.down, pair.up.transpose(1, 2), pair.down_bias.transpose(1, 2), pair.up_bias)
+                for pair in pairs
+            ]
         )
-        (bias,) = self._stack([None if pair is None else (pair.up_bias,) for pair in pairs])
-        return MixedBottleneck(
-            down, inner.transpose(1, 2), up.transpose(1, 2), bias, chosen[self.of_row][:, None, None], names
-        )
+        chosen = torch.zeros(self.size, 1, 1, dtype=torch.long, device=down.device)
+        for group, pair in zip(self.groups, pairs, strict=True):
+            if pair is not None:
+                chosen[group.rows] = names.index(pair.activation)
+        return MixedBottleneck(down, inner.transpose(1, 2), up.transpose(1, 2), bias, chosen, names)
 
-    def _stack(self, of_adapters: Sequence[Sequence[Tensor] | None]) -> list[Tensor]:
-        """Stacks matrices of some adapters, missing rows and adapters as zeros, to one for each row of the batch."""
-        present = [one for one in of_adapters if one is not None]
-        if len(of_adapters) == 1:  # the usual batch: nothing to pad, so nothing to copy
-            return [matrix[None].float() for matrix in present[0]]
+    def _stack(self, of_groups: Sequence[Sequence[Tensor] | None]) -> list[Tensor]:
+        """Matrices of the groups as one for each row of the batch, padded with zeros, where a group has none as well."""
+        if len(of_groups) == 1 and of_groups[0] is not None:  # nothing to pad, so nothing to copy
+            return [self.groups[0].spread(matrix) for matrix in of_groups[0]]
+        present = [one for one in of_groups if one is not None]
         stacks: list[Tensor] = []
         for at, like in enumerate(present[0]):
-            shape = len(of_adapters), max(len(one[at]) for one in present), like.shape[1]
-            stack = torch.zeros(shape, device=like.device)
-            for index, one in enumerate(of_adapters):
+            stack = like.new_zeros(
+                self.size, max(one[at].shape[1] for one in present), like.shape[2], dtype=torch.float
+            )
+            for group, one in zip(self.groups, of_groups, strict=True):
                 if one is not None:
-                    stack[index, : len(one[at])] = one[at]
-            stacks.append(stack if self.is_whole else stack[self.of_row])
+                    stack[group.rows, : one[at].shape[1]] = group.spread(one[at])
+            stacks.append(stack)
         return stacks
 
 
-def mixed_layers(base: nn.ModuleList, rows: Sequence[Changes[Tensor]], *, first_layer: int) -> list[Layer]:
+def mixed_layers(base: nn.ModuleList, mixture: Mixture, *, first_layer: int) -> list[Layer]:
     """The decoder with each row's own tuner; differences are not looked at, see :func:`with_differences`.
 
     Args:
         base: The shared layers.
-        rows: One per row of the batch, or one for all.
+        mixture: Of one row for each of the batch, or of one for all.
         first_layer: Number of the decoder's lowest layer within the whole BERT.
     """
-    mixture = Mixture(rows)
 
     def layer(number: int, module: nn.Module) -> Layer:
         def linear(place: str) -> Map:

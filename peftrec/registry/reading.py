@@ -1,10 +1,10 @@
 """What can be asked of a registry without changing it. Readers take no lock and never see half a version."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from peftrec.errors import AdapterNotFoundError, CorruptAdapterError, PeftrecError, RegistryError
 from peftrec.registry.folder import RegistryFolder
@@ -20,6 +20,7 @@ from peftrec.registry.version import Version
 
 PRODUCTION = "production"
 _TURNS = 8  # looks at an alias that moves
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -145,20 +146,43 @@ class RegistryReader(RegistryFolder):
                 checked when they are read.
             RegistryError: The registry is no folder.
         """
+        return self._followed(reference, user, self._checked)
+
+    def resolve(self, reference: str, *, user: str | None = None) -> str:
+        """The version that a reference means now, as ``name@version``, without a look at what it holds.
+
+        It costs the reading of ``aliases.json`` alone, and is for those who hold versions in memory that they opened before.
+        Arguments are those of :meth:`open`.
+
+        Raises:
+            AdapterNotFoundError, RegistryError: As :meth:`open`.
+            CorruptAdapterError: ``aliases.json`` is malformed; or a digest is asked for, and a manifest cannot be read.
+        """
+
+        def named(name: str, version: str, state: State) -> str:
+            self._refuse_deleted(name, version, state)
+            if not self._is_version(name, version):
+                self._version(name, version)  # raises, and says why
+            return f"{name}@{version}"
+
+        return self._followed(reference, user, named)
+
+    def _followed(self, reference: str, user: str | None, found: Callable[[str, str, State], Found]) -> Found:
+        """What is found of the version that a reference means, an alias that moves meanwhile looked at again."""
         name, wanted = parse_reference(reference)
         if user is not None and not isinstance(cast(object, user), str):
             raise RegistryError(f"user={user!r}", expected="an id as text", remedy=f"write user={str(user)!r}")
         if not os.path.isdir(self.root / name):
             raise self._unknown(name)
         if wanted is not None and is_digest_reference(wanted):
-            return self._by_digest(name, wanted)
+            return found(name, self._by_digest(name, wanted), State())
         state = self._state_for(name, wanted)
         for _turn in range(_TURNS):
             version = self._resolved(name, wanted, user, state)
             try:
                 if version is None or not os.path.isdir(self.root / name / version):
                     raise self._no_version(reference, name, wanted, version, state)
-                return self._checked(name, version, state)
+                return found(name, version, state)
             except RegistryError:
                 before, state = state, self._state_for(name, wanted)
                 if state.step == before.step:
@@ -271,7 +295,7 @@ class RegistryReader(RegistryFolder):
                 return str(number)
         raise self._unknown(name)
 
-    def _by_digest(self, name: str, wanted: str) -> Version:
+    def _by_digest(self, name: str, wanted: str) -> str:
         start = wanted.partition(":")[2]
         found = [version for version in self.versions(name) if version.digest.startswith(start)]
         if len(found) != 1:
@@ -280,7 +304,7 @@ class RegistryReader(RegistryFolder):
                 expected="the beginning of one manifest's sha256",
                 remedy=f"peftrec registry show {name} --json",
             )
-        return self._checked(name, found[0].version, State())
+        return found[0].version
 
     def _no_version(
         self, reference: str, name: str, wanted: str | None, version: str | None, state: State

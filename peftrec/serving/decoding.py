@@ -17,9 +17,9 @@ from peftrec.model.mixed import mixed_layers
 from peftrec.model.purchase import Reading
 from peftrec.model.scoring import Reader
 from peftrec.serving.batch import Part, score_mixed, shoppers_of
+from peftrec.serving.loaded import Loaded, together
 from peftrec.serving.precision import decoder_for
 from peftrec.serving.preparing import Row
-from peftrec.serving.slots import Loaded, stacked
 
 SCORED = 8
 """Shoppers whose candidates are scored at once: what they take in memory is handed out again, not asked of the system anew."""
@@ -46,9 +46,9 @@ class Decoding:
 
     def reader(self, rows: Sequence[Loaded]) -> Reader:
         """The decoder with one adapter per row of a batch, or with one for all."""
-        changes = [loaded.changes for loaded in rows]
-        layers = mixed_layers(self.decoder, changes, first_layer=first_layer(self.backbone))
-        return Reader(layers, stacked(rows), bf16=self.precision == "bf16")
+        extras, mixture = together(rows)
+        layers = mixed_layers(self.decoder, mixture, first_layer=first_layer(self.backbone))
+        return Reader(layers, extras, bf16=self.precision == "bf16")
 
     def pair_reader(self, loaded: Loaded) -> PairReader:
         """A cross-encoder with an adapter; its BERT, in this arithmetic, is made when first asked for."""
@@ -56,8 +56,9 @@ class Decoding:
             if self._bert is None:
                 self._bert = encoder_for(self.backbone.bert, "int8" if self.precision == "int8" else "fp32")
         first = first_layer(self.backbone)
-        layers = mixed_layers(self._bert.encoder.layer[first:], [loaded.changes], first_layer=first)
-        return PairReader(self._bert, layers, stacked([loaded]), bf16=self.precision == "bf16")
+        extras, mixture = together([loaded])
+        layers = mixed_layers(self._bert.encoder.layer[first:], mixture, first_layer=first)
+        return PairReader(self._bert, layers, extras, bf16=self.precision == "bf16")
 
     def read(self, rows: Sequence[Row]) -> "Batch":
         """Reads all shoppers of a batch at once."""

@@ -26,6 +26,7 @@ from peftrec.model.scoring import AdapterRecommender
 from peftrec.registry import Registry
 from peftrec.serving.answers import best, chance, named
 from peftrec.serving.decoding import Decoding
+from peftrec.serving.loaded import Loaded
 from peftrec.serving.loading import load_adapter
 from peftrec.serving.pairs import score_pairs, told
 from peftrec.serving.preparing import Row, check_fits, id_of, places, prepare
@@ -34,7 +35,7 @@ from peftrec.serving.resolving import Following, References
 from peftrec.serving.retrieving import Norms, retrievals
 from peftrec.serving.rules import Allowed, Rules
 from peftrec.serving.shops import Shop, Shops
-from peftrec.serving.slots import Loaded, Slots, parse_bytes, stacked
+from peftrec.serving.slots import Slots, parse_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -209,7 +210,7 @@ class Engine:
 
     def _recommend_by_words(self, row: Row) -> list[Recommendation]:
         tokens = told(row)
-        near = nearest(retrieval_extras(stacked([row.loaded])), row.platform, tokens, row.snapshot)(np.arange(1))
+        near = nearest(retrieval_extras(row.loaded.extras), row.platform, tokens, row.snapshot)(np.arange(1))
         items = named(row, near).items.values
         logits = score_pairs(self._decoding.pair_reader(row.loaded), row, tokens, items)
         return best(row, items, logits, near.values[0][items])
@@ -292,7 +293,7 @@ class Engine:
         if row.loaded.adapter.form == "cross_encoder":
             return history_means(row.platform, told(row))[0]
         vector = self._decoding.read([row]).reading.vector[0].float()
-        return (row.loaded.extras["item_map"].float() @ vector).cpu().numpy()
+        return (row.loaded.extra("item_map") @ vector).cpu().numpy()
 
     def similar(self, adapter: str, item: Product, *, k: int = 10) -> list[tuple[str, float]]:
         """The products closest in meaning to one, with the cosine of their vectors under the adapter's map, best first.
@@ -305,12 +306,12 @@ class Engine:
         row = self._prepare(Request(adapter=adapter, k=k), [item])
         catalog, base = row.platform.dataset.catalog, len(row.platform.dataset.catalog)
         at = base if described(item) else int(catalog.indices([id_of(item)])[0])
-        platform, map_ = row.shop.platform, row.loaded.extras.get("item_map")  # a cross-encoder has none
+        platform = row.shop.platform
         vector = row.platform.items(np.array([at]))[0]
-        if map_ is None:
+        if row.loaded.adapter.form == "cross_encoder":
             cosine = platform.vectors @ vector
         else:
-            whole = map_.float().cpu().numpy()
+            whole = row.loaded.extra("item_map").cpu().numpy()
             mapped = vector @ whole
             cosine = platform.vectors @ (whole @ mapped) / np.linalg.norm(mapped) / self._norms(row.loaded, platform)
         cosine = cosine[platform.text_of]

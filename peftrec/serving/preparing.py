@@ -15,9 +15,9 @@ from peftrec.data.snapshot import Snapshot
 from peftrec.errors import RequestError, UnknownUserError
 from peftrec.model.platform import Platform, unit
 from peftrec.model.scoring import snapshot_of
+from peftrec.serving.loaded import Loaded
 from peftrec.serving.requests import Product, Request, described, history_of
 from peftrec.serving.shops import Shop
-from peftrec.serving.slots import Loaded
 
 
 @dataclass(frozen=True)

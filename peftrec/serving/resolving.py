@@ -8,8 +8,9 @@ import time
 from peftrec.errors import AdapterNotFoundError, RegistryError
 from peftrec.registry import Registry
 from peftrec.registry.reading import PRODUCTION
+from peftrec.serving.loaded import Loaded
 from peftrec.serving.shops import Shops
-from peftrec.serving.slots import Loaded, Slots
+from peftrec.serving.slots import Slots
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class References:
         if alone and not os.path.isdir(self._registry.root / reference):
             return reference, None
         try:
-            version = self._registry.open(reference, user=user)
+            version = self._registry.resolve(reference, user=user)
         except AdapterNotFoundError as error:
             if "@" in reference or self._is_published(reference):
                 raise
@@ -48,7 +49,7 @@ class References:
                 return reference, None
             remedy = f"{error.remedy}; or {self._without_adapter(reference)}"
             raise AdapterNotFoundError(error.found, expected=error.expected, remedy=remedy) from error
-        return version.name, version.reference
+        return version.partition("@")[0], version
 
     def _is_published(self, name: str) -> bool:
         """Whether there is any version of an adapter: an alias that leads nowhere is no reason to serve something else."""
@@ -126,7 +127,7 @@ class Following:
             raise error
         name, _, alias = reference.partition("@")
         try:
-            self._registry.open(before)  # it is there, and nobody has deleted it
+            self._registry.resolve(before)  # it is there, and nobody has deleted it
             loaded = self._slots.get(before)
             split = (alias or PRODUCTION) in self._registry.splits(name)
         except Exception:  # noqa: BLE001  # nothing else goes on either

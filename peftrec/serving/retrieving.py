@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from peftrec.model.candidates import best_of
 from peftrec.model.platform import Platform
 from peftrec.model.purchase import Reading
+from peftrec.serving.loaded import Loaded
 from peftrec.serving.preparing import Row
-from peftrec.serving.slots import Loaded
 
 
 class Retrieval:
@@ -56,7 +56,7 @@ def retrievals(rows: Sequence[Row], reading: Reading) -> list[Retrieval]:
     """
     queries, betas = np.empty((len(rows), reading.vector.shape[1]), np.float32), list[float]()
     for at, (row, vector) in enumerate(zip(rows, reading.vector.float().cpu().numpy(), strict=True)):
-        extras = [row.loaded.extras[name].float().cpu().numpy() for name in ("item_map", "sharpness", "popularity")]
+        extras = [row.loaded.extra(name).cpu().numpy() for name in ("item_map", "sharpness", "popularity")]
         queries[at] = extras[1].item() * (extras[0] @ vector)
         betas.append(extras[2].item())
     texts: dict[int, NDArray[np.float32]] = {}
@@ -80,7 +80,7 @@ class Norms:
             known = self._found.setdefault(loaded, WeakKeyDictionary())
             if platform in known:
                 return known[platform]
-        mapped = platform.vectors @ loaded.extras["item_map"].float().cpu().numpy()
+        mapped = platform.vectors @ loaded.extra("item_map").cpu().numpy()
         norms = np.maximum(np.linalg.norm(mapped, axis=1), 1e-12)
         with self._lock:
             known[platform] = norms

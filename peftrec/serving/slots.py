@@ -1,21 +1,17 @@
-"""Adapters in memory: loaded on first use, evicted by bytes, stacked per batch. Nothing about a request is kept here."""
+"""Slots for adapters: loaded on first use, evicted by bytes. Nothing about a request is kept here."""
 
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from peftrec.errors import ConfigError, PeftrecError, RequestError
 from peftrec.model.adapter import Adapter
-from peftrec.tuners import Changes
+from peftrec.serving.loaded import Loaded
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -36,46 +32,6 @@ def parse_bytes(memory: str | int) -> int:
     raise ConfigError(
         f"memory={memory!r}", expected="an amount such as '512MB', '2GiB' or 500000000", remedy="try '512MB'"
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """One adapter as tensors, as small as its file: in half precision wherever that loses nothing.
-
-    Attributes:
-        adapter: Settings, without arrays and facts.
-        changes: Its tuner's.
-        extras: Matrices; :func:`stacked` makes them ready for use.
-    """
-
-    adapter: Adapter
-    changes: Changes[Tensor]
-    extras: dict[str, Tensor]
-
-    @classmethod
-    def of(cls, adapter: Adapter, device: str | torch.device = "cpu") -> "Loaded":
-        """Takes the arrays over, onto a device."""
-        extras = {name: _compact(value).to(device) for name, value in adapter.extras.items()}
-        changes = adapter.changes.map(lambda value: _compact(value).to(device))
-        return cls(replace(adapter, changes=Changes(), extras={}, facts={}, learning_curve=()), changes, extras)
-
-    def restored(self) -> Adapter:
-        """The adapter with its arrays again, in single precision."""
-        extras = {name: value.float().cpu().numpy() for name, value in self.extras.items()}
-        return replace(self.adapter, changes=self.changes.map(lambda value: value.float().cpu().numpy()), extras=extras)
-
-    @cached_property
-    def size(self) -> int:
-        """Bytes of all tensors."""
-        return sum(value.nbytes for value in (*self.changes.arrays(), *self.extras.values()))
-
-
-def _compact(value: NDArray[np.floating]) -> Tensor:
-    whole = torch.as_tensor(value)
-    if whole.dtype == torch.float16:
-        return whole
-    half = whole.half()
-    return half if torch.equal(half.float(), whole) else whole
 
 
 @dataclass(frozen=True)
@@ -205,15 +161,3 @@ class Slots:
             while self._bytes > self.budget:
                 self._bytes -= self._held.pop(next(leaving)).size
                 self._evictions += 1
-
-
-def stacked(rows: Sequence[Loaded]) -> dict[str, Tensor]:
-    """The extras of each row in single precision, (B, rows, columns); those of one adapter alone stay matrices."""
-    if all(loaded is rows[0] for loaded in rows):
-        return {name: value.float() for name, value in rows[0].extras.items()}
-    distinct = {id(loaded): loaded for loaded in rows}
-    place = {key: at for at, key in enumerate(distinct)}
-    at = torch.tensor([place[id(loaded)] for loaded in rows], device=next(iter(rows[0].extras.values())).device)
-    whole = len(distinct) == len(rows)
-    stacks = {name: torch.stack([one.extras[name].float() for one in distinct.values()]) for name in rows[0].extras}
-    return stacks if whole else {name: value[at] for name, value in stacks.items()}

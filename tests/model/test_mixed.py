@@ -49,7 +49,7 @@ def test_each_row_of_a_mixture_equals_the_row_alone(backbone: Backbone, precisio
     mask[:, -1] = True
 
     def run(changes: list[Changes[Tensor]], at: slice) -> Tensor:
-        layers = mixed_layers(base, changes, first_layer=first_layer(backbone))  # pyright: ignore
+        layers = mixed_layers(base, Mixture.of(changes), first_layer=first_layer(backbone))  # pyright: ignore
         _, memories = read_shopper(layers, x[at], mask[at])
         return read_candidates(layers, candidates[at], mask[at], memories)
 
@@ -66,7 +66,7 @@ def test_each_row_of_a_mixture_equals_the_row_alone(backbone: Backbone, precisio
 def test_maps_that_nobody_changes_stay_the_shared_modules(backbone: Backbone):
     decoder, first = backbone.decoder(), first_layer(backbone)
     only = changed(LoRAConfig(rank=2, targets=("query",)), backbone, seed=0)
-    layer = mixed_layers(decoder, [only, Changes()], first_layer=first)[0]
+    layer = mixed_layers(decoder, Mixture.of([only, Changes()]), first_layer=first)[0]
     assert layer.key is decoder[0].get_submodule("attention.self.key")
     assert layer.query is not decoder[0].get_submodule("attention.self.query")
     assert layer.parallel is None
@@ -80,6 +80,6 @@ def test_a_map_without_any_rank_left_is_the_backbones(backbone: Backbone):
             value.data.fill_(float("query" in name))
     changes = attached.export(first_layer(backbone))
     assert {name.rpartition(".")[2] for name in changes.ranks} == {"query"}
-    mixture = Mixture([changes.map(torch.as_tensor)])
+    mixture = Mixture.of([changes.map(torch.as_tensor)])
     key = decoder[0].get_submodule("attention.self.key")
     assert mixture.linear(key, f"encoder.layer.{first_layer(backbone)}.attention.self.key") is key

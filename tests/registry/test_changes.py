@@ -273,3 +273,30 @@ def test_a_version_can_be_published_under_another_name(three: Registry, tmp_path
     assert copy.reference == "tea-de@1"
     assert copy.files() == three.open("tea@3").files()
     assert copy.facts == three.open("tea@3").facts
+
+
+def test_a_reference_leads_to_the_version_that_would_be_opened(three: Registry) -> None:
+    three.split("tea", {"1": 1, "2": 1}, alias="trial")
+    digest = three.open("tea@2").digest[:12]
+    for reference in ("tea", "tea@1", "tea@production", "tea@trial", f"tea@sha256:{digest}"):
+        assert three.resolve(reference) == three.open(reference).reference
+    shoppers = [f"shopper {number}" for number in range(20)]
+    led = {user: three.resolve("tea@trial", user=user) for user in shoppers}
+    assert led == {user: three.open("tea@trial", user=user).reference for user in shoppers}
+    assert {*led.values()} == {"tea@1", "tea@2"}
+    for reference in ("tea@9", "tea@nowhere", "coffee"):
+        with pytest.raises(AdapterNotFoundError) as opened:
+            three.open(reference)
+        with pytest.raises(AdapterNotFoundError) as resolved:
+            three.resolve(reference)
+        assert str(resolved.value) == str(opened.value)
+    three.delete("tea@3")
+    with pytest.raises(AdapterNotFoundError, match="deleted"):
+        three.resolve("tea@3")
+
+
+def test_what_a_version_holds_is_no_matter_to_who_only_asks_which_it_is(three: Registry) -> None:
+    (three.root / "tea" / "2" / "manifest.json").write_text("{")
+    assert three.resolve("tea@2") == "tea@2"
+    with pytest.raises(CorruptAdapterError):
+        three.open("tea@2")

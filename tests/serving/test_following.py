@@ -38,7 +38,7 @@ class Books:
     deleted: set[str] = field(default_factory=set)
     split: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def open(self, version: str) -> None:
+    def resolve(self, version: str) -> None:
         if version in self.deleted:
             raise AdapterNotFoundError(version, expected="one that is there", remedy="restore it")
 

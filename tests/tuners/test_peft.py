@@ -20,7 +20,7 @@ from peftrec.model import Adapter
 from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import Layer, read_shopper
 from peftrec.model.extras import initial
-from peftrec.model.mixed import mixed_layers
+from peftrec.model.mixed import Mixture, mixed_layers
 from peftrec.model.purchase import PurchaseModel
 from peftrec.training import TrainConfig, train_adapter
 from peftrec.tuners import AdaLoRAConfig, Arrays, BottleneckConfig, LoRAConfig, Tuner, import_peft
@@ -61,7 +61,7 @@ def words(backbone: Backbone) -> tuple[Tensor, Tensor]:
 
 def read(changes: Arrays, backbone: Backbone) -> Tensor:
     own = changes.map(torch.as_tensor)
-    layers = mixed_layers(backbone.decoder(), [own], first_layer=first_layer(backbone))
+    layers = mixed_layers(backbone.decoder(), Mixture.of([own]), first_layer=first_layer(backbone))
     return read_shopper(layers, *words(backbone))[0]
 
 

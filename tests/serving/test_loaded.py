@@ -1,0 +1,101 @@
+"""Adapters in two flat tensors: nothing is lost, and a batch of them is what each of them is alone."""
+
+import gc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from peftrec.backbone import Backbone
+from peftrec.model import Adapter
+from peftrec.model import extras as ops
+from peftrec.model.adapter import first_layer
+from peftrec.serving.loaded import Loaded, together
+from peftrec.tuners import BottleneckConfig, HeadOnlyConfig, LoRAConfig, Tuner
+
+RECIPES = (
+    LoRAConfig(rank=4),
+    LoRAConfig(
+        rank=8, rank_stabilised=True
+    ),  # its scale is no power of two: what is folded with it needs single precision
+    LoRAConfig(rank=3, targets=("query",)),
+    BottleneckConfig(width=5, placement="houlsby", activation="relu"),
+    HeadOnlyConfig(),
+)
+
+
+def adapter_of(backbone: Backbone, tuner: Tuner, seed: int) -> Adapter:
+    """What training might have made of it."""
+    random, decoder = torch.Generator().manual_seed(seed), backbone.decoder()
+    attached = tuner.attach(decoder, seed=seed, steps=10)
+    for value in decoder.parameters():
+        if value.requires_grad:
+            value.data.normal_(std=0.1, generator=random)
+    changes = attached.export(first_layer(backbone))
+    extras = ops.initial(backbone.hidden, gain=1.0, generator=random)
+    changed = {
+        name: (value + 0.01 * torch.randn(value.shape, generator=random)).numpy() for name, value in extras.items()
+    }
+    made = Adapter(backbone=backbone, config=tuner, changes=changes, extras=changed)
+    return replace(made, extras={n: v if n in ops.EXACT else v.astype(np.float16) for n, v in made.extras.items()})
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_bert) -> Backbone:
+    return Backbone.load(tiny_bert(layers=4), decoder_layers=2)
+
+
+@pytest.mark.parametrize("tuner", RECIPES, ids=lambda tuner: tuner.method)
+def test_nothing_is_lost(tiny: Backbone, tuner: Tuner):
+    adapter = adapter_of(tiny, tuner, seed=0)
+    loaded = Loaded.of(adapter)
+    back = loaded.restored()
+    for name, value in adapter.extras.items():
+        np.testing.assert_array_equal(back.extras[name], value.astype(np.float32))
+        np.testing.assert_array_equal(loaded.extra(name).numpy(), value.astype(np.float32))
+        np.testing.assert_array_equal(loaded.extras[name].float().numpy(), value.astype(np.float32))
+    assert [*back.changes.low_rank] == [*adapter.changes.low_rank]
+    assert [*back.changes.bottlenecks] == [*adapter.changes.bottlenecks]
+    for ours, theirs in zip(back.changes.arrays(), adapter.changes.arrays(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for name, pair in adapter.changes.bottlenecks.items():
+        assert back.changes.bottlenecks[name].activation == pair.activation
+
+
+def test_values_that_half_precision_holds_take_two_bytes(tiny: Backbone):
+    adapter = adapter_of(tiny, LoRAConfig(rank=4), seed=0)
+    rounded = adapter.changes.map(lambda value: value.astype(np.float16).astype(np.float32))
+    loaded = Loaded.of(replace(adapter, changes=rounded))
+    exact = sum(value.size for name, value in adapter.extras.items() if name in ops.EXACT)
+    everything = sum(value.size for value in (*adapter.extras.values(), *adapter.changes.arrays()))
+    assert loaded.size == 2 * everything + 2 * exact
+
+
+def test_a_batch_of_every_kind_holds_for_each_row_what_it_holds_alone(tiny: Backbone):
+    kinds = [Loaded.of(adapter_of(tiny, tuner, seed=at)) for at, tuner in enumerate(RECIPES)]
+    kinds.append(Loaded.of(adapter_of(tiny, RECIPES[0], seed=9)))  # the layout of the first
+    assert kinds[-1].layout is kinds[0].layout
+    rows = [kinds[at] for at in (5, 1, 0, 3, 4, 0, 2, 5)]
+    extras, mixture = together(rows)
+    assert mixture.size == len(rows)
+    assert len(mixture.groups) == len(RECIPES)
+    x = torch.randn(len(rows), 3, tiny.hidden)
+    base = tiny.decoder()[0].attention.self.query
+    mixed = mixture.linear(base, f"encoder.layer.{first_layer(tiny)}.attention.self.query")(x)
+    for at, loaded in enumerate(rows):
+        alone, own = together([loaded])
+        for name, value in alone.items():
+            torch.testing.assert_close(extras[name][at], value, rtol=0, atol=0)
+        by_itself = own.linear(base, f"encoder.layer.{first_layer(tiny)}.attention.self.query")(x[at : at + 1])
+        torch.testing.assert_close(mixed[at : at + 1], by_itself, rtol=0, atol=1e-5)
+
+
+def test_an_adapter_is_a_few_objects_to_the_garbage_collector(tiny: Backbone):
+    adapter = adapter_of(tiny, LoRAConfig(rank=4), seed=0)
+    held = [Loaded.of(adapter)]  # what all share is there now
+    gc.collect()
+    before = len(gc.get_objects())
+    held += [Loaded.of(adapter) for _ in range(100)]
+    gc.collect()
+    assert len(gc.get_objects()) - before < 100 * 12
