@@ -106,6 +106,7 @@ def test_texts_of_unknown_words_are_read_and_not_masked(tiny_backbone: Backbone)
     masked = reader.mask(pieces, share=0.5, rng=np.random.default_rng(0))
     assert not len(masked.places)
     stage = LanguageStage(tiny_backbone.bert.requires_grad_(True), SMALL)
-    loss = stage(pieces.inputs(masked.ids), *(torch.from_numpy(array) for array in (masked.places, masked.labels)))
+    places, labels = torch.from_numpy(masked.places), torch.from_numpy(masked.labels)
+    loss = stage(joint={"read": pieces.inputs(masked.ids), "places": places, "labels": labels})
     loss["loss"].backward()
     assert float(loss["loss"].detach()) == 0

@@ -93,7 +93,8 @@ def test_a_number_that_is_none_stops_training_before_it_reaches_the_weights(
     def broken(self: Batches, index: int) -> dict[str, object]:
         inputs = get(self, index)
         if index == 7 and len(self) > 8:  # the eighth of training, not of the texts held out
-            inputs["original"] = torch.full_like(inputs["original"], math.nan)
+            single = inputs["single"]
+            single["original"] = torch.full_like(single["original"], math.nan)
         return inputs
 
     monkeypatch.setattr(Batches, "__getitem__", broken)

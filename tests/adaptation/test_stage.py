@@ -27,8 +27,25 @@ def test_only_masked_places_go_through_the_head(tiny_backbone: Backbone):
     stage.masked_head.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     inputs = batches(tiny_backbone)[0]
     stage(**inputs)
-    assert seen == [len(inputs["labels"])]
-    assert inputs["joint"]["input_ids"].numel() > 3 * seen[0]
+    assert seen == [len(inputs["joint"]["labels"])]
+    assert inputs["joint"]["read"]["input_ids"].numel() > 3 * seen[0]
+
+
+def test_the_gradients_of_both_passes_add_up_to_that_of_the_whole(tiny_backbone: Backbone):
+    stage = LanguageStage(tiny_backbone.bert.requires_grad_(True), SMALL)
+    inputs = batches(tiny_backbone)[0]
+
+    def gradients(*parts: dict[str, dict[str, object]]) -> dict[str, torch.Tensor]:
+        stage.zero_grad()
+        for part in parts:
+            stage(**part)["loss"].backward()
+        return {name: value.grad.clone() for name, value in stage.named_parameters() if value.grad is not None}
+
+    whole = gradients(inputs)
+    apart = gradients({"joint": inputs["joint"]}, {"single": inputs["single"]})
+    assert whole.keys() == apart.keys()
+    for name, value in whole.items():
+        torch.testing.assert_close(apart[name], value, atol=1e-5, rtol=1e-4)
 
 
 def test_the_contrastive_loss_is_that_of_the_paper():
