@@ -213,7 +213,7 @@ class Adapter:
         Args:
             folder: Of the version.
             backbone: That it was trained on.
-            stored: Leave extras in the precision that the file has them in, mostly half; else all are single.
+            stored: Leave arrays in the precision that the files have them in, mostly half; else all are single.
 
         Raises:
             CorruptAdapterError: A file is malformed.
@@ -244,7 +244,7 @@ class Adapter:
                 remedy="train and publish the adapter again; do not serve this version",
             )
         values = extras if stored else {name: value.astype(np.float32) for name, value in extras.items()}
-        changes = _read_changes(tuner, config)
+        changes = _read_changes(tuner, config, stored=stored)
         return cls(backbone=backbone, changes=changes, extras=values, facts=folder.facts, **settings)
 
 
@@ -287,8 +287,8 @@ def expected_shapes(
     return extras | ({} if config is None else config.shapes(layers, ranks))
 
 
-def _read_changes(tensors: Mapping[str, NDArray[np.floating]], config: Tuner) -> Arrays:
-    return from_tensors(tensors, config.scale, activation=config.activation)
+def _read_changes(tensors: Mapping[str, NDArray[np.floating]], config: Tuner, *, stored: bool = False) -> Arrays:
+    return from_tensors(tensors, config.scale, activation=config.activation, stored=stored)
 
 
 def _stored(name: str, value: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -133,7 +133,7 @@ class Loaded:
         extras = {name: arrays[at] for name, at in self.layout.extras.items()}
         return replace(self.adapter, changes=self.layout.changes.map(arrays.__getitem__), extras=extras)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes of both tensors."""
         return self.half.nbytes + self.single.nbytes
@@ -152,9 +152,7 @@ def _compact(
         halves |= {at for at, lossless in zip(wide, np.logical_and.reduceat(held, starts), strict=True) if lossless}
 
     def joined(dtype: type[np.floating], which: Sequence[int]) -> NDArray[np.floating]:
-        return np.concatenate(
-            [np.empty(0, dtype), *(arrays[at].ravel() for at in which)], dtype=dtype, casting="same_kind"
-        )
+        return np.concatenate([np.empty(0, dtype), *(arrays[at].ravel().astype(dtype, copy=False) for at in which)])
 
     kinds = tuple(at in halves for at in range(len(arrays)))
     others = [at for at, kind in enumerate(kinds) if not kind]

@@ -145,7 +145,7 @@ class Slots:
         """Gives an adapter its place, and takes that of the least recently used ones which are not pinned."""
         size = loaded.size
         with self._lock:
-            kept = sum(one.size for other, one in self._held.items() if other in self._pinned) if self._pinned else 0
+            kept = sum(self._held[other].size for other in self._pinned if other in self._held)
             if size + kept > self.budget:
                 beside = f", {kept:,} of them pinned" if kept else ""
                 raise RequestError(

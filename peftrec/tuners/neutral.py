@@ -1,10 +1,12 @@
 """The neutral form of a trained tuner: plain arrays that serving reads without peft."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 PEFT_PREFIX = "base_model.model."
@@ -105,23 +107,24 @@ def to_tensors(changes: Changes[NDArray[np.float32]], scale: Scale) -> dict[str,
 
 
 def from_tensors(
-    tensors: Mapping[str, NDArray[np.floating]], scale: Scale, *, activation: str = ""
-) -> Changes[NDArray[np.float32]]:
+    tensors: Mapping[str, NDArray[np.floating]], scale: Scale, *, activation: str = "", stored: bool = False
+) -> Changes[NDArray[Any]]:
     """Reads what :func:`to_tensors` wrote.
 
     Args:
         tensors: Of a file, names and shapes checked.
         scale: The method's.
         activation: Of all bottlenecks.
+        stored: Leave arrays in half precision, but for those that lose something when they are scaled.
     """
 
-    def value(name: str) -> NDArray[np.float32]:
-        return np.asarray(tensors[name], np.float32)
+    def value(name: str) -> NDArray[Any]:
+        return tensors[name] if stored else np.asarray(tensors[name], np.float32)
 
-    low_rank: dict[str, LowRankPair[NDArray[np.float32]]] = {}
-    for key in (key for key in tensors if key.endswith(A)):
-        name, a = key.removeprefix(PEFT_PREFIX).removesuffix(A), value(key)
-        low_rank[name] = LowRankPair(a, value(f"{PEFT_PREFIX}{name}{B}") * np.float32(scale(len(a))))
+    paths = [key.removeprefix(PEFT_PREFIX).removesuffix(A) for key in tensors if key.endswith(A)]
+    a = [value(f"{PEFT_PREFIX}{name}{A}") for name in paths]
+    b = _scaled([value(f"{PEFT_PREFIX}{name}{B}") for name in paths], [scale(len(one)) for one in a])
+    low_rank = {name: LowRankPair(*pair) for name, *pair in zip(paths, a, b, strict=True)}
     places = [key.removesuffix(f"{DOWN}.weight") for key in tensors if key.endswith(f"{DOWN}.weight")]
     return Changes(
         low_rank,
@@ -133,3 +136,21 @@ def from_tensors(
         },
         {key.removesuffix(DIFFERENCE): value(key) for key in tensors if key.endswith(DIFFERENCE)},
     )
+
+
+def _scaled(arrays: Sequence[NDArray[Any]], factors: Sequence[float]) -> list[NDArray[Any]]:
+    """Each array times its factor, in half precision where they are given in it and that loses nothing."""
+    powers = all(factor >= 1 and math.frexp(factor)[0] == 0.5 for factor in factors)
+    if arrays and powers and all(one.dtype == np.float16 for one in arrays):
+        # A power of two moves exponents alone, and one above 1 can only make them overflow. In one row, and by torch, since
+        # there are dozens of arrays, and numpy multiplies halves one by one.
+        sizes = [one.size for one in arrays]
+        row = torch.as_tensor(np.concatenate([one.ravel() for one in arrays]))
+        if len({*factors}) == 1:
+            row *= factors[0]
+        else:
+            row *= torch.tensor(factors, dtype=row.dtype).repeat_interleave(torch.tensor(sizes))
+        if row.abs().max() < math.inf:
+            parts = np.split(row.numpy(), np.cumsum(sizes[:-1]))
+            return [part.reshape(one.shape) for part, one in zip(parts, arrays, strict=True)]
+    return [np.asarray(one, np.float32) * np.float32(factor) for one, factor in zip(arrays, factors, strict=True)]
