@@ -117,8 +117,8 @@ def tiny_backbone(tiny_bert_folder: Path) -> "Backbone":
     return Backbone.load(tiny_bert_folder)
 
 
-def households(chosen: Sequence[str] | None = None) -> "Dataset":
-    """Real households, 150 if not given, and the 3,000 products they buy most: small enough to train on in seconds."""
+def households(chosen: Sequence[str] | None = None, *, products: int = 3000) -> "Dataset":
+    """Real households, 150 if not given, and the products they buy most: small enough to train on in seconds."""
     import polars as pl
 
     from peftrec.data import Catalog, Coupons, Dataset, Events, Profiles, Promotions, load_dataset
@@ -126,9 +126,8 @@ def households(chosen: Sequence[str] | None = None) -> "Dataset":
     whole = load_dataset("completejourney")
     users = (whole.users[::16] if chosen is None else pl.Series(chosen, dtype=pl.String)).implode()
     events = whole.events.frame.filter(pl.col("user_id").is_in(users))
-    items = (
-        events["item_id"].value_counts(sort=True).sort("count", "item_id", descending=[True, False])["item_id"][:3000]
-    )
+    counts = events["item_id"].value_counts(sort=True).sort("count", "item_id", descending=[True, False])
+    items = counts["item_id"][:products]
     profiles = None if whole.profiles is None else whole.profiles.frame.filter(pl.col("user_id").is_in(users))
     planned = (
         None if whole.promotions is None else whole.promotions.frame.filter(pl.col("item_id").is_in(items.implode()))
@@ -155,7 +154,7 @@ def grocery() -> "Dataset":
 
 
 @pytest.fixture(scope="session")
-def choose_households() -> "Callable[[Sequence[str]], Dataset]":
+def choose_households() -> "Callable[..., Dataset]":
     """See :func:`households`, which takes their ids."""
     return households
 

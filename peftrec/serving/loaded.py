@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 
 import numpy as np
@@ -57,7 +57,7 @@ class Layout:
         return [next(parts[kind]).unflatten(-1, shape) for kind, shape in zip(self.halves, self.shapes, strict=True)]
 
 
-@cache  # as many as there are recipes to make adapters by
+@lru_cache(maxsize=256)  # recipes to make adapters by are few, but what AdaLoRA leaves of ranks is its own each time
 def _layout(
     extras: tuple[str, ...],
     low_rank: tuple[str, ...],

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from peftrec.model.adapter import first_layer
 from peftrec.registry import Registry
 from peftrec.training.train import starting_extras
 
-CUT = "2017-11-27T05:00"
+CUT, PRODUCTS = "2017-11-27T05:00", 1000
 
 
 def small(*, epochs: float = 1.0) -> AdaptConfig:
@@ -51,8 +52,14 @@ def two_platforms(whole: Dataset) -> list[Dataset]:
 
 
 @pytest.fixture(scope="module")
-def shops(grocery: Dataset) -> list[Dataset]:
-    return two_platforms(grocery)
+def whole(choose_households: Callable[..., Dataset]) -> Dataset:
+    """Of fewer products than elsewhere: each is read several times here, as the backbone changes."""
+    return choose_households(products=PRODUCTS)
+
+
+@pytest.fixture(scope="module")
+def shops(whole: Dataset) -> list[Dataset]:
+    return two_platforms(whole)
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +121,8 @@ def test_the_folder_tells_where_it_comes_from(folder: Path, backbone: Backbone, 
 
 
 @pytest.mark.slow
-def test_it_serves_without_an_adapter_better_than_chance(adapted: Backbone, grocery: Dataset):
-    _, future = grocery.split(at=CUT)
+def test_it_serves_without_an_adapter_better_than_chance(adapted: Backbone, whole: Dataset):
+    _, future = whole.split(at=CUT)
 
     class Random:
         name, probabilistic = "random", False
@@ -132,9 +139,9 @@ def test_it_serves_without_an_adapter_better_than_chance(adapted: Backbone, groc
 
 @pytest.mark.slow
 def test_adapters_start_from_it_and_fit_no_other_backbone(
-    adapted: Backbone, backbone: Backbone, grocery: Dataset, quick: TrainConfig, tmp_path: Path
+    adapted: Backbone, backbone: Backbone, whole: Dataset, quick: TrainConfig, tmp_path: Path
 ):
-    past, _ = grocery.split(at=CUT)
+    past, _ = whole.split(at=CUT)
     adapter = train_adapter(past, adapted, config=replace(quick, epochs=0.1), progress=False)
     start = starting_extras(adapted, seed=0)
     assert adapted.shopping is not None
@@ -149,11 +156,11 @@ def test_adapters_start_from_it_and_fit_no_other_backbone(
 
 @pytest.mark.slow
 def test_peft_opens_an_adapter_on_the_adapted_decoder(
-    adapted: Backbone, grocery: Dataset, quick: TrainConfig, tmp_path: Path
+    adapted: Backbone, whole: Dataset, quick: TrainConfig, tmp_path: Path
 ):
     from peft import PeftModel
 
-    past, _ = grocery.split(at=CUT)
+    past, _ = whole.split(at=CUT)
     adapter = train_adapter(past, adapted, config=replace(quick, epochs=0.1), progress=False)
     for name, content in adapter.files().items():
         (tmp_path / name).write_bytes(content)
@@ -215,9 +222,10 @@ CHILD = """
 import sys
 sys.path[:0] = [sys.argv[2], sys.argv[3]]
 from conftest import households
-from test_adapt import small, two_platforms
+from test_adapt import PRODUCTS, small, two_platforms
 from peftrec import Backbone, adapt
-adapt(Backbone.load("minilm-l6"), two_platforms(households()), small(), folder=sys.argv[1], resume=True, progress=False)
+shops = two_platforms(households(products=PRODUCTS))
+adapt(Backbone.load("minilm-l6"), shops, small(), folder=sys.argv[1], resume=True, progress=False)
 """
 
 

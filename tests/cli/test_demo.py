@@ -1,7 +1,7 @@
 """``peftrec demo`` from start to end, on those real households that its segment is made of and some others."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -21,11 +21,11 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(out: Path, choose_households: Callable[[Sequence[str]], Dataset]) -> Result:
+def done(out: Path, choose_households: Callable[..., Dataset]) -> Result:
     profiles = load_dataset("completejourney").profiles
     assert profiles is not None
-    aged = profiles.frame.sort(pl.col("age") != "45-54", "user_id")["user_id"][:320]
-    shop = choose_households(aged.to_list())
+    aged = profiles.frame.sort("user_id").group_by(pl.col("age") == "45-54", maintain_order=True).head(120)
+    shop = choose_households(aged["user_id"].to_list(), products=1000)
     register_dataset("some-households", lambda *_: shop)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("peftrec.cli.demo.load_dataset", lambda *_: shop)
