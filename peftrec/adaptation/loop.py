@@ -18,10 +18,6 @@ from peftrec.training.checkpoints import COMMON, KeepingTrainer, last_checkpoint
 
 LOGGED_STEPS = 10
 """Steps that an entry of the log averages."""
-
-TRIMMED_STEPS = 4
-"""Steps between two times that memory is handed back: more often takes longer than it is worth."""
-
 History = tuple[Mapping[str, float], ...]
 
 
@@ -62,7 +58,7 @@ def train_language(
         train_dataset=train,
         eval_dataset=validation,
         data_collator=only,  # pyright: ignore[reportArgumentType]
-        callbacks=[Guard(folder.name, folder), Trim(TRIMMED_STEPS)],
+        callbacks=[Guard(folder.name, folder), Trim()],
     )
     show(trainer, folder.name, progress=progress)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder) if resume else None)

@@ -112,7 +112,8 @@ def collaborative(histories: Histories, snapshot: "Snapshot") -> tuple[NDArray[n
         return np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     alike, shared = _kinship(histories, snapshot)
     neighbours = sparse.csr_matrix(alike) @ panel.recent
-    return np.asarray(neighbours.todense(), np.float32), np.ascontiguousarray(shared @ panel.affinity, np.float32)
+    together = panel.by_item[2] @ shared.T  # product by product: each is written once
+    return np.asarray(neighbours.todense(), np.float32), np.ascontiguousarray(together.T, np.float32)
 
 
 def collaborative_at(
@@ -148,7 +149,6 @@ def _kinship(histories: Histories, snapshot: "Snapshot") -> tuple[NDArray[np.flo
         np.put_along_axis(alike, rest, 0, axis=1)
     alike /= alike.sum(axis=1, keepdims=True) + 1e-9
     long = matrix_of(np.exp(age * (-np.log(2) / LONG)), row, item, shape)
-    long.data = np.log1p(long.data)
-    affinity = sparse.csr_matrix(long @ sparse.diags(panel.scale))
-    shared = np.asarray((affinity @ affinity_of).todense())  # nearly every two shoppers share a product
+    long.data = np.log1p(long.data) * panel.scale[long.indices]
+    shared = np.asarray((long @ affinity_of).todense())  # nearly every two shoppers share a product
     return alike, shared

@@ -84,17 +84,13 @@ class Guard(TrainerCallback):
 
 
 class Trim(TrainerCallback):
-    """Hands memory that nothing uses back to the system, every so many steps.
+    """Hands memory that nothing uses back to the system after every step.
 
     The C library keeps what was freed for what is asked for next. Batches of ever other widths leave gaps that fit nothing
     that comes, and the process grows for as long as it trains; with this, to what a step needs. Only glibc can be told to.
-
-    Args:
-        steps: Between two times.
     """
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
+    def __init__(self) -> None:
         library = ctypes.CDLL(None) if sys.platform == "linux" else None
         self._trim = getattr(library, "malloc_trim", None)
 
@@ -102,7 +98,7 @@ class Trim(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Does so."""
-        if self._trim is not None and state.global_step % self.steps == 0:
+        if self._trim is not None:
             self._trim(0)
 
 
