@@ -242,7 +242,7 @@ def test_it_takes_no_memory_of_adapters_and_is_there_once(
     engine = _engine(knowing, registry, {"shop": past, "new": new_shop}, memory=1)
     rows = [engine._prepare(Request(adapter=name, history=[])) for name in ("shop", "new", "shop")]
     assert len({id(row.loaded) for row in rows}) == 1
-    assert rows[0].loaded.changes.low_rank == {}
+    assert rows[0].loaded.restored().changes.low_rank == {}
     engine.recommend("new", history=[])
     assert (engine.slots.counts().bytes, engine.slots.counts().loads) == (0, 0)
 
