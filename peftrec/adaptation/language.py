@@ -17,7 +17,7 @@ from peftrec.adaptation.config import LanguageConfig
 from peftrec.adaptation.loop import History, train_language
 from peftrec.adaptation.masking import Reader
 from peftrec.adaptation.pairs import Baskets
-from peftrec.adaptation.stage import HeadStage, LanguageStage, MaskedHead, guessing_loss
+from peftrec.adaptation.stage import HeadStage, LanguageStage, MaskedHead, guessing_loss, read_at
 from peftrec.backbone import Backbone
 from peftrec.backbone.encoder import encode, encoder_for, progress_bar
 from peftrec.data.dataset import Dataset
@@ -143,7 +143,7 @@ def masked_loss(
         masked = reader.mask(pieces, share=config.mask_share, rng=rng)
         inputs = {name: value.to(device) for name, value in pieces.inputs(masked.ids).items()}
         places, labels = (torch.from_numpy(array).to(device) for array in (masked.places, masked.labels))
-        loss = guessing_loss(head, bert, bert(**inputs).last_hidden_state, places, labels)
+        loss = guessing_loss(head, bert, read_at(bert, inputs, places), labels)
         total, count = total + float(loss) * len(labels), count + len(labels)
     if not count:
         raise NotEnoughDataError(

@@ -90,10 +90,12 @@ class LanguageStage(nn.Module):
             labels: (m,) what they were.
             follows: (B,) 1 where the second text follows the first in a visit.
         """
-        hidden = self.bert(**read).last_hidden_state  # (B, W, H)
-        terms = {MASKED: guessing_loss(self.masked_head, self.bert, hidden, places, labels)}
+        wide, device = read["input_ids"].shape[1], places.device
+        first = torch.arange(0 if follows is None else len(follows), device=device) * wide  # [CLS] of each row
+        hidden = read_at(self.bert, read, torch.cat([places, first]))
+        terms = {MASKED: guessing_loss(self.masked_head, self.bert, hidden[: len(places)], labels)}
         if follows is not None:
-            terms[NEXT] = F.cross_entropy(self.next_head(hidden).float(), follows)
+            terms[NEXT] = F.cross_entropy(self.next_head(hidden[len(places) :, None]).float(), follows)
         return terms
 
     def of_vectors(
@@ -132,26 +134,43 @@ class HeadStage(nn.Module):
     def forward(self, joint: Inputs) -> dict[str, Tensor]:
         """The masked-language loss, see :class:`LanguageStage`; what follows what is not looked at."""
         with torch.no_grad():
-            hidden = self.bert(**joint["read"]).last_hidden_state
-        loss = guessing_loss(self.masked_head, self.bert, hidden, joint["places"], joint["labels"])
+            hidden = read_at(self.bert, joint["read"], joint["places"])
+        loss = guessing_loss(self.masked_head, self.bert, hidden, joint["labels"])
         self.terms = {MASKED: loss.detach()}
         return {"loss": loss}
 
 
-def guessing_loss(head: MaskedHead, bert: BertModel, hidden: Tensor, places: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy, in nats, of the masked pieces; only they go through the head, whatever the texts' length.
+def read_at(bert: BertModel, read: Mapping[str, Tensor], places: Tensor) -> Tensor:
+    """(m, H) after BERT's last layer, of some pieces: behind its attention, what is no longer looked at is not computed.
+
+    Args:
+        bert: Reads all pieces.
+        read: Its arguments: B texts or pairs of texts, W pieces wide.
+        places: (m,) among all B * W.
+    """
+
+    def chosen(module: nn.Module, inputs: object, output: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (output[0].flatten(0, 1)[places].unsqueeze(0), *output[1:])
+
+    handle = bert.encoder.layer[-1].attention.register_forward_hook(chosen)
+    try:
+        return bert(**read).last_hidden_state.squeeze(0)
+    finally:
+        handle.remove()
+
+
+def guessing_loss(head: MaskedHead, bert: BertModel, hidden: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy, in nats, of the masked pieces.
 
     Args:
         head: Of this BERT.
         bert: Lends its word embeddings.
-        hidden: (B, W, H) after BERT's last layer.
-        places: (m,) of the masked pieces among all B * W.
+        hidden: (m, H) of the masked pieces after BERT's last layer.
         labels: (m,) what they were.
     """
-    if not len(places):  # texts of unknown words alone
+    if not len(labels):  # texts of unknown words alone
         return 0 * hidden.float().sum()
-    logits = head(hidden.flatten(0, 1)[places], bert.embeddings.word_embeddings.weight)
-    return F.cross_entropy(logits.float(), labels)
+    return F.cross_entropy(head(hidden, bert.embeddings.word_embeddings.weight).float(), labels)
 
 
 def pooled(hidden: Tensor, mask: Tensor | None) -> Tensor:

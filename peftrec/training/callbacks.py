@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+import psutil
 from torch import nn
 from transformers import (
     PrinterCallback,
@@ -84,22 +85,29 @@ class Guard(TrainerCallback):
 
 
 class Trim(TrainerCallback):
-    """Hands memory that nothing uses back to the system after every step.
+    """Hands memory that nothing uses back to the system, whenever so many bytes of it may have come together.
 
     The C library keeps what was freed for what is asked for next. Batches of ever other widths leave gaps that fit nothing
-    that comes, and the process grows for as long as it trains; with this, to what a step needs. Only glibc can be told to.
+    that comes, and the process grows for as long as it trains. Only glibc can be told to; each time costs the next step
+    some tenths of a second, in which the system hands pages out anew.
+
+    Args:
+        slack: Bytes that the process may hold above what it held when memory was last handed back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slack: int = 2**30) -> None:
         library = ctypes.CDLL(None) if sys.platform == "linux" else None
         self._trim = getattr(library, "malloc_trim", None)
+        self._slack, self._least = slack, 0
+        self._process = psutil.Process()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Does so."""
-        if self._trim is not None:
+        if self._trim is not None and self._process.memory_info().rss > self._least + self._slack:
             self._trim(0)
+            self._least = self._process.memory_info().rss
 
 
 class Bar(ProgressCallback):
