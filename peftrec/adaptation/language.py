@@ -16,8 +16,9 @@ from peftrec.adaptation.batches import Batches, Vectors
 from peftrec.adaptation.config import LanguageConfig
 from peftrec.adaptation.loop import History, train_language
 from peftrec.adaptation.masking import Reader
+from peftrec.adaptation.packed import read_packed
 from peftrec.adaptation.pairs import Baskets
-from peftrec.adaptation.stage import HeadStage, LanguageStage, MaskedHead, guessing_loss, read_at
+from peftrec.adaptation.stage import HeadStage, LanguageStage, MaskedHead, guessing_loss
 from peftrec.backbone import Backbone
 from peftrec.backbone.encoder import encode, encoder_for, progress_bar
 from peftrec.data.dataset import Dataset
@@ -143,7 +144,7 @@ def masked_loss(
         masked = reader.mask(pieces, share=config.mask_share, rng=rng)
         inputs = {name: value.to(device) for name, value in pieces.inputs(masked.ids).items()}
         places, labels = (torch.from_numpy(array).to(device) for array in (masked.places, masked.labels))
-        loss = guessing_loss(head, bert, read_at(bert, inputs, places), labels)
+        loss = guessing_loss(head, bert, read_packed(bert, inputs, places), labels)
         total, count = total + float(loss) * len(labels), count + len(labels)
     if not count:
         raise NotEnoughDataError(

@@ -10,6 +10,7 @@ from transformers import BertConfig, BertModel
 from transformers.models.bert.modeling_bert import BertOnlyNSPHead, BertPooler, BertPredictionHeadTransform
 
 from peftrec.adaptation.config import LanguageConfig
+from peftrec.adaptation.packed import read_packed
 
 TERMS = MASKED, NEXT, CONTRASTIVE, DISTILLATION = ("masked", "next", "contrastive", "distillation")
 """Names of the objectives in the log."""
@@ -46,8 +47,6 @@ class LanguageStage(nn.Module):
     def __init__(self, bert: BertModel, config: LanguageConfig) -> None:
         super().__init__()
         self.bert, self.settings = bert, config  # Trainer takes an attribute named config for a transformers config
-        if bert.device.type == "cpu":  # where the fused attention's backward pass takes twice as long as a plain one's
-            bert.set_attn_implementation("eager")
         self.masked_head = MaskedHead(bert.config)
         self.next_head = nn.Sequential(  # reads the first word, [CLS]
             BertPooler(bert.config), BertOnlyNSPHead(bert.config)
@@ -92,7 +91,7 @@ class LanguageStage(nn.Module):
         """
         wide, device = read["input_ids"].shape[1], places.device
         first = torch.arange(0 if follows is None else len(follows), device=device) * wide  # [CLS] of each row
-        hidden = read_at(self.bert, read, torch.cat([places, first]))
+        hidden = read_packed(self.bert, read, torch.cat([places, first]))
         terms = {MASKED: guessing_loss(self.masked_head, self.bert, hidden[: len(places)], labels)}
         if follows is not None:
             terms[NEXT] = F.cross_entropy(self.next_head(hidden[len(places) :, None]).float(), follows)
@@ -108,7 +107,7 @@ class LanguageStage(nn.Module):
             pairs: (2, P) rows of them that were bought together, P > 1.
             original: (S, H) the vectors that they had before adaptation.
         """
-        vectors, terms = pooled(self.bert(**read).last_hidden_state, read.get("attention_mask")), dict[str, Tensor]()
+        vectors, terms = pooled(read_packed(self.bert, read), read.get("attention_mask")), dict[str, Tensor]()
         if pairs is not None:
             terms[CONTRASTIVE] = contrastive_loss(vectors, pairs, temperature=self.settings.temperature)
         if original is not None:
@@ -134,29 +133,10 @@ class HeadStage(nn.Module):
     def forward(self, joint: Inputs) -> dict[str, Tensor]:
         """The masked-language loss, see :class:`LanguageStage`; what follows what is not looked at."""
         with torch.no_grad():
-            hidden = read_at(self.bert, joint["read"], joint["places"])
+            hidden = read_packed(self.bert, joint["read"], joint["places"])
         loss = guessing_loss(self.masked_head, self.bert, hidden, joint["labels"])
         self.terms = {MASKED: loss.detach()}
         return {"loss": loss}
-
-
-def read_at(bert: BertModel, read: Mapping[str, Tensor], places: Tensor) -> Tensor:
-    """(m, H) after BERT's last layer, of some pieces: behind its attention, what is no longer looked at is not computed.
-
-    Args:
-        bert: Reads all pieces.
-        read: Its arguments: B texts or pairs of texts, W pieces wide.
-        places: (m,) among all B * W.
-    """
-
-    def chosen(module: nn.Module, inputs: object, output: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (output[0].flatten(0, 1)[places].unsqueeze(0), *output[1:])
-
-    handle = bert.encoder.layer[-1].attention.register_forward_hook(chosen)
-    try:
-        return bert(**read).last_hidden_state.squeeze(0)
-    finally:
-        handle.remove()
 
 
 def guessing_loss(head: MaskedHead, bert: BertModel, hidden: Tensor, labels: Tensor) -> Tensor:

@@ -65,9 +65,12 @@ def _split(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, T, H) -> (B, heads, T, width)
 
 
-def _finish(layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
-    """Everything after attention: two residual sums, post-norm, as BERT has them."""
-    attended = attended.transpose(1, 2).flatten(2)  # (B, T, H)
+def _joined(attended: Tensor) -> Tensor:
+    return attended.transpose(1, 2).flatten(2)  # (B, heads, T, width) -> (B, T, H)
+
+
+def finish(layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
+    """Everything after attention: two residual sums, post-norm, as BERT has them; all of (…, H)."""
     x = layer.attention_norm(layer.attention_output(attended) + x)
     read = layer.output(layer.activation(layer.intermediate(x)))
     return layer.output_norm((read if layer.parallel is None else read + layer.parallel(x)) + x)
@@ -89,7 +92,7 @@ def read_shopper(layers: Iterable[Layer], x: Tensor, mask: Tensor) -> tuple[Tens
     for layer in layers:
         query, key, value = (_split(map_(x), layer.heads) for map_ in (layer.query, layer.key, layer.value))
         memories.append(Memory(key, value))
-        x = _finish(layer, x, F.scaled_dot_product_attention(query, key, value, attn_mask=allowed))
+        x = finish(layer, x, _joined(F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)))
     return x, memories
 
 
@@ -113,5 +116,5 @@ def read_candidates(layers: Iterable[Layer], x: Tensor, mask: Tensor, memories: 
         itself = (query * key).sum(-1, keepdim=True)  # (B, heads, M, 1)
         weight = torch.softmax(torch.cat([shopper, itself], dim=-1) * scale, dim=-1).to(value.dtype)
         attended = weight[..., :-1] @ memory.value + weight[..., -1:] * value
-        x = _finish(layer, x, attended)
+        x = finish(layer, x, _joined(attended))
     return x
