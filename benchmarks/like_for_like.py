@@ -13,7 +13,7 @@ from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import Memory, read_candidates, read_shopper
 from peftrec.model.mixed import Mixture, mixed_layers, some_rows
 from peftrec.serving.decoding import SCORED
-from peftrec.serving.loaded import Loaded
+from peftrec.serving.loaded import Loaded, together
 from peftrec.serving.precision import PRECISIONS, decoder_for
 
 NUMBERS = (1, 8, 32, 128, 1_000)
@@ -72,12 +72,12 @@ def like_for_like(
         def base(run: Callable[..., Tensor] = ours, decoder: nn.ModuleList = decoder, bf16: bool = bf16) -> None:
             run(decoder, [], bf16=bf16)
 
-        alone, together = alternately(base, mixed(batch), 9)
+        alone, with_all = alternately(base, mixed(batch), 9)
         yield row(system, "scores_per_second", total / alone, "1/s", adapters=0)
-        yield row(system, "mixed_overhead_over_base", together / alone - 1, "", adapters=batch)
-        yield row(system, "speedup_over_peft_like_for_like", mixed_peft / together, "times", adapters=batch)
+        yield row(system, "mixed_overhead_over_base", with_all / alone - 1, "", adapters=batch)
+        yield row(system, "speedup_over_peft_like_for_like", mixed_peft / with_all, "times", adapters=batch)
         for number in NUMBERS:
-            seconds = together if number == batch else median(mixed(number), 3)
+            seconds = with_all if number == batch else median(mixed(number), 3)
             yield row(system, "scores_per_second", total / seconds, "1/s", adapters=number)
 
 

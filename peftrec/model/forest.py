@@ -17,7 +17,7 @@ TREES, LEAVES, DEPTH = 400, 31, 10
 
 NODES = 2 * LEAVES - 1
 
-BLOCK = 1024
+BLOCK = 256
 """Candidates that go through the trees together: their places in all trees, 3 MB, stay in the processor's cache."""
 
 NOTHING_EXCEEDS = float(torch.finfo(torch.float32).max)
@@ -69,4 +69,5 @@ def forest_logits(extras: Mapping[str, Tensor], features: Tensor) -> Tensor:
 def _look_up(table: Tensor, at: Tensor) -> Tensor:
     """Entries (…, M, TREES) of a table, or of a stack of tables with one per row of ``at``."""
     flat = table.flatten(-2)
-    return flat[at] if flat.ndim == 1 else flat.gather(-1, at.flatten(1)).view_as(at)
+    # Not flat[at], which takes twice as long.
+    return flat.gather(-1, at.flatten(flat.ndim - 1)).view_as(at)
