@@ -40,7 +40,7 @@ from like_for_like import like_for_like
 from peft_serving import cross_encoder, plain
 from results import FOLDER, write
 from sampling import some
-from timing import alternately, median, multiplies_bf16, row
+from timing import alternately, median, multiplies_bf16, resident, row
 from torch import Tensor
 from tqdm import tqdm
 
@@ -235,21 +235,17 @@ class Run:
         yield row("peftrec", "int8_backbone_bytes", small.size, "bytes")
         self.publish(RESIDENT)
         engine = Engine(self.backbone, self.registry, memory="8GB")
-        process, version = psutil.Process(), self.registry.open("grocery@1")
+        version = self.registry.open("grocery@1")
         files = sum(
             (version.path / name).stat().st_size for name in ("adapter_model.safetensors", "decoder.safetensors")
         )
-        gc.collect()
-        before = process.memory_info().rss
+        before = resident()
         for number in range(1, RESIDENT + 1):
             engine.slots.get(f"grocery@{number}")
-        gc.collect()
         held = engine.slots.counts().bytes
         yield row("peftrec", "resident_over_file", held / RESIDENT / files, "")
         yield row("peftrec", "resident_bytes", held, "bytes", adapters=RESIDENT)
-        yield row(
-            "peftrec", "process_growth_gib", (process.memory_info().rss - before) / 2**30, "GiB", adapters=RESIDENT
-        )
+        yield row("peftrec", "process_growth_gib", (resident() - before) / 2**30, "GiB", adapters=RESIDENT)
 
     def recommend(self) -> Iterator[dict[str, object]]:
         """One request at a time, then batches of ever more adapters."""

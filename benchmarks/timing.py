@@ -1,9 +1,13 @@
 """Seconds of what a benchmark does, and the rows that they end in."""
 
+import ctypes
+import gc
+import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
+import psutil
 import torch
 
 
@@ -28,6 +32,14 @@ def alternately(first: Callable[[], object], second: Callable[[], object], times
             if turn:  # the first does not count
                 into.append(time.perf_counter() - begun)
     return float(np.median(taken[0])), float(np.median(taken[1]))
+
+
+def resident() -> int:
+    """Bytes that this process holds, freed ones given back before: else what others freed would hide what comes."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+    return psutil.Process().memory_info().rss
 
 
 def multiplies_bf16() -> bool:

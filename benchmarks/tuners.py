@@ -15,11 +15,8 @@ alone on the machine::
 """
 
 import argparse
-import ctypes
-import gc
 import json
 import resource
-import sys
 import tempfile
 import threading
 import time
@@ -34,6 +31,7 @@ import psutil
 from end_to_end import tune_end_to_end
 from results import FOLDER, write
 from sampling import every, some
+from timing import resident
 
 from peftrec import AdaLoRAConfig, Backbone, BottleneckConfig, LoRAConfig, TrainConfig, evaluate, load_dataset
 from peftrec.data import Dataset
@@ -234,11 +232,8 @@ def _measured(epochs: float, found: list[Cost]) -> Generator[None]:
 @contextmanager
 def growth() -> Generator[list[int]]:
     """How many bytes this process holds at most above what it held at the beginning, freed ones given back before."""
-    gc.collect()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)  # else what others freed would hide what this takes
+    before, most = resident(), [0]
     process, stop = psutil.Process(), threading.Event()
-    before, most = process.memory_info().rss, [0]
 
     def watch() -> None:
         while not stop.wait(0.1):

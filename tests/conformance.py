@@ -69,7 +69,7 @@ class TunerConformance:
 
     def test_a_fresh_one_changes_nothing(self, form: "Form", tiny_backbone: Backbone):
         model = form.model(tiny_backbone)
-        before = form.logits(model)
+        before = form.logits(model.eval())
         self.tuner.attach(model.decoder, seed=0, steps=STEPS)
         assert torch.equal(form.logits(model.eval()), before)
 

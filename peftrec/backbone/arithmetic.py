@@ -49,7 +49,8 @@ def whole_product(rows: Tensor, weight: Tensor) -> Tensor:
 
 
 def _by_integers(rows: Tensor, weight: Tensor) -> Tensor:
-    return torch._int_mm(rows, weight.t()).float()  # pyright: ignore[reportPrivateImportUsage]  # no public name yet
+    whole = torch._int_mm(rows, weight.t())  # pyright: ignore[reportPrivateImportUsage]  # no public name yet
+    return whole.view(torch.float32).copy_(whole)  # number by number in its own place: no second matrix is asked for
 
 
 def _by_floats(rows: Tensor, weight: Tensor) -> Tensor:

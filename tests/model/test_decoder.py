@@ -1,0 +1,31 @@
+"""The decoder's attention of candidates, whichever way it is computed."""
+
+import torch
+
+from peftrec.backbone import Backbone
+from peftrec.model.decoder import Layer, read_candidates, read_shopper
+
+
+def test_candidates_read_without_gradients_say_the_same(tiny_backbone: Backbone):
+    layers = [Layer.of(layer) for layer in tiny_backbone.decoder()]
+    x, candidates = torch.randn(3, 9, 64), torch.randn(3, 40, 64)
+    mask = torch.rand(3, 9) < 0.6
+    mask[:, -1] = True
+
+    def outputs() -> torch.Tensor:
+        _, memories = read_shopper(layers, x, mask)
+        return read_candidates(layers, candidates, mask, memories)
+
+    with torch.inference_mode():
+        fused = outputs()
+    torch.testing.assert_close(fused, outputs(), atol=1e-5, rtol=0)
+
+
+def test_a_candidate_sees_no_other(tiny_backbone: Backbone):
+    layers = [Layer.of(layer) for layer in tiny_backbone.decoder()]
+    x, mask, candidates = torch.randn(1, 4, 64), torch.ones(1, 4, dtype=torch.bool), torch.randn(1, 6, 64)
+    with torch.inference_mode():
+        _, memories = read_shopper(layers, x, mask)
+        whole = read_candidates(layers, candidates, mask, memories)
+        alone = torch.cat([read_candidates(layers, one, mask, memories) for one in candidates.split(1, dim=1)], dim=1)
+    torch.testing.assert_close(whole, alone, atol=1e-5, rtol=0)
