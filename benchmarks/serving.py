@@ -245,7 +245,8 @@ class Run:
         held = engine.slots.counts().bytes
         yield row("peftrec", "resident_over_file", held / RESIDENT / files, "")
         yield row("peftrec", "resident_bytes", held, "bytes", adapters=RESIDENT)
-        yield row("peftrec", "process_growth_gib", (resident() - before) / 2**30, "GiB", adapters=RESIDENT)
+        grown = psutil.Process().memory_info().rss - before
+        yield row("peftrec", "process_growth_gib", grown / 2**30, "GiB", adapters=RESIDENT)
 
     def recommend(self) -> Iterator[dict[str, object]]:
         """One request at a time, then batches of ever more adapters."""

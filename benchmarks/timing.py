@@ -37,8 +37,8 @@ def alternately(first: Callable[[], object], second: Callable[[], object], times
 def resident() -> int:
     """Bytes that this process holds, freed ones given back before: else what others freed would hide what comes."""
     gc.collect()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
+    if trim := getattr(ctypes.CDLL(None) if sys.platform == "linux" else None, "malloc_trim", None):
+        trim(0)
     return psutil.Process().memory_info().rss
 
 

@@ -55,7 +55,7 @@ class Packing:
 
 
 def read_packed(bert: BertModel, read: Mapping[str, Tensor], places: Tensor | None = None) -> Tensor:
-    """What BERT makes of texts; what is dropped in training is not dropped here.
+    """What BERT makes of texts; its layers drop nothing, whatever mode they are in.
 
     Args:
         bert: With whatever gradients it has.
@@ -64,7 +64,7 @@ def read_packed(bert: BertModel, read: Mapping[str, Tensor], places: Tensor | No
             else is computed.
 
     Returns:
-        (B, W, H) after the last layer, zeros for padding; (m, H) where places are given.
+        (B, W, H) after the last layer, where what stands at padding means nothing; (m, H) where places are given.
     """
     packing = Packing.of(read)
     flat = {name: read[name].flatten()[packing.at][None] for name in ("input_ids", "token_type_ids") if name in read}

@@ -91,7 +91,9 @@ class LanguageStage(nn.Module):
         """
         wide, device = read["input_ids"].shape[1], places.device
         first = torch.arange(0 if follows is None else len(follows), device=device) * wide  # [CLS] of each row
-        hidden = read_packed(self.bert, read, torch.cat([places, first]))
+        # No place twice: a tokenizer may put no special word before a pair, and its first word may be masked.
+        distinct, back = torch.cat([places, first]).unique(return_inverse=True)
+        hidden = read_packed(self.bert, read, distinct).index_select(0, back)
         terms = {MASKED: guessing_loss(self.masked_head, self.bert, hidden[: len(places)], labels)}
         if follows is not None:
             terms[NEXT] = F.cross_entropy(self.next_head(hidden[len(places) :, None]).float(), follows)
@@ -149,7 +151,9 @@ def guessing_loss(head: MaskedHead, bert: BertModel, hidden: Tensor, labels: Ten
         labels: (m,) what they were.
     """
     if not len(labels):  # texts of unknown words alone
-        return 0 * hidden.float().sum()
+        return 0 * (
+            hidden.float().sum() + head.bias.sum()
+        )  # the head's, for there to be a gradient under a frozen BERT
     return F.cross_entropy(head(hidden, bert.embeddings.word_embeddings.weight).float(), labels)
 
 

@@ -18,7 +18,7 @@ from peftrec.backbone.arithmetic import Precision
 from peftrec.backbone.int8 import Int8Embedding, int8_linears
 from peftrec.errors import ConfigError
 from peftrec.text import WordBatch, batches
-from peftrec.text.words import MAX_LENGTH, TOKEN_BUDGET
+from peftrec.text.words import GPU_TOKEN_BUDGET, MAX_LENGTH, TOKEN_BUDGET
 
 if TYPE_CHECKING:
     from transformers import BertModel, PreTrainedTokenizerFast
@@ -68,7 +68,7 @@ def encode(
     tokenizer: "PreTrainedTokenizerFast",
     *,
     max_length: int = MAX_LENGTH,
-    token_budget: int = TOKEN_BUDGET,
+    token_budget: int | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> NDArray[np.float32]:
     """One vector per text, in the order of ``texts``.
@@ -78,7 +78,7 @@ def encode(
         bert: From :func:`encoder_for`, on any device.
         tokenizer: The backbone's.
         max_length: Words read of each text.
-        token_budget: Words in one batch.
+        token_budget: Words in one batch; as many as suit the device when left out.
         advance: Called after each batch with the number of distinct texts it held.
 
     Returns:
@@ -87,6 +87,8 @@ def encode(
     place = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     vectors = np.empty((len(place), bert.config.hidden_size), dtype=np.float32)
     device = bert.embeddings.word_embeddings.weight.device
+    if token_budget is None:
+        token_budget = TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET
     for batch in batches(list(place), tokenizer, max_length=max_length, token_budget=token_budget):
         vectors[batch.rows] = _pooled(bert, batch, device).cpu().numpy()
         if advance is not None:

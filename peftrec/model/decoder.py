@@ -4,7 +4,8 @@ Shopper-side words see each other. A candidate sees the shopper side and itself,
 not depend on what else is ranked, and the shopper side is computed once however many candidates follow.
 
 The functions here take their linear maps as callables: training hands in ``BertLayer`` modules with a tuner attached,
-serving hands in int8 maps with a different adapter per row. Both run these very lines.
+serving hands in int8 maps with a different adapter per row. Both run these very lines, but for candidates' attention, which is
+fused where nobody asks for gradients.
 """
 
 import math
@@ -102,7 +103,7 @@ def read_candidates(layers: Iterable[Layer], x: Tensor, mask: Tensor, memories: 
     Args:
         layers: Lowest first, the same as for the shopper side.
         x: (B, M, H) candidate words.
-        mask: (B, N) bool of the shopper side.
+        mask: (B, N) bool of the shopper side, at least one word in each row.
         memories: From :func:`read_shopper`.
 
     Returns:

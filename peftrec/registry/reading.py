@@ -151,7 +151,8 @@ class RegistryReader(RegistryFolder):
     def resolve(self, reference: str, *, user: str | None = None) -> str:
         """The version that a reference means now, as ``name@version``, without a look at what it holds.
 
-        It costs the reading of ``aliases.json`` alone, and is for those who hold versions in memory that they opened before.
+        It costs the reading of ``aliases.json``, and of the folder's names where no alias says which version is meant; it is
+        for those who hold versions in memory that they opened before.
         Arguments are those of :meth:`open`.
 
         Raises:

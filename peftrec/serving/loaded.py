@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where each array of an adapter lies. Adapters that are made alike share the object.
+    """Where each array of an adapter lies. Adapters that are made alike mostly share the object, and batches gain by it.
 
     Attributes:
         extras: Name -> number of its array.

@@ -60,3 +60,19 @@ def test_padding_is_left_out_but_for_what_rounds_up(tiny_backbone: Backbone):
     assert real <= len(packing.at) < real + 64
     assert len(packing.at) % 64 == 0
     assert {*read["attention_mask"].flatten().nonzero()[:, 0].tolist()} <= {*packing.at.tolist()}
+
+
+def test_half_precision_stays_close(tiny_backbone: Backbone):
+    read = inputs(tiny_backbone, pairs=True)
+    real = read["attention_mask"].bool()
+    exact = read_packed(tiny_backbone.bert, read)[real]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = read_packed(tiny_backbone.bert, read)[real]
+    assert torch.cosine_similarity(found.float(), exact, dim=1).min() > 0.999
+
+
+def test_a_bert_of_one_type_reads_without_types(tiny_backbone: Backbone):
+    read = {name: value for name, value in inputs(tiny_backbone, pairs=False).items() if name != "token_type_ids"}
+    real = read["attention_mask"].bool()
+    found, expected = read_packed(tiny_backbone.bert, read), tiny_backbone.bert(**read).last_hidden_state
+    torch.testing.assert_close(found[real], expected[real], atol=1e-5, rtol=1e-4)

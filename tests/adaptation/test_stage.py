@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from peftrec.adaptation.masking import Reader
-from peftrec.adaptation.stage import LanguageStage, contrastive_loss, pooled
+from peftrec.adaptation.stage import HeadStage, LanguageStage, contrastive_loss, guessing_loss, pooled
 from peftrec.backbone import Backbone
 from tests.adaptation.worlds import SMALL, batches
 
@@ -31,6 +31,30 @@ def test_only_masked_places_go_through_the_head(tiny_backbone: Backbone):
     masked = len(inputs["joint"]["labels"])
     assert seen == [masked + len(inputs["joint"]["follows"]), masked]
     assert inputs["joint"]["read"]["input_ids"].numel() > 3 * masked
+
+
+def test_a_place_that_is_masked_and_first_keeps_both_gradients(tiny_backbone: Backbone):
+    bert = tiny_backbone.bert.requires_grad_(True)
+    stage, part = LanguageStage(bert, SMALL), batches(tiny_backbone)[0]["joint"]
+    part = part | {"places": torch.tensor([0, 3]), "labels": torch.tensor([7, 8])}  # what stands first is masked, too
+    name, wide = "encoder.layer.0.attention.self.query.weight", part["read"]["input_ids"].shape[1]
+    hidden = bert(**part["read"]).last_hidden_state
+    masked = guessing_loss(stage.masked_head, bert, hidden.flatten(0, 1)[part["places"]], part["labels"])
+    follows = torch.nn.functional.cross_entropy(stage.next_head(hidden), part["follows"])
+    expected = torch.autograd.grad(masked + SMALL.nsp_weight * follows, bert.get_parameter(name))[0]
+    found = torch.autograd.grad(stage(joint=part)["loss"], bert.get_parameter(name))[0]
+    assert wide > 3
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-3)
+
+
+def test_texts_without_a_word_to_guess_train_a_head_by_nothing(tiny_backbone: Backbone):
+    stage, part = HeadStage(tiny_backbone.bert), batches(tiny_backbone)[0]["joint"]
+    nothing = torch.empty(0, dtype=torch.long)
+    loss = stage(joint=part | {"places": nothing, "labels": nothing})["loss"]
+    loss.backward()
+    assert loss == 0
+    assert stage.masked_head.bias.grad is not None
+    assert not stage.masked_head.bias.grad.any()
 
 
 def test_the_gradients_of_both_passes_add_up_to_that_of_the_whole(tiny_backbone: Backbone):
