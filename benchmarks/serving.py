@@ -224,7 +224,7 @@ class Run:
         same, other = alternately(
             lambda: engine.recommend("grocery@1", user=user),
             lambda: engine.recommend(f"grocery@{next(numbers)}", user=user),
-            100,
+            times=100,
         )
         yield row("peftrec", "swap_over_same", other / same - 1, "")
 

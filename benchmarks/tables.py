@@ -65,12 +65,11 @@ def served(path: Path) -> str:
     def best(metric: str, adapters: int | None = None) -> float:
         return max(rows[key] for key in rows if key[0].startswith("peftrec") and key[1:] == (metric, adapters))
 
-    def least(metric: str, adapters: int | None = None) -> float:
-        return min(rows[key] for key in rows if key[0].startswith("peftrec") and key[1:] == (metric, adapters))
-
     def of(metric: str, adapters: int | None = None, system: str = "peftrec") -> float:
         return rows[system, metric, adapters]
 
+    systems = ("peftrec", "peftrec bf16", "peftrec fp32")
+    costs = [f"{rows[key]:.0%}" for name in systems if (key := (name, "mixed_overhead_over_base", 32)) in rows]
     lines = [
         "| serving | peftrec | beside it |",
         "|---|--:|--:|",
@@ -79,7 +78,8 @@ def served(path: Path) -> str:
         f" {of('scores_per_second', None, 'peft_cross_encoder'):.1f} |",
         f"| the same decoder and words, 32 adapters in a batch of 32: scores per second | {best('scores_per_second', 32):,.0f} |"
         f" peft {of('scores_per_second', 32, 'peft'):,.0f} |",
-        f"| what that costs above the bare base | {least('mixed_overhead_over_base', 32):.0%} |"
+        f"| what that costs above the bare base{', in int8, bf16 and fp32' if len(costs) > 2 else ', in int8 and fp32'} |"
+        f" {' and '.join(', '.join(costs).rsplit(', ', 1))} |"
         f" peft {of('mixed_overhead_over_base', 32, 'peft'):.0%} |",
         f"| loading an adapter beside 1,000 others, p50 and p99 | {of('adapter_load_p50_ms', 1000):.1f} and"
         f" {of('adapter_load_p99_ms', 1000):.1f} ms | peft's 30th: {of('load_ms', 30, 'peft'):.0f} ms |",

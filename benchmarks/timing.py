@@ -22,16 +22,16 @@ def median(action: Callable[[], object], times: int) -> float:
     return float(np.median(taken))
 
 
-def alternately(first: Callable[[], object], second: Callable[[], object], times: int) -> tuple[float, float]:
-    """Median seconds of two actions in turns, so that a slow minute hits both alike."""
-    taken: tuple[list[float], list[float]] = ([], [])
+def alternately(*actions: Callable[[], object], times: int) -> list[float]:
+    """Median seconds of actions in turns, so that a slow minute hits all alike."""
+    taken: list[list[float]] = [[] for _ in actions]
     for turn in range(times + 1):
-        for action, into in zip((first, second), taken, strict=True):
+        for action, into in zip(actions, taken, strict=True):
             begun = time.perf_counter()
             action()
             if turn:  # the first does not count
                 into.append(time.perf_counter() - begun)
-    return float(np.median(taken[0])), float(np.median(taken[1]))
+    return [float(np.median(one)) for one in taken]
 
 
 def resident() -> int:

@@ -21,8 +21,9 @@ class MixedLinear:
 
     Args:
         base: int8 or float.
-        a: (B, rank, in), ranks padded with zeros; (1, rank, in) where all rows share one adapter.
-        b: (B, out, rank) or (1, out, rank).
+        a: (B, rank, in), ranks padded with zeros; (1, rank, in) where all rows share one adapter. In half precision where
+            adapters are held so: what a call needs becomes single precision within it, and stays in the cache.
+        b: (B, out, rank) or (1, out, rank), likewise.
     """
 
     def __init__(self, base: nn.Module, a: Tensor, b: Tensor) -> None:
@@ -35,7 +36,7 @@ class MixedLinear:
     def __call__(self, x: Tensor) -> Tensor:
         """(B, T, in) -> (B, T, out)."""
         found = self.base(x)
-        inner, up = x @ self.a.transpose(1, 2), self.b.transpose(1, 2).to(found.dtype)
+        inner, up = x @ self.a.float().transpose(1, 2), self.b.to(found.dtype).transpose(1, 2)
         # Added in place: to write the change by itself, and the sum again, costs more than to compute it.
         if len(up) == 1:
             found.flatten(0, 1).addmm_(inner.to(found.dtype).flatten(0, 1), up[0])
@@ -72,11 +73,11 @@ class MixedBottleneck:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, T, H) -> (B, T, H)."""
-        inner = x @ self.down.transpose(1, 2) + self.down_bias
+        inner = x @ self.down.float().transpose(1, 2) + self.down_bias.float()
         found = ACTIVATIONS[self.activations[0]](inner)
         for at, name in enumerate(self.activations[1:], start=1):
             found = torch.where(self.chosen == at, ACTIVATIONS[name](inner), found)
-        return found @ self.up.transpose(1, 2) + self.up_bias
+        return found @ self.up.float().transpose(1, 2) + self.up_bias.float()
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ class Group:
     of_row: Tensor | None = None
 
     def spread(self, stack: Tensor) -> Tensor:
-        """(A, n, m) of the adapters -> (R, n, m) of the rows, in single precision."""
-        return (stack if self.of_row is None else stack[self.of_row]).float()
+        """(A, n, m) of the adapters -> (R, n, m) of the rows."""
+        return stack if self.of_row is None else stack[self.of_row]
 
 
 class Mixture:
@@ -160,9 +161,9 @@ class Mixture:
         present = [one for one in of_groups if one is not None]
         stacks: list[Tensor] = []
         for at, like in enumerate(present[0]):
-            stack = like.new_zeros(
-                self.size, max(one[at].shape[1] for one in present), like.shape[2], dtype=torch.float
-            )
+            halves = all(one[at].dtype == torch.half for one in present)
+            shape = (self.size, max(one[at].shape[1] for one in present), like.shape[2])
+            stack = like.new_zeros(shape, dtype=torch.half if halves else torch.float)
             for group, one in zip(self.groups, of_groups, strict=True):
                 if one is not None:
                     stack[group.rows, : one[at].shape[1]] = group.spread(one[at])

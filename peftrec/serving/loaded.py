@@ -160,24 +160,27 @@ def _compact(
 
 
 def together(rows: Sequence[Loaded]) -> tuple[dict[str, Tensor], Mixture]:
-    """The adapters of a batch in single precision, ready for use.
+    """The adapters of a batch, ready for use.
 
     Args:
         rows: The adapter of each row.
 
     Returns:
-        The extras of each row, (B, rows, columns), or matrices where all rows share one adapter; and what they change.
+        The extras of each row, (B, rows, columns), or matrices where all rows share one adapter, in single precision; and what
+        they change, as it is held.
     """
     distinct = list({id(loaded): loaded for loaded in rows}.values())
     if len(distinct) == 1:
-        arrays = distinct[0].layout.arrays(distinct[0].half.float(), distinct[0].single)
+        arrays = distinct[0].layout.arrays(distinct[0].half, distinct[0].single)
         changes = distinct[0].layout.changes.map(lambda at: arrays[at][None])
         own = torch.zeros(1, dtype=torch.long, device=distinct[0].half.device)
-        return {name: arrays[at] for name, at in distinct[0].layout.extras.items()}, Mixture([Group(changes, own)])
+        return {name: arrays[at].float() for name, at in distinct[0].layout.extras.items()}, Mixture(
+            [Group(changes, own)]
+        )
     groups, stacks = list[Group](), list[dict[str, Tensor]]()
     for layout in {id(loaded.layout): loaded.layout for loaded in distinct}.values():
         alike = [loaded for loaded in distinct if loaded.layout is layout]
-        half, single = _rows([one.half for one in alike]), _rows([one.single for one in alike])
+        half, single = (torch.stack([getattr(one, kind) for one in alike]) for kind in ("half", "single"))
         arrays = layout.arrays(half, single)
         place = {id(loaded): at for at, loaded in enumerate(alike)}
         at = [row for row, loaded in enumerate(rows) if id(loaded) in place]
@@ -186,16 +189,8 @@ def together(rows: Sequence[Loaded]) -> tuple[dict[str, Tensor], Mixture]:
         where, which = (torch.tensor(some, device=half.device) for some in (at, of_row))
         group = Group(layout.changes.map(arrays.__getitem__), where, None if whole else which)
         groups.append(group)
-        stacks.append({name: group.spread(arrays[number]) for name, number in layout.extras.items()})
+        stacks.append({name: group.spread(arrays[number]).float() for name, number in layout.extras.items()})
     if len(groups) == 1:
         return stacks[0], Mixture(groups)
     order = torch.cat([group.rows for group in groups]).argsort()
     return {name: torch.cat([stack[name] for stack in stacks])[order] for name in stacks[0]}, Mixture(groups)
-
-
-def _rows(flats: Sequence[Tensor]) -> Tensor:
-    """(A, n) in single precision."""
-    stack = torch.empty(len(flats), len(flats[0]), device=flats[0].device)
-    for row, flat in zip(stack, flats, strict=True):
-        row.copy_(flat)
-    return stack
