@@ -180,7 +180,7 @@ def together(rows: Sequence[Loaded]) -> tuple[dict[str, Tensor], Mixture]:
     groups, stacks = list[Group](), list[dict[str, Tensor]]()
     for layout in {id(loaded.layout): loaded.layout for loaded in distinct}.values():
         alike = [loaded for loaded in distinct if loaded.layout is layout]
-        half, single = (torch.stack([getattr(one, kind) for one in alike]) for kind in ("half", "single"))
+        half, single = _rows([one.half for one in alike]), _rows([one.single for one in alike])
         arrays = layout.arrays(half, single)
         place = {id(loaded): at for at, loaded in enumerate(alike)}
         at = [row for row, loaded in enumerate(rows) if id(loaded) in place]
@@ -194,3 +194,11 @@ def together(rows: Sequence[Loaded]) -> tuple[dict[str, Tensor], Mixture]:
         return stacks[0], Mixture(groups)
     order = torch.cat([group.rows for group in groups]).argsort()
     return {name: torch.cat([stack[name] for stack in stacks])[order] for name in stacks[0]}, Mixture(groups)
+
+
+def _rows(flats: Sequence[Tensor]) -> Tensor:
+    """(A, n), not by ``torch.stack``, which refuses halves where bf16 is the arithmetic."""
+    stack = torch.empty(len(flats), len(flats[0]), dtype=flats[0].dtype, device=flats[0].device)
+    for row, flat in zip(stack, flats, strict=True):
+        row.copy_(flat)
+    return stack

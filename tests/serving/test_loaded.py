@@ -99,3 +99,11 @@ def test_an_adapter_is_a_few_objects_to_the_garbage_collector(tiny: Backbone):
     held += [Loaded.of(adapter) for _ in range(100)]
     gc.collect()
     assert len(gc.get_objects()) - before < 100 * 12
+
+
+def test_adapters_are_put_together_within_bf16_arithmetic(tiny: Backbone):
+    held = [Loaded.of(adapter_of(tiny, RECIPES[0], seed)) for seed in range(2)]
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        within, _ = together(held)
+    outside, _ = together(held)
+    assert all(torch.equal(within[name], outside[name]) for name in outside)
