@@ -46,12 +46,11 @@ class Packing:
 
     def spread(self, x: Tensor) -> Tensor:
         """(n, H) -> (B, W, H), zeros elsewhere."""
-        rows, _ = self.shape
-        return _moved(x, None, self.at, rows * self.shape[1]).unflatten(0, (rows, -1))
+        return _moved(x, None, self.at, self.shape.numel()).unflatten(0, self.shape)
 
     def collect(self, x: Tensor) -> Tensor:
         """(B, W, H) -> (n, H)."""
-        return _moved(x.flatten(0, 1), self.at, None, len(self.at))
+        return _taken(x.flatten(0, 1), self.at)
 
 
 def read_packed(bert: BertModel, read: Mapping[str, Tensor], places: Tensor | None = None) -> Tensor:
@@ -76,7 +75,7 @@ def read_packed(bert: BertModel, read: Mapping[str, Tensor], places: Tensor | No
     if places is None:
         return packing.spread(finish(layers[-1], x, packing.collect(attended)))
     own = torch.searchsorted(packing.at, places)
-    return finish(layers[-1], _moved(x, own, None, len(own)), _moved(attended.flatten(0, 1), places, None, len(own)))
+    return finish(layers[-1], _taken(x, own), _taken(attended.flatten(0, 1), places))
 
 
 def _attended(layer: Layer, x: Tensor, packing: Packing) -> Tensor:
@@ -93,6 +92,10 @@ def _attended(layer: Layer, x: Tensor, packing: Packing) -> Tensor:
         scores = scores.masked_fill(packing.padding, torch.finfo(scores.dtype).min)
     value = heads(value)
     return (scores.softmax(dim=-1, dtype=torch.float).to(value.dtype) @ value).transpose(1, 2).flatten(2)
+
+
+def _taken(x: Tensor, places: Tensor) -> Tensor:
+    return _moved(x, places, None, len(places))
 
 
 def _moved(x: Tensor, source: Tensor | None, target: Tensor | None, count: int) -> Tensor:

@@ -151,9 +151,8 @@ def guessing_loss(head: MaskedHead, bert: BertModel, hidden: Tensor, labels: Ten
         labels: (m,) what they were.
     """
     if not len(labels):  # texts of unknown words alone
-        return 0 * (
-            hidden.float().sum() + head.bias.sum()
-        )  # the head's, for there to be a gradient under a frozen BERT
+        # The head's own, for there to be a gradient where BERT is frozen.
+        return 0 * (hidden.float().sum() + head.bias.sum())
     return F.cross_entropy(head(hidden, bert.embeddings.word_embeddings.weight).float(), labels)
 
 

@@ -17,7 +17,8 @@ MAX_LENGTH = 128
 """Words of a text that are read, ``[CLS]`` and ``[SEP]`` included; the rest is cut."""
 
 TOKEN_BUDGET, GPU_TOKEN_BUDGET = 1024, 16_384
-"""Words in one batch, padding included: wide enough for full-speed matrix products, small enough for a processor's cache."""
+"""Words in one batch, padding included, on a processor and on a GPU: wide enough for matrix products at full speed, and on a
+processor small enough for a layer's widest matrix to stay in the cache."""
 
 _CHARACTERS_PER_WORD = 64  # a text is cut here before it is tokenised, so that a megabyte of text costs nothing
 _MAX_ROWS = 1024

@@ -37,13 +37,12 @@ def test_a_place_that_is_masked_and_first_keeps_both_gradients(tiny_backbone: Ba
     bert = tiny_backbone.bert.requires_grad_(True)
     stage, part = LanguageStage(bert, SMALL), batches(tiny_backbone)[0]["joint"]
     part = part | {"places": torch.tensor([0, 3]), "labels": torch.tensor([7, 8])}  # what stands first is masked, too
-    name, wide = "encoder.layer.0.attention.self.query.weight", part["read"]["input_ids"].shape[1]
+    name = "encoder.layer.0.attention.self.query.weight"
     hidden = bert(**part["read"]).last_hidden_state
     masked = guessing_loss(stage.masked_head, bert, hidden.flatten(0, 1)[part["places"]], part["labels"])
     follows = torch.nn.functional.cross_entropy(stage.next_head(hidden), part["follows"])
     expected = torch.autograd.grad(masked + SMALL.nsp_weight * follows, bert.get_parameter(name))[0]
     found = torch.autograd.grad(stage(joint=part)["loss"], bert.get_parameter(name))[0]
-    assert wide > 3
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-3)
 
 
