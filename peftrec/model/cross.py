@@ -138,7 +138,7 @@ def read_pairs(bert: "BertModel", layers: Sequence[Layer], extras: Extras, pairs
     with torch.no_grad():
         x = bert.embeddings(input_ids=pairs.ids, token_type_ids=pairs.types.clamp(max=kinds - 1))
         x, _ = read_shopper(below, x, pairs.mask)
-    x, _ = read_shopper(layers, x, pairs.mask)
+    x, _ = read_shopper(layers, x, pairs.mask, asked=slice(0, 1))
     pooled = torch.tanh(x[:, 0] @ extras["pooler"] + extras["pooler_bias"])
     classes = pooled @ extras["classifier"] + extras["classifier_bias"]  # (P, 2): not bought, bought
     return classes[:, 1] - classes[:, 0]

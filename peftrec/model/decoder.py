@@ -4,12 +4,12 @@ Shopper-side words see each other. A candidate sees the shopper side and itself,
 not depend on what else is ranked, and the shopper side is computed once however many candidates follow.
 
 The functions here take their linear maps as callables: training hands in ``BertLayer`` modules with a tuner attached,
-serving hands in int8 maps with a different adapter per row. Both run these very lines, but for candidates' attention, which is
-fused where nobody asks for gradients.
+serving hands in int8 maps with a different adapter per row. Both run these very lines, but for attention, which is fused
+where nobody asks for gradients: on a processor the backward pass of fused attention takes five times as long in bf16.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,23 +77,29 @@ def finish(layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
     return layer.output_norm((read if layer.parallel is None else read + layer.parallel(x)) + x)
 
 
-def read_shopper(layers: Iterable[Layer], x: Tensor, mask: Tensor) -> tuple[Tensor, list[Memory]]:
+def read_shopper(
+    layers: Sequence[Layer], x: Tensor, mask: Tensor, *, asked: slice = slice(None)
+) -> tuple[Tensor, list[Memory]]:
     """Runs the shopper side.
 
     Args:
         layers: Lowest first.
         x: (B, N, H) words.
         mask: (B, N) bool, True where there is a word.
+        asked: Words whose output is asked for; the last layer computes nothing but keys and values for the others.
 
     Returns:
-        (B, N, H) output, and each layer's memory for the candidates.
+        (B, asked, H) output, and each layer's memory for the candidates.
     """
     memories: list[Memory] = []
-    allowed = mask[:, None, None, :]  # (B, 1, 1, N)
-    for layer in layers:
-        query, key, value = (_split(map_(x), layer.heads) for map_ in (layer.query, layer.key, layer.value))
+    hidden = ~mask[:, None, None, :]  # (B, 1, 1, N)
+    for number, layer in enumerate(layers, start=1):
+        key, value = (_split(map_(x), layer.heads) for map_ in (layer.key, layer.value))
         memories.append(Memory(key, value))
-        x = finish(layer, x, _joined(F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)))
+        if number == len(layers):
+            x = x[:, asked].contiguous()
+        query = _split(layer.query(x), layer.heads)
+        x = finish(layer, x, _joined(_shopper_attention(query, key, value, hidden)))
     return x, memories
 
 
@@ -114,6 +120,14 @@ def read_candidates(layers: Iterable[Layer], x: Tensor, mask: Tensor, memories: 
         query, key, value = (_split(map_(x), layer.heads) for map_ in (layer.query, layer.key, layer.value))
         x = finish(layer, x, _joined(_candidate_attention(query, key, value, memory, hidden)))
     return x
+
+
+def _shopper_attention(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor) -> Tensor:
+    """(B, heads, T, width) of T words that see all that are not ``hidden`` (B, 1, 1, N)."""
+    if not query.is_cpu or not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=~hidden)
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
+    return torch.softmax(scores.masked_fill(hidden, -torch.inf), dim=-1).to(value.dtype) @ value
 
 
 def _candidate_attention(query: Tensor, key: Tensor, value: Tensor, memory: Memory, hidden: Tensor) -> Tensor:

@@ -41,9 +41,9 @@ class Reading:
 def read(layers: Sequence[Layer], extras: Extras, shoppers: Shoppers) -> Reading:
     """Runs the shopper side once."""
     words = ops.shopper_words(extras, shoppers)
-    output, memories = read_shopper(layers, words.x, words.mask)
+    output, memories = read_shopper(layers, words.x, words.mask, asked=slice(-1, None))
     mean = ops.mapped(extras, shoppers.weight[:, None] @ shoppers.vectors)[:, 0]
-    vector = mean + output[:, -1] * extras["shopper_gate"].squeeze(-2)
+    vector = mean + output[:, 0] * extras["shopper_gate"].squeeze(-2)
     return Reading(vector, mean, words.mask, memories)
 
 

@@ -24,6 +24,21 @@ def test_candidates_read_without_gradients_say_the_same(tiny_backbone: Backbone,
     torch.testing.assert_close(fused, outputs(), atol=1e-5 if precision == "fp32" else 0.1, rtol=0)
 
 
+@pytest.mark.parametrize("asked", [slice(None), slice(0, 1), slice(-1, None)])
+def test_words_that_are_asked_for_read_what_all_of_them_would(tiny_backbone: Backbone, asked: slice):
+    layers = [Layer.of(layer) for layer in tiny_backbone.decoder()]
+    x, mask = torch.randn(3, 9, 64), torch.rand(3, 9) < 0.6
+    mask[:, -1] = True
+    with torch.inference_mode():
+        whole, memories = read_shopper(layers, x, mask)
+    for gradients in (False, True):
+        with torch.set_grad_enabled(gradients):
+            found, remembered = read_shopper(layers, x, mask, asked=asked)
+        torch.testing.assert_close(found, whole[:, asked], atol=1e-5, rtol=0)
+        for mine, full in zip(remembered, memories, strict=True):
+            torch.testing.assert_close(mine.key, full.key, atol=1e-5, rtol=0)
+
+
 def test_a_candidate_sees_no_other(tiny_backbone: Backbone):
     layers = [Layer.of(layer) for layer in tiny_backbone.decoder()]
     x, mask, candidates = torch.randn(1, 4, 64), torch.ones(1, 4, dtype=torch.bool), torch.randn(1, 6, 64)
