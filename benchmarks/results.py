@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,6 +25,8 @@ def _commit() -> str:
 COMMIT = _commit()
 """Read when the benchmark starts: by its end the folder may have moved on."""
 
+BEGUN = time.perf_counter()
+
 
 def write(name: str, rows: Sequence[dict[str, object]], *, seed: int) -> Path:
     """Writes ``results/<name>.json`` and prints it as one line.
@@ -40,6 +43,7 @@ def write(name: str, rows: Sequence[dict[str, object]], *, seed: int) -> Path:
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "commit": COMMIT,
         "seed": seed,
+        "seconds": round(time.perf_counter() - BEGUN),
         "rows": list(rows),
     }
     FOLDER.mkdir(exist_ok=True)

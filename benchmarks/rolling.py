@@ -36,7 +36,7 @@ def main() -> None:
         future = rest.window(end=cut + HORIZON)
         adapter = train_adapter(past, backbone, config=TrainConfig(seed=options.seed))
         classic = [baseline for baseline in default_baselines(seed=options.seed) if baseline.name in STRONGEST]
-        boosted = boosting(backbone, options.seed)
+        boosted = boosting(backbone, past, options.seed)
         window = evaluate(adapter, future, baselines=[*classic, *boosted], seed=options.seed)
         print(window)
         print({baseline.name: str(baseline.chosen) for baseline in boosted})

@@ -52,8 +52,7 @@ from peftrec.model.candidates import describe
 from peftrec.model.cross import WORDS
 from peftrec.model.platform import padded
 from peftrec.serving.answers import named
-from peftrec.serving.batch import shoppers_of
-from peftrec.serving.decoding import part_of
+from peftrec.serving.batch import Group, shoppers_of
 from peftrec.serving.loaded import Loaded
 from peftrec.serving.loading import load_adapter
 from peftrec.serving.precision import PRECISIONS
@@ -187,7 +186,7 @@ class Run:
         engine = self.engine("fp32")
         rows = [engine._prepare(Request(adapter="grocery@1", user=user)) for user in self.users[:BATCH]]
         extras = {name: torch.from_numpy(value) for name, value in self.adapter.extras.items()}
-        words = ops.shopper_words(extras, shoppers_of([part_of(one) for one in rows]))
+        words = ops.shopper_words(extras, shoppers_of(Group.of(rows)))
         products, numbers = [], []
         for one in rows:
             popular = one.snapshot.popular

@@ -53,13 +53,16 @@ WEEKS = 5
 PARTS = ("methods", "references")
 SAMPLED = TrainConfig(
     anchors=1,
-    epochs=2.0,
+    epochs=1.0,
     patience=100,
-    sampled_candidates=16,
+    sampled_candidates=32,
     negatives=256,
     candidates=CandidateConfig(history=60, popular=30, neighbours=15, together=15, nearest=30),
 )
-"""The task of the references: no early stop, so that each reads as much as the others."""
+"""The task of the references: no early stop, so that each reads as much as the others.
+
+An eighth of the default's candidates: every further one costs the cross-encoder a sentence, and the decoder a word.
+"""
 
 METHODS: dict[str, Tuner] = {
     "lora": LoRAConfig(),
@@ -81,7 +84,7 @@ def main() -> None:
     parser.add_argument("--shoppers", type=int, default=1600, help="asked in the evaluation, drawn evenly")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--sampled-every", type=int, default=8, help="references: every n-th shopper")
-    parser.add_argument("--sampled-shoppers", type=int, default=80, help="references: asked in the evaluation")
+    parser.add_argument("--sampled-shoppers", type=int, default=50, help="references: asked in the evaluation")
     parser.add_argument("--methods", nargs="*", choices=sorted(METHODS), default=list(METHODS))
     parser.add_argument("--backbone", default="minilm-l6", help="short name or folder")
     parser.add_argument("--epochs", type=float, default=TrainConfig().epochs, help="of the decoder's stage")
@@ -130,6 +133,8 @@ def compare_references(options: argparse.Namespace, backbone: Backbone) -> list[
     encoding = time.perf_counter() - begun
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(PlatformRows.for_adapter(platform, task), backbone, folder=Path(folder))
+    short = replace(prepared.source, config=replace(task, epochs=0.2))
+    _tuned(replace(prepared, source=short), backbone, LoRAConfig())  # what libraries load once is nobody's cost
     table, ours = _tuned(prepared, backbone, LoRAConfig())
     costs_of: dict[str, list[Cost]] = {"anew": [], "cross": []}
     with tempfile.TemporaryDirectory() as folder:

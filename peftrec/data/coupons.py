@@ -2,8 +2,8 @@
 # scipy has no types; the rest of the package is checked strictly.
 """Coupons: promotions that only some shoppers were given."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -176,6 +176,11 @@ class HeldCoupons:
     def take(self, rows: NDArray[np.integer]) -> "HeldCoupons":
         """The same for a choice of shoppers."""
         return HeldCoupons(self.given[rows], self.covered, self.n_items)
+
+    @classmethod
+    def join(cls, parts: "Sequence[HeldCoupons]") -> "HeldCoupons":
+        """The shoppers of several, which know the same campaigns."""
+        return replace(parts[0], given=sparse.vstack([part.given for part in parts], format="csr"))
 
     @property
     def count(self) -> NDArray[np.int64]:

@@ -109,6 +109,16 @@ class Histories:
             coupons=None if self.coupons is None else self.coupons.take(rows),
         )
 
+    @classmethod
+    def join(cls, parts: Sequence["Histories"]) -> "Histories":
+        """Shoppers of several at one moment, laid end to end; all of one dataset where they hold coupons, as all or none do."""
+        if len(parts) == 1:
+            return parts[0]
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.offsets) for part in parts]))])
+        held = [part.coupons for part in parts if part.coupons is not None]
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in (*EVENT_ARRAYS, "channel")}
+        return cls(offsets.astype(np.int64), **joined, coupons=HeldCoupons.join(held) if held else None)
+
     def with_pasts(self, rows: NDArray[np.integer], others: "Histories") -> "Histories":
         """The same shoppers, those of ``rows`` with the events of ``others``, which are as many, in that order."""
         starts, lengths = self.offsets[:-1].copy(), np.diff(self.offsets)

@@ -89,7 +89,7 @@ def _coupons(coupons: Coupons | None, share: _Share) -> Coupons | None:
 def _rows(dataset: "Dataset", home: str, by: str) -> dict[str, NDArray[np.int64]]:
     """Value -> its events, ascending."""
     if home == "profiles":
-        labels = _user_labels(dataset, by).gather(dataset.log.user)
+        labels = user_labels(dataset, by).gather(dataset.log.user)
     elif home == "catalogue":
         labels = _labels(dataset.catalog.frame, by).gather(dataset.log.item)
     else:
@@ -104,7 +104,7 @@ def _rows(dataset: "Dataset", home: str, by: str) -> dict[str, NDArray[np.int64]
 def _share(dataset: "Dataset", home: str, by: str, value: str) -> _Share:
     catalog, profiles, users = dataset.catalog, dataset.profiles, dataset.users
     if home == "profiles" and profiles is not None:
-        users = users.filter(_user_labels(dataset, by) == value)
+        users = users.filter(user_labels(dataset, by) == value)
         frame = profiles.frame.filter(pl.col(col.USER).is_in(users.implode()))
         return _Share(catalog, Profiles(frame), users, new_user=codes(dataset.users, users))
     if home == "catalogue":
@@ -113,8 +113,8 @@ def _share(dataset: "Dataset", home: str, by: str, value: str) -> _Share:
     return _Share(catalog, profiles, users)
 
 
-def _user_labels(dataset: "Dataset", by: str) -> pl.Series:
-    """(n_users,) the value of each shopper."""
+def user_labels(dataset: "Dataset", by: str) -> pl.Series:
+    """(n_users,) the value that each shopper has in a column of the profiles, ``unknown`` without one."""
     if dataset.profiles is None:
         return pl.Series(by, [UNKNOWN]).new_from_index(0, len(dataset.users))
     frame = dataset.profiles.frame

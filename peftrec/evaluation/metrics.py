@@ -4,11 +4,12 @@ Ranking metrics read the ranks of the products a shopper bought within a ranking
 Pool metrics read scores and labels of the same few hundred products for every system.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.stats import rankdata
 
 from peftrec.errors import InvalidValueError
@@ -119,9 +120,47 @@ RANKING: dict[str, Callable[[Places], NDArray[np.float64]]] = {
 POOL = ("auc", "log_loss", "ece")
 """Those of a pool of given products; the last two for systems that predict probabilities."""
 
-METRICS = (*RANKING, *POOL)
+COVERAGE, NOVELTY, DIVERSITY = "coverage@10", "novelty@10", "diversity@10"
+BEYOND = (COVERAGE, NOVELTY, DIVERSITY)
+"""What lists are like, however good they are; asked for by name."""
+
+METRICS = (*RANKING, *POOL, *BEYOND)
 LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
-UNITS = {metric: "nats" if metric == "log_loss" else "0..1" for metric in METRICS}
+UNITS = {metric: {"log_loss": "nats", NOVELTY: "bits"}.get(metric, "0..1") for metric in METRICS}
+
+
+def novelty(tops: Sequence[NDArray[np.integer]], buyers: NDArray[np.integer], users: int) -> NDArray[np.float64]:
+    """(B,) mean of -log2 of the share of shoppers who bought a product of the list before (Zhou et al., 2010), in bits.
+
+    A product without a buyer counts as one with one.
+
+    Args:
+        tops: B lists of products.
+        buyers: (n_items,) shoppers who bought each product.
+        users: Shoppers there are.
+    """
+    bits = -np.log2(np.maximum(buyers, 1) / users)
+    return np.array([bits[top].mean() if len(top) else np.nan for top in tops])
+
+
+def diversity(tops: Sequence[NDArray[np.integer]], words: sparse.csr_matrix) -> NDArray[np.float64]:
+    """(B,) one less the mean cosine between texts of a list's products (intra-list diversity, Ziegler et al., 2005).
+
+    NaN where a list has fewer than two products.
+
+    Args:
+        tops: B lists of products.
+        words: (n_items, terms) TF-IDF of the products' texts, rows of unit length or zero.
+    """
+
+    def one(top: NDArray[np.integer]) -> float:
+        if len(top) < 2:
+            return float("nan")
+        own = words[top]
+        alike = (own @ own.T).toarray()
+        return 1 - float((alike.sum() - np.trace(alike)) / (len(top) * (len(top) - 1)))
+
+    return np.array([one(top) for top in tops])
 
 
 def user_auc(

@@ -4,6 +4,7 @@ Split by time. Shoppers with a history before the cut and a purchase after it. T
 included. One fixed pool of products for what needs labels on both sides.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY, PURCHASE
 from peftrec.errors import InvalidValueError, NotEnoughDataError
-from peftrec.evaluation.slices import Slice, everything, never_bought
+from peftrec.evaluation.slices import Part, Slice, everything, never_bought, parts_of
 
 POOL_OWN = 250
 """Products of the pool that the shopper bought before, the most bought first (decayed)."""
@@ -91,25 +92,31 @@ class Task:
         users: (U,) int32 rising user indices.
         slices: ``all`` and ``never_bought``; the latter may be empty.
         pool: For AUC, log loss and calibration.
+        parts: Of ``all``.
     """
 
     past: Dataset
     users: NDArray[np.int32]
     slices: tuple[Slice, ...]
     pool: Pool
+    parts: tuple[Part, ...] = ()
 
     @classmethod
-    def from_split(cls, future: Dataset, *, limit: int | None = None, seed: int = 0) -> "Task":
+    def from_split(
+        cls, future: Dataset, *, parts: Sequence[str] = (), limit: int | None = None, seed: int = 0
+    ) -> "Task":
         """Asks for everything that shoppers buy in ``future``, given ``future.past``.
 
         Args:
             future: The second part of a :meth:`Dataset.split`.
+            parts: Of ``all`` that are measured as well, see :func:`peftrec.evaluation.slices.parts_of`.
             limit: Ask about an even sample of this many shoppers; all if not given.
             seed: Draws the sample.
 
         Raises:
             InvalidValueError: ``future`` has no past.
             NotEnoughDataError: No shopper has events before the cut and a purchase after it.
+            ConfigError: There is no part of a name.
         """
         past = future.past
         if past is None:
@@ -133,7 +140,8 @@ class Task:
         bought_before = past.log.event == PURCHASE
         bought = _keys(users, past.log.user[bought_before], past.log.item[bought_before], n_items)
         slices = (everything(relevant, n_items), never_bought(relevant, bought, n_items))
-        return cls(past, users, slices, _pool(past, users, relevant))
+        found = parts_of(parts, slices[0], past, users, bought)
+        return cls(past, users, slices, _pool(past, users, relevant), found)
 
 
 def _keys(

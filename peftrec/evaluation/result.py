@@ -10,12 +10,22 @@ from numpy.typing import NDArray
 
 from peftrec.errors import ConfigError
 from peftrec.evaluation.bootstrap import SAMPLES, Interval, percentile_interval, resampled_sums
-from peftrec.evaluation.metrics import LOWER_IS_BETTER, METRICS, UNITS, Calibration
+from peftrec.evaluation.metrics import COVERAGE, DIVERSITY, LOWER_IS_BETTER, METRICS, NOVELTY, UNITS, Calibration
 from peftrec.evaluation.slices import ALL
 
 MAIN = "ndcg@10"
 _NAME_WIDTH = 22
-_SHORT = {"hit_rate@10": "HR@10", "recall@20": "R@20", "mrr": "MRR", "auc": "AUC", "log_loss": "loss", "ece": "ECE"}
+_SHORT = {
+    "hit_rate@10": "HR@10",
+    "recall@20": "R@20",
+    "mrr": "MRR",
+    "auc": "AUC",
+    "log_loss": "loss",
+    "ece": "ECE",
+    COVERAGE: "cov",
+    NOVELTY: "nov",
+    DIVERSITY: "div",
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,8 @@ class Evaluation:
         users: Slice -> (S,) user indices.
         vectors: (system, slice, metric) -> (S,) numbers of each shopper; NaN where the metric is not defined for one.
         calibration: System -> sums that its calibration error is made of; systems without probabilities are absent.
+        coverage: System -> share of the catalogue within somebody's ten best, where it was asked for. It has no interval: other
+            shoppers would cover other products.
         samples: Bootstrap resamples.
         seed: Of the bootstrap.
     """
@@ -54,6 +66,7 @@ class Evaluation:
     users: Mapping[str, NDArray[np.int32]]
     vectors: Mapping[tuple[str, str, str], NDArray[np.float64]]
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    coverage: Mapping[str, float] = field(default_factory=dict)
     samples: int = SAMPLES
     seed: int = 0
 
@@ -158,7 +171,7 @@ class Evaluation:
         for slice_, metric, of in self._cells():
             if of == system:
                 value, low, high = self.value(system, metric, slice_)
-                if np.isfinite(value):  # a slice without shoppers has no mean
+                if np.isfinite((value, low)).all():  # a slice without shoppers has no mean, and coverage no interval
                     metrics.append({"metric": metric, "slice": slice_, "value": value, "low": low, "high": high})
         found: dict[str, Any] = {"metrics": metrics, "protocol": f"Trained before, measured on {self.period}."}
         if system in self.calibration:
@@ -190,7 +203,8 @@ class Evaluation:
 
     def _row(self, system: str, slice_: str, metric: str, found: Interval) -> dict[str, str | float]:
         where = {"system": system, "dataset": self.dataset, "slice": slice_, "metric": metric}
-        return {**where, "value": found.value, "low": found.low, "high": found.high, "unit": UNITS[metric]}
+        low, high = (None if metric == COVERAGE else bound for bound in found[1:])
+        return {**where, "value": found.value, "low": low, "high": high, "unit": UNITS[metric]}
 
     @cached_property
     def _resampled(self) -> dict[tuple[str, str, str], tuple[float, NDArray[np.float64]]]:
@@ -204,6 +218,8 @@ class Evaluation:
                 if defined[:, index].any():
                     value = float(table[defined[:, index], index].mean())
                     found[keys[index]] = (value, total / np.maximum(count, 1))
+        for system, share in self.coverage.items():
+            found[system, ALL, COVERAGE] = share, np.full(self.samples, np.nan)
         for system, sums in self.calibration.items():
             bins = sums.predicted.shape[1]
             drawn = resampled_sums(

@@ -1,30 +1,40 @@
 """Asks systems a task's questions and collects what each shopper got."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from tqdm import tqdm
 
 from peftrec.data.dataset import Dataset
 from peftrec.errors import ConfigError
 from peftrec.evaluation.metrics import (
+    DIVERSITY,
+    NOVELTY,
     RANKING,
     Calibration,
     Places,
     check_scores,
     descending_ranks,
+    diversity,
+    novelty,
     user_auc,
     user_log_loss,
 )
-from peftrec.evaluation.protocol import Recommender, RecommenderFactory, Task
+from peftrec.evaluation.protocol import Recommender, RecommenderFactory, Task, popular_lately
 from peftrec.evaluation.result import Evaluation
 from peftrec.evaluation.slices import ALL, Slice
+from peftrec.evaluation.words import tfidf
 
 CELLS = 16_000_000
 """Scores in memory at once: 64 MB, and some 300 MB while they are ranked."""
 
+
+TOP = 10
+"""Products of a list whose kind is told."""
 
 Report = Callable[[str], object]
 """Hears in a few words how far a long piece of work is."""
@@ -48,6 +58,8 @@ def evaluate(
     future: Dataset,
     *,
     baselines: str | Sequence[Recommender] | None = "default",
+    parts: Sequence[str] = (),
+    lists: bool = False,
     seed: int = 0,
     progress: bool = True,
 ) -> Evaluation:
@@ -57,6 +69,10 @@ def evaluate(
         recommender: One system or several. An adapter counts as one.
         future: The second part of ``shop.split(at=...)``; systems see nothing but ``future.past``.
         baselines: ``"default"`` (see :func:`peftrec.evaluation.baselines.default_baselines`), others, or None.
+        parts: Of all purchases that are measured by themselves as well: ``repeat``, ``head``, ``tail``, ``cold_products``,
+            ``light_shoppers``, ``heavy_shoppers``, ``cold_shoppers``, or a column of the profiles, whose values give one
+            part each; see :mod:`peftrec.evaluation.slices`.
+        lists: Also tell coverage, novelty and diversity of the ten best.
         seed: Of the bootstrap and of baselines that draw.
         progress: Show a bar.
 
@@ -64,22 +80,28 @@ def evaluate(
         A result to print, compare or turn into rows. The first system is what the others are compared with.
 
     Raises:
-        ConfigError: Two systems share a name, something is no system, or there is none.
+        ConfigError: Two systems share a name, something is no system, there is none, or there is no part of a name.
         InvalidValueError: ``future`` has no past, or a system returned NaN.
         NotEnoughDataError: No shopper can be evaluated.
         MissingExtraError: A baseline needs a package that is not installed.
     """
     systems = [*_systems(recommender), *_baselines(baselines, seed)]
     _check_names(systems)
-    task = Task.from_split(future)
+    task = Task.from_split(future, parts=parts)
+    kinds = Lists.of(task) if lists else None
     vectors: dict[tuple[str, str, str], NDArray[np.float64]] = {}
     calibration: dict[str, Calibration] = {}
+    coverage: dict[str, float] = {}
     with tqdm(total=len(systems) * len(task.users), disable=not progress, unit="shopper") as bar:
         for system in systems:
             if isinstance(system, Tunable):
                 system.tune(task.past, report=lambda step, name=system.name: bar.set_description(f"{name}: {step}"))
             bar.set_description(system.name)
-            measured, curve = measure(system, task, bar=bar)
+            tops: list[NDArray[np.int64]] = []
+            measured, curve = measure(system, task, bar=bar, tops=tops if lists else None)
+            if kinds is not None:
+                measured |= kinds.measure(tops)
+                coverage[system.name] = kinds.coverage(tops)
             vectors |= {(system.name, *key): values for key, values in measured.items()}
             if curve is not None:
                 calibration[system.name] = curve
@@ -87,17 +109,57 @@ def evaluate(
         dataset=future.name,
         period=f"{future.start:%Y-%m-%d} to {future.end:%Y-%m-%d}, {len(future.catalog):,} products, full ranking",
         systems=tuple(system.name for system in systems),
-        users={part.name: task.users[part.rows] for part in task.slices},
+        users={part.name: task.users[part.rows] for part in (*task.slices, *task.parts)},
         vectors=vectors,
         calibration=calibration,
+        coverage=coverage,
         seed=seed,
     )
 
 
+@dataclass(frozen=True)
+class Lists:
+    """What lists of products are like.
+
+    Attributes:
+        buyers: (n_items,) shoppers who bought each product before.
+        users: Shoppers there are.
+        words: (n_items, terms) see :func:`peftrec.evaluation.words.tfidf`.
+    """
+
+    buyers: NDArray[np.float32]
+    users: int
+    words: sparse.csr_matrix
+
+    @classmethod
+    def of(cls, task: Task) -> "Lists":
+        """Of a task's products."""
+        past = task.past
+        return cls(popular_lately(past, days=float("inf")), len(np.unique(past.log.user)), tfidf(past.catalog))
+
+    def measure(self, tops: Sequence[NDArray[np.int64]]) -> dict[tuple[str, str], NDArray[np.float64]]:
+        """(slice, metric) -> (B,) numbers of B shoppers' lists."""
+        return {
+            (ALL, NOVELTY): novelty(tops, self.buyers, self.users),
+            (ALL, DIVERSITY): diversity(tops, self.words),
+        }
+
+    def coverage(self, tops: Sequence[NDArray[np.int64]]) -> float:
+        """Share of the catalogue that is in somebody's list."""
+        return len(np.unique(np.concatenate(tops))) / len(self.buyers)
+
+
 def measure(
-    system: Recommender, task: Task, *, bar: "tqdm[object] | None" = None
+    system: Recommender,
+    task: Task,
+    *,
+    bar: "tqdm[object] | None" = None,
+    tops: list[NDArray[np.int64]] | None = None,
 ) -> tuple[dict[tuple[str, str], NDArray[np.float64]], Calibration | None]:
-    """One system's numbers for each shopper: (slice, metric) -> (S,), and its calibration if it gives probabilities."""
+    """One system's numbers for each shopper: (slice, metric) -> (S,), and its calibration if it gives probabilities.
+
+    ``tops`` is filled with the ten best products of each shopper.
+    """
     n_items, pool = len(task.past.catalog), task.pool
     ranks = {part.name: np.zeros(len(part.relevant.values), np.int32) for part in task.slices}
     pooled = np.empty(pool.items.shape, np.float32)
@@ -105,7 +167,9 @@ def measure(
         users = task.users[rows]
         scores = check_scores(system.score_catalog(task.past, users), (len(rows), n_items), system.name)
         for part in task.slices:
-            _place(scores, rows, part, ranks[part.name])
+            placed = _place(scores, rows, part, ranks[part.name])
+            if tops is not None and part.name == ALL:
+                tops += [np.flatnonzero((of_one > 0) & (of_one <= TOP)) for of_one in placed]
         answer = system.score_pool(task.past, users, pool.items[rows])
         pooled[rows] = check_scores(
             answer, (len(rows), pool.items.shape[1]), system.name, probabilities=system.probabilistic
@@ -117,6 +181,10 @@ def measure(
         if len(part):
             places = Places.of(part.relevant.rows, ranks[part.name])
             found |= {(part.name, name): metric(places) for name, metric in RANKING.items()}
+    for part in task.parts:
+        row = np.unique(part.of.relevant.rows[part.at], return_inverse=True)[1]
+        places = Places.of(row, ranks[part.of.name][part.at])
+        found |= {(part.name, name): metric(places) for name, metric in RANKING.items()}
     found[ALL, "auc"] = user_auc(pooled, pool.labels, pool.mask)
     if not system.probabilistic:
         return found, None
@@ -146,16 +214,20 @@ def chunks(users: int, n_items: int) -> Iterable[NDArray[np.int64]]:
     return (np.arange(start, min(start + step, users)) for start in range(0, users, step))
 
 
-def _place(scores: NDArray[np.float32], rows: NDArray[np.int64], part: Slice, out: NDArray[np.int32]) -> None:
-    """Writes the ranks of a slice's bought products, for those of its shoppers that are in this chunk."""
+def _place(
+    scores: NDArray[np.float32], rows: NDArray[np.int64], part: Slice, out: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """Writes the ranks of a slice's bought products, for those of its shoppers that are in this chunk; returns all ranks."""
     first, last = np.searchsorted(part.rows, [rows[0], rows[-1] + 1])
     if first == last:
-        return
+        return np.empty((0, scores.shape[1]), np.int32)
     scores = scores[part.rows[first:last] - rows[0]]  # a copy
     out_of = slice(part.excluded.offsets[first], part.excluded.offsets[last])
     scores[part.excluded.rows[out_of] - first, part.excluded.values[out_of]] = -np.inf
     at = slice(part.relevant.offsets[first], part.relevant.offsets[last])
-    out[at] = descending_ranks(scores)[part.relevant.rows[at] - first, part.relevant.values[at]]
+    ranks = descending_ranks(scores)
+    out[at] = ranks[part.relevant.rows[at] - first, part.relevant.values[at]]
+    return ranks
 
 
 def _systems(given: object) -> list[Recommender]:

@@ -151,13 +151,14 @@ def generate(
     return _joined(parts)
 
 
-def describe(histories: Histories, snapshot: Snapshot, items: Ragged) -> Candidates:
-    """The same numbers for products that the caller names."""
+def describe(histories: Histories, snapshot: Snapshot, items: Ragged, *, pairs: Pairs | None = None) -> Candidates:
+    """The same numbers for products that the caller names; ``pairs`` are :func:`pairs_of` the histories, where there are any."""
     parts: list[Candidates] = []
     for rows in np.array_split(np.arange(len(histories)), max(1, -(-len(histories) // CHUNK))):
         some, named = histories.take(rows), Ragged.join([items[row] for row in rows])
         scores = collaborative_at(some, snapshot, named)
-        parts.append(_described(some, snapshot, named, pairs_of(some, snapshot.n_items), *scores))
+        known = pairs_of(some, snapshot.n_items) if pairs is None or len(histories) > CHUNK else pairs
+        parts.append(_described(some, snapshot, named, known, *scores))
     return _joined(parts)
 
 

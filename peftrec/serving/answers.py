@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from peftrec.data.features import Pairs
 from peftrec.model.candidates import Candidates, Closest, generate
 from peftrec.serving.preparing import Row
 from peftrec.serving.requests import Recommendation
@@ -17,11 +18,16 @@ def chance(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
 
 
-def named(row: Row, near: Closest) -> Candidates:
-    """The products worth ranking, as many as are asked for where retrieval has to find them alone."""
+def named(row: Row, near: Closest, *, pairs: Pairs | None = None) -> Candidates:
+    """The products worth ranking, as many as are asked for where retrieval has to find them alone.
+
+    ``pairs`` are the shopper's dealings with products, where they are known already.
+    """
     least = row.request.k + len(np.unique(row.history.item))  # the history may be left out of the answer
     config, allowed = row.loaded.adapter.candidates, row.allowed
-    return generate(row.history, row.snapshot, config, nearest=lambda _: near, least=least, allowed=allowed)
+    return generate(
+        row.history, row.snapshot, config, nearest=lambda _: near, least=least, allowed=allowed, pairs=pairs
+    )
 
 
 def best(

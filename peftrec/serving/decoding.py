@@ -11,23 +11,19 @@ from transformers import BertModel
 from peftrec.backbone import Backbone
 from peftrec.backbone.encoder import encoder_for
 from peftrec.model.adapter import first_layer
-from peftrec.model.candidates import Candidates
+from peftrec.model.candidates import Candidates, Closest
 from peftrec.model.cross import PairReader
 from peftrec.model.mixed import mixed_layers
 from peftrec.model.purchase import Reading
 from peftrec.model.scoring import Reader
-from peftrec.serving.batch import Part, score_mixed, shoppers_of
+from peftrec.serving.answers import named
+from peftrec.serving.batch import Group, score_mixed, shoppers_of
 from peftrec.serving.loaded import Loaded, together
 from peftrec.serving.precision import decoder_for
 from peftrec.serving.preparing import Row
 
 SCORED = 8
 """Shoppers whose candidates are scored at once: what they take in memory is handed out again, not asked of the system anew."""
-
-
-def part_of(row: Row) -> Part:
-    """What the decoder reads of a request's shopper."""
-    return Part(row.history, row.platform, row.snapshot, row.profile, row.scene, row.loaded.adapter.history)
 
 
 class Decoding:
@@ -62,8 +58,8 @@ class Decoding:
 
     def read(self, rows: Sequence[Row]) -> "Batch":
         """Reads all shoppers of a batch at once."""
-        reader = self.reader([row.loaded for row in rows])
-        return Batch(rows, reader, reader.read_batch(shoppers_of([part_of(row) for row in rows])))
+        reader, groups = self.reader([row.loaded for row in rows]), Group.of(rows)
+        return Batch(rows, groups, reader, reader.read_batch(shoppers_of(groups)))
 
 
 @dataclass(frozen=True)
@@ -72,13 +68,30 @@ class Batch:
 
     Attributes:
         rows: Requests.
+        groups: The same, taken apart by what they look at.
         reader: One adapter per row, or one for all.
         reading: Of all of them.
     """
 
     rows: Sequence[Row]
+    groups: Sequence[Group]
     reader: Reader
     reading: Reading
+
+    def described(self, chosen: Sequence[NDArray[np.int32]]) -> list[Candidates]:
+        """Numbers about each row's own products."""
+        found = dict[int, Candidates]()
+        for group in self.groups:
+            found.update(zip(group.at, group.described([chosen[at] for at in group.at]), strict=True))
+        return [found[at] for at in range(len(self.rows))]
+
+    def named(self, near: Sequence[Closest]) -> list[Candidates]:
+        """The products worth ranking for each row, given what is close to it."""
+        found = dict[int, Candidates]()
+        for group in self.groups:
+            pairs = group.pairs if len(group.rows) == 1 else None  # of several together they are no use to one
+            found.update((at, named(self.rows[at], near[at], pairs=pairs)) for at in group.at)
+        return [found[at] for at in range(len(self.rows))]
 
     def score(self, found: Sequence[Candidates]) -> list[NDArray[np.float32]]:
         """Purchase logits of each row's candidates; what was read of the shoppers serves all of them."""

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from peftrec.backbone import Backbone
 from peftrec.backbone.items import cache_root
 from peftrec.data.dataset import Dataset
-from peftrec.data.histories import DAY, Ragged
+from peftrec.data.histories import DAY
 from peftrec.data.reading.tables import Table
 from peftrec.data.snapshot import PLANNED_WEEKS
 from peftrec.errors import ConfigError, CorruptAdapterError, RequestError, UntrustedAdapterError
 from peftrec.model.adapter import Adapter
-from peftrec.model.candidates import describe
 from peftrec.model.cross import retrieval_extras
 from peftrec.model.cross_scoring import CrossRecommender
 from peftrec.model.nearest import history_means, nearest
@@ -201,7 +200,7 @@ class Engine:
             return []
         batch = self._decoding.read(rows)
         near = retrievals(rows, batch.reading)
-        found = [named(row, one) for row, one in zip(rows, near, strict=True)]
+        found = batch.named(near)
         logits = batch.score(found)
         items = [one.items.values for one in found]
         return [
@@ -261,8 +260,10 @@ class Engine:
         """Purchase logits of given products, whatever the form of each row's adapter."""
         decoded = [at for at, row in enumerate(rows) if row.loaded.adapter.form == "decoder"]
         own = [rows[at] for at in decoded]
-        asked = [describe(rows[at].history, rows[at].snapshot, Ragged.join([chosen[at]])) for at in decoded]
-        logits = dict(zip(decoded, self._decoding.read(own).score(asked) if own else [], strict=True))
+        logits = dict[int, NDArray[np.float32]]()
+        if own:
+            batch = self._decoding.read(own)
+            logits.update(zip(decoded, batch.score(batch.described([chosen[at] for at in decoded])), strict=True))
         for at, row in enumerate(rows):
             if at not in logits:
                 logits[at] = score_pairs(self._decoding.pair_reader(row.loaded), row, told(row), chosen[at])

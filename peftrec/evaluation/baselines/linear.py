@@ -4,7 +4,6 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import lapack
@@ -14,6 +13,7 @@ from peftrec.data.dataset import Dataset
 from peftrec.errors import MissingExtraError
 from peftrec.evaluation.baselines.base import Scorer, dense, purchases
 from peftrec.evaluation.protocol import popular_lately
+from peftrec.evaluation.words import tfidf
 
 
 def _damped(past: Dataset, half_life: float) -> sparse.csr_matrix:
@@ -169,12 +169,7 @@ class TfidfText:
 
     def fit(self, past: Dataset) -> Scorer:
         """Weighs words of all products."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        frame = past.catalog.frame
-        texts = [name for name, kind in frame.schema.items() if kind == pl.String and name != "item_id"]
-        lines = frame.select(pl.concat_str(texts, separator=" ", ignore_nulls=True).fill_null(""))[:, 0].to_list()
-        words = sparse.csr_matrix(TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b").fit_transform(lines))
+        words = tfidf(past.catalog)
         own = purchases(past, half_life=self.half_life)
         rest = np.log1p(popular_lately(past)) * self.popularity
 

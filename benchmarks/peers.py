@@ -1,0 +1,109 @@
+"""RecTools' models beside peftrec, on the same split and with the same metric code.
+
+RecTools pins numpy below 2, so it runs in an environment of its own, which this one asks for lists of 500 products through
+``rectools_lists.py``. Its models are tuned like our baselines, on the last window of the past. Run it alone on the machine::
+
+    python -m venv rectools && rectools/bin/pip install "rectools[torch]==0.19.0" pyarrow
+    python benchmarks/peers.py --rectools rectools/bin/python --dataset online_retail --data uci_online_retail.parquet
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from quality import QUESTIONS
+from results import write
+
+from peftrec import Backbone, TrainConfig, evaluate, load_dataset, train_adapter
+from peftrec.data import Dataset
+from peftrec.data.histories import PURCHASE
+from peftrec.evaluation.baselines import Baseline
+from peftrec.evaluation.baselines.base import Scorer
+
+SCRIPT = Path(__file__).with_name("rectools_lists.py")
+SASREC = {"model": "sasrec", "session_max_len": 100, "n_blocks": 2, "n_heads": 2, "batch_size": 64}
+GRIDS: Mapping[str, Sequence[Mapping[str, object]]] = {
+    "RecTools SASRec": [
+        {**SASREC, "n_factors": factors, "dropout_rate": dropout, "epochs": epochs}
+        for factors, dropout, epochs in ((128, 0.2, 20), (128, 0.2, 5), (64, 0.5, 20), (128, 0.4, 40))
+    ],
+    "RecTools EASE": [{"model": "ease", "regularization": value} for value in (200.0, 50.0, 10.0)],
+    "RecTools BM25 item-kNN": [{"model": "knn", "K": value} for value in (200, 50)],
+}
+
+
+@dataclass(frozen=True)
+class OfRecTools:
+    """One setting of one of its models.
+
+    Attributes:
+        python: Of the environment that has RecTools.
+        settings: As JSON.
+    """
+
+    python: str
+    settings: str
+
+    def fit(self, past: Dataset) -> Scorer:
+        """Asks for the lists of all shoppers; each call of what it returns reads them."""
+        log = past.log
+        bought = log.event == PURCHASE
+        table = pl.DataFrame({"user": log.user[bought], "item": log.item[bought], "time": log.time[bought]})
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            table.write_parquet(folder / "past.parquet")
+            pl.DataFrame({"user": np.unique(log.user)}).write_parquet(folder / "users.parquet")
+            # Nothing of ours is on its path.
+            environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+            asked = [self.python, str(SCRIPT), name, self.settings]
+            done = subprocess.run(asked, capture_output=True, text=True, check=False, env=environment, cwd=name)
+            if done.returncode:
+                raise SystemExit(f"{self.python} failed:\n{done.stderr[-3000:]}")
+            lists = pl.read_parquet(folder / "lists.parquet")
+        user, item, score = (lists[column].to_numpy() for column in ("user", "item", "score"))
+        shape = (len(past.users), len(past.catalog))
+
+        def scores(users: NDArray[np.int32]) -> NDArray[np.float32]:
+            row = np.full(shape[0], -1)
+            row[users] = np.arange(len(users))
+            mine = row[user] >= 0
+            found = np.full((len(users), shape[1]), -np.inf, np.float32)
+            found[row[user[mine]], item[mine]] = score[mine]
+            return found
+
+        return scores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rectools", required=True, metavar="PYTHON", help="interpreter that has RecTools")
+    parser.add_argument("--dataset", choices=sorted(QUESTIONS), default="online_retail")
+    parser.add_argument("--data", type=Path, help="file or folder of a data set that comes as one")
+    parser.add_argument("--models", nargs="*", choices=sorted(GRIDS), default=list(GRIDS))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    question = QUESTIONS[options.dataset]
+    shop = load_dataset(question.source, options.data)
+    past, future = shop.leave_last_out() if question.cut is None else shop.split(at=question.cut)
+    adapter = train_adapter(past, Backbone.load("minilm-l6"), config=TrainConfig(seed=options.seed))
+    peers = [
+        Baseline(name, [OfRecTools(options.rectools, json.dumps(settings)) for settings in GRIDS[name]])
+        for name in options.models
+    ]
+    result = evaluate(adapter, future, baselines=peers, seed=options.seed)
+    print(result)
+    print({peer.name: str(peer.chosen) for peer in peers})
+    rows = [dict(row) | {"dataset": options.dataset} for row in result.rows()]
+    write(f"peers_{options.dataset}", rows, seed=options.seed)
+
+
+if __name__ == "__main__":
+    main()
