@@ -6,12 +6,16 @@ Without options it rewrites what lies between the markers; with ``--check`` it f
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
 README = FOLDER.parent / "README.md"
 SERVING = FOLDER / "results" / "serving.json"
+OTHERS = ("online_retail", "amazon_office", "movielens")
 BEGIN, END = "<!-- results: written by benchmarks/tables.py -->", "<!-- end of results -->"
+SERVED = ("peftrec fp32", "peftrec int8")
+RIVALS = {"LightGBM LambdaRank": "#0b6e4f", "UP-CF": "#c77700", "TF-IDF of text": "#5470a8"}
 COLUMNS = (
     ("all", "ndcg@10", "NDCG@10"),
     ("never_bought", "ndcg@10", "never bought"),
@@ -36,6 +40,56 @@ def quality(path: Path) -> str:
         cells = [_cell(values.get((system, slice_, metric)), bare=metric == "ece") for slice_, metric, _ in COLUMNS]
         lines.append(f"| {system} | {' | '.join(cells)} | {_cell(lead.get((system, 'all', 'ndcg@10')), signed=True)} |")
     return "\n".join(lines)
+
+
+def shops(paths: Sequence[Path]) -> str:
+    """NDCG@10 of all systems on several data sets, with the first one's lead and whether its interval is clear of zero."""
+    found = {path.stem.removeprefix("quality_"): json.loads(path.read_text(encoding="utf-8"))["rows"] for path in paths}
+    systems = dict.fromkeys(row["system"] for rows in found.values() for row in rows if row["metric"] == "ndcg@10")
+    cells: dict[tuple[str, str], str] = {}
+    order: dict[str, float] = {}
+    for name, rows in found.items():
+        for row in rows:
+            if row["metric"] == "ndcg@10" and row["slice"] == "all" and "against" not in row:
+                cells[row["system"], name] = f"{row['value']:.3f}"
+                order.setdefault(row["system"], row["value"])
+        for row in rows:
+            if row["metric"] == "ndcg@10" and row["slice"] == "all" and "against" in row:
+                lead = f"{row['value']:+.3f}, {row['low']:+.3f} to {row['high']:+.3f}"
+                cells[row["against"], name] += f" <sub>{lead}</sub>"
+    lines = [f"| NDCG@10, lead of peftrec | {' | '.join(found)} |", "|---" + "|--:" * len(found) + "|"]
+    shown = sorted((system for system in systems if system not in SERVED), key=lambda system: -order.get(system, 0))
+    lines += [f"| {system} | {' | '.join(cells.get((system, name), '') for name in found)} |" for system in shown]
+    return "\n".join(lines)
+
+
+def draw_slices(paths: Sequence[Path], to: Path) -> None:
+    """Writes the plot of peftrec's lead over three baselines, part by part."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * len(paths), 5.2), layout="constrained")
+    panels = figure.subplots(1, len(paths), squeeze=False)[0]
+    for axes, path in zip(panels, paths, strict=True):
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        leads = {
+            (row["slice"], row["against"]): row for row in rows if row["metric"] == "ndcg@10" and row.get("against")
+        }
+        parts = list(dict.fromkeys(part for part, _ in leads))
+        for shift, (against, colour) in enumerate(RIVALS.items()):
+            shown = [(at, leads[part, against]) for at, part in enumerate(parts) if (part, against) in leads]
+            values = [row["value"] for _, row in shown]
+            errors = [[row["value"] - row["low"] for _, row in shown], [row["high"] - row["value"] for _, row in shown]]
+            places = [-at - 0.2 * (shift - 1) for at, _ in shown]
+            axes.errorbar(
+                values, places, xerr=errors, fmt="o", markersize=3.5, color=colour, linewidth=1, label=against
+            )
+        axes.axvline(0, color="#9aa5b1", linewidth=0.8)
+        axes.set_yticks([-at for at in range(len(parts))], [part.replace("_", " ") for part in parts], fontsize=8)
+        axes.set_title(path.stem.removeprefix("quality_"), fontsize=10)
+        axes.set_xlabel("lead in NDCG@10", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False, fontsize=8, loc="lower right")
+    figure.savefig(to, metadata={"Date": None})
 
 
 def measured(path: Path) -> str:
@@ -132,9 +186,13 @@ def _cell(row: dict[str, float] | None, *, signed: bool = False, bare: bool = Fa
     return value if bare else f"{value} <sub>{low} to {high}</sub>"
 
 
+def _quality(dataset: str) -> Path:
+    return FOLDER / "results" / f"quality_{dataset}.json"
+
+
 def section() -> str:
     """What stands between the markers."""
-    path = FOLDER / "results" / "quality_completejourney.json"
+    path = _quality("completejourney")
     rolling = FOLDER / "results" / "rolling_completejourney.json"
     without = FOLDER / "results" / "quality_completejourney_without_promotions.json"
     parts = [quality(path), f"{measured(path)} {visit(FOLDER / 'results' / 'demo.json')}"]
@@ -143,6 +201,10 @@ def section() -> str:
             "The strongest again in three other windows of five weeks, from May, June and July, pooled over shoppers:",
             quality(rolling),
         ]
+    others = [path for path in map(_quality, OTHERS) if path.exists()]
+    if others:
+        plot = "![lead in NDCG@10 by part](benchmarks/results/parts.svg)"
+        parts += ["Other shops, with the same defaults:", shops(others), f"Where the lead lies:\n\n{plot}"]
     if without.exists():
         parts += ["Without the promotion plan, for all systems:", quality(without)]
     if SERVING.exists():
@@ -166,6 +228,8 @@ def main() -> None:
     README.write_text(new, encoding="utf-8")
     if SERVING.exists():
         draw(SERVING)
+    drawn = [path for path in map(_quality, ("completejourney", *OTHERS)) if path.exists()]
+    draw_slices(drawn, FOLDER / "results" / "parts.svg")
 
 
 if __name__ == "__main__":

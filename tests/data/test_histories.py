@@ -1,0 +1,31 @@
+"""Shoppers' pasts, laid end to end."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from peftrec.data.dataset import Dataset
+from peftrec.data.histories import EVENT_ARRAYS, Histories
+from tests.evaluation.worlds import tastes
+
+
+@pytest.fixture(scope="module")
+def whole() -> Histories:
+    shop: Dataset = tastes(shoppers=6)
+    return Histories.of(shop, np.arange(6), moment=shop.now)
+
+
+def test_shoppers_one_by_one_join_to_all_of_them(whole: Histories):
+    joined = Histories.join([whole.take(np.array([row])) for row in range(len(whole))])
+    for name in ("offsets", "channel", *EVENT_ARRAYS):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name), err_msg=name)
+    assert {field.name for field in fields(Histories)} == {"offsets", "channel", "coupons", *EVENT_ARRAYS}
+
+
+def test_a_shopper_without_a_past_takes_a_row(whole: Histories):
+    nobody = Histories.of(tastes(shoppers=6), np.array([0]), moment=0.0)
+    joined = Histories.join([nobody, whole, nobody])
+    assert len(joined) == 8
+    np.testing.assert_array_equal(joined.take(np.arange(1, 7)).item, whole.item)
+    assert np.diff(joined.offsets)[[0, -1]].tolist() == [0, 0]

@@ -164,6 +164,9 @@ def test_rows_of_histories_keep_their_coupons():
     assert days.tolist() == [4, 0, 10, 0]
     new_product = histories.coupons.days(np.array([2]), np.array([3]))
     assert new_product.tolist() == [0]
+    joined = Histories.join([histories.take(np.array([row])) for row in range(3)])
+    assert joined.coupons is not None
+    np.testing.assert_array_equal(joined.coupons.days(np.array([0, 1, 2, 2]), np.array([0, 0, 0, 1])), days)
 
 
 def test_coupons_follow_a_data_set_through_its_parts():
