@@ -14,7 +14,6 @@ README = FOLDER.parent / "README.md"
 SERVING = FOLDER / "results" / "serving.json"
 OTHERS = ("online_retail", "amazon_office", "movielens")
 BEGIN, END = "<!-- results: written by benchmarks/tables.py -->", "<!-- end of results -->"
-SERVED = ("peftrec fp32", "peftrec int8")
 RIVALS = {"LightGBM LambdaRank": "#0b6e4f", "UP-CF": "#c77700", "TF-IDF of text": "#5470a8"}
 COLUMNS = (
     ("all", "ndcg@10", "NDCG@10"),
@@ -58,7 +57,7 @@ def shops(paths: Sequence[Path]) -> str:
                 lead = f"{row['value']:+.3f}, {row['low']:+.3f} to {row['high']:+.3f}"
                 cells[row["against"], name] += f" <sub>{lead}</sub>"
     lines = [f"| NDCG@10, lead of peftrec | {' | '.join(found)} |", "|---" + "|--:" * len(found) + "|"]
-    shown = sorted((system for system in systems if system not in SERVED), key=lambda system: -order.get(system, 0))
+    shown = sorted(systems, key=lambda system: -order.get(system, 0))
     lines += [f"| {system} | {' | '.join(cells.get((system, name), '') for name in found)} |" for system in shown]
     return "\n".join(lines)
 

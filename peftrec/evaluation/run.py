@@ -32,6 +32,9 @@ from peftrec.evaluation.words import tfidf
 CELLS = 16_000_000
 """Scores in memory at once: 64 MB, and some 300 MB while they are ranked."""
 
+SHOPPERS = 512
+"""Shoppers asked about at once, at most."""
+
 
 TOP = 10
 """Products of a list whose kind is told."""
@@ -209,8 +212,8 @@ def ranking_means(system: Recommender, task: Task) -> dict[tuple[str, str], floa
 
 
 def chunks(users: int, n_items: int) -> Iterable[NDArray[np.int64]]:
-    """Rows of shoppers that fit into memory together."""
-    step = max(1, CELLS // max(n_items, 1))
+    """Rows of shoppers that fit into memory together, and are few enough for a bar to move."""
+    step = max(1, min(SHOPPERS, CELLS // max(n_items, 1)))
     return (np.arange(start, min(start + step, users)) for start in range(0, users, step))
 
 
