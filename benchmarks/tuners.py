@@ -5,6 +5,9 @@ seed; only what is tuned in the decoder differs. ``numbers`` is the system witho
 same shoppers, over the full catalogue, after the cut; differences are paired. Costs are of the decoder's stage alone: seconds
 of an epoch, and how far the process grows above what it held before, asked every tenth of a second.
 
+``silent`` asks the same where numbers say little: all systems are trained and asked as by a shop whose products are new, so that
+nothing is known of how they sell, and their texts must speak.
+
 ``references`` trains three systems on a task small enough for all of them: a sample of the shoppers, one moment of the past,
 few candidates. LoRA through the item table (``lora, sampled task``); the same decoder on a whole BERT that peft's LoRA
 tunes with it, which encodes every product of a step anew; and the cross-encoder, trained on the very same candidates. Run it
@@ -50,7 +53,7 @@ CUTS = {"completejourney": ("2017-11-27T05:00", "2017-10-23T04:00"), "online_ret
 """Begin of the test window, and of the window before it, which is for choosing."""
 
 WEEKS = 5
-PARTS = ("methods", "references")
+PARTS = ("methods", "silent", "references")
 SAMPLED = TrainConfig(
     anchors=1,
     epochs=1.0,
@@ -94,19 +97,24 @@ def main() -> None:
     options = parser.parse_args()
     backbone, config = Backbone.load(options.backbone), TrainConfig(epochs=options.epochs, seed=options.seed)
     rows: list[dict[str, object]] = []
-    if "methods" in options.parts:
-        rows += [row | {"part": "methods"} for row in compare_methods(options, backbone, config)]
+    for part in ("methods", "silent"):
+        if part in options.parts:
+            found = compare_methods(options, backbone, config, silent=part == "silent")
+            rows += [row | {"part": part} for row in found]
     if "references" in options.parts:
         rows += [row | {"part": "references"} for row in compare_references(options, backbone)]
     if not options.validation:
         write("tuners", [*_others(options.dataset, options.parts), *rows], seed=options.seed)
 
 
-def compare_methods(options: argparse.Namespace, backbone: Backbone, config: TrainConfig) -> list[dict[str, object]]:
-    """All tuners on the same rows, with quality and costs."""
+def compare_methods(
+    options: argparse.Namespace, backbone: Backbone, config: TrainConfig, *, silent: bool
+) -> list[dict[str, object]]:
+    """All tuners on the same rows, with quality and costs; ``silent`` about how products sell, or not."""
     past, future = _split(options, every_nth=options.every, shoppers=options.shoppers)
     with tempfile.TemporaryDirectory() as folder:
-        source = PlatformRows.for_adapter(Platform.of(past, backbone), replace(config, **options.train).on(past))
+        read = replace(config, **options.train).on(past)
+        source = PlatformRows.of(Platform.of(past, backbone), read, silent=silent)
         prepared = prepare(source, backbone, folder=Path(folder))
     systems, rows = [numbers_alone(prepared, backbone)], list[dict[str, object]]()
     for name in options.methods:
@@ -201,6 +209,7 @@ def numbers_alone(prepared: Prepared, backbone: Backbone) -> AdapterRecommender:
         extras=extras,
         candidates=config.candidates,
         history=config.history,
+        silent=prepared.source.silent,
     )
     return adapter.recommender(name="numbers")
 
