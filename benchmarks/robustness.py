@@ -2,7 +2,8 @@
 
 Amazon's office products, each shopper's last event left out, as in ``augmentation.py``. Retrieval map and numbers are fitted
 once; only how the decoder is trained on top of them differs, so that differences, which are paired over shoppers, are its own.
-(``numbers dropped`` hides numbers of the history's words alone here, since numbers of candidates are fitted before.)
+All are trained and asked as by a shop whose products are new: where statistics tell how products sell, the decoder corrects
+next to nothing, and no training of it makes a difference (``LOG.md``). (``numbers dropped`` hides numbers of the history's words alone here, since numbers of candidates are fitted before.)
 ``typos``, ``reordered`` and ``title only`` evaluate the same adapters where every product's text is written with
 typing errors, in another order of words, or without its attributes. Run it alone on the machine::
 
@@ -58,7 +59,8 @@ def main() -> None:
     future = some(future, options.asked, seed=options.seed)
     config = replace(CONFIG, seed=options.seed, **options.train).on(past)
     with tempfile.TemporaryDirectory() as folder:
-        prepared = prepare(PlatformRows.for_adapter(Platform.of(past, backbone), config), backbone, folder=Path(folder))
+        source = PlatformRows.of(Platform.of(past, backbone), config, silent=True)
+        prepared = prepare(source, backbone, folder=Path(folder))
     adapters = {}
     for name, settings in {**TRAININGS, **{name: {} for name in TUNERS}}.items():
         source = replace(prepared.source, config=replace(config, **settings))
