@@ -3,9 +3,10 @@
 Amazon's office products, each shopper's last event left out, as in ``augmentation.py``. Retrieval map and numbers are fitted
 once; only how the decoder is trained on top of them differs, so that differences, which are paired over shoppers, are its own.
 All are trained and asked as by a shop whose products are new: where statistics tell how products sell, the decoder corrects
-next to nothing, and no training of it makes a difference (``LOG.md``). (``numbers dropped`` hides numbers of the history's words alone here, since numbers of candidates are fitted before.)
-``typos``, ``reordered`` and ``title only`` evaluate the same adapters where every product's text is written with
-typing errors, in another order of words, or without its attributes. Run it alone on the machine::
+next to nothing, and no training of it makes a difference (``LOG.md``). ``numbers dropped`` hides numbers of the history's words
+alone, since those of candidates are fitted before. ``typos``, ``reordered`` and ``title only`` evaluate the same adapters where
+every product's text is written with typing errors, in another order of words, or without its attributes. Run it alone on the
+machine::
 
     python benchmarks/robustness.py --data amazon_office
 """
