@@ -74,6 +74,7 @@ def draw_slices(paths: Sequence[Path], to: Path) -> None:
     """Writes the plot of peftrec's lead over three baselines, part by part."""
     from matplotlib.figure import Figure
 
+    _same_ids()
     figure = Figure(figsize=(4.2 * len(paths), 5.2), layout="constrained")
     panels = figure.subplots(1, len(paths), squeeze=False)[0]
     for axes, path in zip(panels, paths, strict=True):
@@ -133,8 +134,8 @@ def referred(path: Path) -> str:
     return (
         f"On groceries an epoch through the item table is {of[f'speedup_over_{other}']:.0f} times as fast as with peft's LoRA"
         f" on the whole BERT, which needs {of[f'memory_ratio_to_{other}']:.0f} times the memory above the base process"
-        f" (NDCG@10 {_cell(lead, signed=True)} from one to the other), and {of['speedup_over_cross_encoder']:.0f} times as fast as a"
-        " cross-encoder's."
+        f" (NDCG@10 {_cell(lead, signed=True)} from one to the other), and {of['speedup_over_cross_encoder']:.0f} times as"
+        " fast as a cross-encoder's."
     )
 
 
@@ -198,6 +199,7 @@ def draw(path: Path) -> None:
     """Writes the plot of throughput by number of adapters beside the result."""
     from matplotlib.figure import Figure
 
+    _same_ids()
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     figure = Figure(figsize=(6.5, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -222,6 +224,13 @@ def draw(path: Path) -> None:
     axes.set_ylabel("scores per second")
     axes.legend(frameon=False)
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+
+
+def _same_ids() -> None:
+    """Has plots name their parts alike each time, so that the same numbers give the same file."""
+    import matplotlib as mpl
+
+    mpl.rcParams["svg.hashsalt"] = "peftrec"
 
 
 def _cell(row: dict[str, float] | None, *, signed: bool = False, bare: bool = False) -> str:
