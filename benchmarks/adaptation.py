@@ -1,6 +1,6 @@
 """What adapting the backbone once is worth: to language, to adapters, and to shops without an adapter.
 
-Three platforms: The Complete Journey (groceries), Online Retail (gifts), Amazon's office products. Four parts, each of
+Three platforms: The Complete Journey (groceries), Online Retail (gifts), Amazon's office products. Five parts, each of
 which can be run alone; rows of parts that are not run are kept from the result on disk.
 
 ``language``   Masked-word loss on product texts held out: the adapted BERT against a fresh head trained alone on the
@@ -9,6 +9,7 @@ which can be run alone; rows of parts that are not run are kept from the result 
                at all words) over ours.
 ``adapters``   On each platform an adapter on the adapted backbone (all three pooled) and one on the original, same settings:
                equal budgets of tuning, but the adapted backbone has read the pasts before.
+``new_products``  The same where nothing is known of how products sell, so that texts must speak: trained and asked so.
 ``zero_shot``  The backbone is adapted to the other two platforms alone. Without an adapter and without a single event of the
                platform it recommends to shoppers whose own past comes with the request (an engine reads no statistics of a
                platform that its backbone has never seen, so that a log without training changes nothing); then adapters
@@ -30,7 +31,7 @@ import json
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -42,7 +43,17 @@ from results import FOLDER, write
 from sampling import every, some
 from transformers import BertForPreTraining
 
-from peftrec import AdaptConfig, Backbone, LanguageConfig, ShoppingConfig, TrainConfig, adapt, evaluate, load_dataset
+from peftrec import (
+    AdaptConfig,
+    Backbone,
+    LanguageConfig,
+    LoRAConfig,
+    ShoppingConfig,
+    TrainConfig,
+    adapt,
+    evaluate,
+    load_dataset,
+)
 from peftrec import train_adapter as train
 from peftrec.adaptation import Baskets, copurchase_auc, fit_head, masked_loss
 from peftrec.adaptation.language import LanguageResult, adapt_language, held_out
@@ -55,6 +66,8 @@ from peftrec.evaluation.baselines import Baseline, Popular, TfidfText
 from peftrec.model import Adapter
 from peftrec.model.platform import Platform
 from peftrec.model.scoring import AdapterRecommender
+from peftrec.training.platform_rows import PlatformRows
+from peftrec.training.train import prepare, tune
 
 CUTS = {"completejourney": ("2017-11-27T05:00", "2017-10-23T04:00"), "online_retail": ("2011-11-04", "2011-09-30")}
 """Begin of the test window, and of the window before it, which is for choosing."""
@@ -65,7 +78,7 @@ EVENTS_PER_SHOPPER = 10
 ASKED = 800
 """Shoppers that zero- and few-shot systems are asked about on a platform, drawn evenly; adapters are about twice as many."""
 
-PARTS = ("language", "adapters", "zero_shot", "speed")
+PARTS = ("language", "adapters", "new_products", "zero_shot", "speed")
 HEAD_RATE = 3e-3
 """Peak rate of the fresh head: on validation better than 1e-3."""
 
@@ -95,6 +108,7 @@ def main() -> None:
             found = {
                 "language": run.language,
                 "adapters": run.adapters,
+                "new_products": run.new_products,
                 "zero_shot": run.zero_shot,
                 "speed": run.speed,
             }[part](asked)
@@ -198,13 +212,22 @@ class Run:
 
     def adapters(self, asked: Sequence[str]) -> list[dict[str, object]]:
         """Adapters on both backbones."""
+        return self._both(asked, lambda past, backbone, config: train(past, backbone, config=config))
+
+    def new_products(self, asked: Sequence[str]) -> list[dict[str, object]]:
+        """Adapters on both backbones that read no statistics of products."""
+        return self._both(asked, _silent)
+
+    def _both(
+        self, asked: Sequence[str], trained: Callable[[Dataset, Backbone, TrainConfig], Adapter]
+    ) -> list[dict[str, object]]:
         adapted, rows = self.adapted(), []
         for name in asked:
             past, whole = self.splits[name]
             future, config = some(whole, 2 * ASKED, seed=self.seed), replace(TUNE, seed=self.seed)
             systems = [
-                train(past, adapted, config=config).recommender(name="adapted_backbone"),
-                train(past, self.original, config=config).recommender(name="original_backbone"),
+                trained(past, adapted, config).recommender(name="adapted_backbone"),
+                trained(past, self.original, config).recommender(name="original_backbone"),
             ]
             result = evaluate(systems, future, baselines=None, seed=self.seed)
             print(result, flush=True)
@@ -271,6 +294,14 @@ class Run:
         ]
         _show(rows)
         return rows
+
+
+def _silent(past: Dataset, backbone: Backbone, config: TrainConfig) -> Adapter:
+    """An adapter that is trained as by a shop whose products are new."""
+    source = PlatformRows.of(Platform.of(past, backbone), config.on(past), silent=True)
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = prepare(source, backbone, folder=Path(folder))
+        return tune(prepared, backbone, LoRAConfig(), folder=Path(folder))
 
 
 class Known(Platform):
