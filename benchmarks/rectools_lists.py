@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false
+# It runs where RecTools is, and that is not here.
 """What RecTools recommends, for ``peers.py``: runs in an environment of its own, since its pins clash with ours.
 
 Reads ``past.parquet`` (user, item, time in seconds) and ``users.parquet`` from a folder, fits one model, and writes the
