@@ -272,7 +272,7 @@ class Evaluation:
         present = {metric for system in self.systems for metric in self.metrics(system, slice_)}
         others = [metric for metric in METRICS if metric in present and metric != MAIN]
         first = self.systems[0]
-        yield f"{slice_.replace('_', ' ')}: {len(self.users[slice_]):,} shoppers"
+        yield f"{slice_.replace('_', ' ')}: {(count := len(self.users[slice_])):,} shopper{'s' * (count != 1)}"
         if MAIN not in present:
             return
         head = f"  {'':{_NAME_WIDTH}}  {'NDCG@10':20}"
