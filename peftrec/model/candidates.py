@@ -252,7 +252,7 @@ def _own(pairs: Pairs, shoppers: int, n_items: int, limit: int) -> list[NDArray[
 
 def best_of(score: NDArray[np.float32], count: int, allowed: NDArray[np.bool_]) -> NDArray[np.int32]:
     """The ``count`` best of the allowed products; of equals, the lower indices."""
-    at = np.flatnonzero(allowed)
+    at = np.flatnonzero(allowed) if count else np.empty(0, np.int64)
     if len(at) > count:
         values = score[at]
         threshold = np.partition(values, len(values) - count)[len(values) - count]

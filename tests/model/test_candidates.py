@@ -1,5 +1,6 @@
 """The one candidate generator."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -35,6 +36,14 @@ def test_every_source_contributes_and_nothing_twice(grocery: Dataset):
         assert len(np.intersect1d(items, own)) >= min(50, len(own))
         assert {snapshot.n_items - 3, snapshot.n_items - 2, snapshot.n_items - 1} <= set(items) | set(own)
     assert found.features.shape == (len(found.items.values), len(FEATURES))
+
+
+@pytest.mark.parametrize("source", ["history", "popular", "neighbours", "together"])
+def test_a_source_can_be_left_out(grocery: Dataset, source: str):
+    histories, snapshot, _ = made(grocery)
+    whole, less = (generate(histories, snapshot, config) for config in (CONFIG, replace(CONFIG, **{source: 0})))
+    assert len(less.items.values) < len(whole.items.values)
+    assert (np.diff(less.items.offsets) > 0).all()
 
 
 def test_one_shopper_alone_gets_the_same_as_in_a_crowd(grocery: Dataset):
