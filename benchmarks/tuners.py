@@ -8,6 +8,9 @@ of an epoch, and how far the process grows above what it held before, asked ever
 ``silent`` asks the same where numbers say little: all systems are trained and asked as by a shop whose products are new, so that
 nothing is known of how they sell, and their texts must speak.
 
+``attempts`` tunes AdaLoRA further, on that task and on the window before the test window: other rates, and a schedule that ends
+earlier under a smaller penalty.
+
 ``references`` trains three systems on a task small enough for all of them: a sample of the shoppers, one moment of the past,
 few candidates. LoRA through the item table (``lora, sampled task``); the same decoder on a whole BERT that peft's LoRA
 tunes with it, which encodes every product of a step anew; and the cross-encoder, trained on the very same candidates. Run it
@@ -23,7 +26,7 @@ import resource
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -53,7 +56,7 @@ CUTS = {"completejourney": ("2017-11-27T05:00", "2017-10-23T04:00"), "online_ret
 """Begin of the test window, and of the window before it, which is for choosing."""
 
 WEEKS = 5
-PARTS = ("methods", "silent", "references")
+PARTS = ("methods", "silent", "attempts", "references")
 SAMPLED = TrainConfig(
     anchors=1,
     epochs=1.0,
@@ -78,6 +81,15 @@ METHODS: dict[str, Tuner] = {
     "full": FullConfig(),
 }
 
+ATTEMPTS: dict[str, Tuner] = {
+    "lora": LoRAConfig(),
+    "adalora": AdaLoRAConfig(),
+    "adalora_rate_5e-3": AdaLoRAConfig(learning_rate=5e-3),
+    "adalora_rate_2e-2": AdaLoRAConfig(learning_rate=2e-2),
+    "adalora_early_end": AdaLoRAConfig(learning_rate=5e-3, warmup_share=0.05, final_share=0.7, orthogonality=0.01),
+}
+"""AdaLoRA as it is, and three ways to tune it further, beside LoRA."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,36 +109,45 @@ def main() -> None:
     options = parser.parse_args()
     backbone, config = Backbone.load(options.backbone), TrainConfig(epochs=options.epochs, seed=options.seed)
     rows: list[dict[str, object]] = []
-    for part in ("methods", "silent"):
-        if part in options.parts:
-            found = compare_methods(options, backbone, config, silent=part == "silent")
-            rows += [row | {"part": part} for row in found]
-    if "references" in options.parts:
-        rows += [row | {"part": "references"} for row in compare_references(options, backbone)]
+    tuners = {name: METHODS[name] for name in options.methods}
+    parts = {
+        "methods": lambda: compare_methods(options, backbone, config, tuners),
+        "silent": lambda: compare_methods(options, backbone, config, tuners, silent=True),
+        "attempts": lambda: compare_methods(options, backbone, config, ATTEMPTS, silent=True, earlier=True),
+        "references": lambda: compare_references(options, backbone),
+    }
+    for part in options.parts:
+        rows += [row | {"part": part} for row in parts[part]()]
     if not options.validation:
         write("tuners", [*_others(options.dataset, options.parts), *rows], seed=options.seed)
 
 
 def compare_methods(
-    options: argparse.Namespace, backbone: Backbone, config: TrainConfig, *, silent: bool
+    options: argparse.Namespace,
+    backbone: Backbone,
+    config: TrainConfig,
+    tuners: Mapping[str, Tuner],
+    *,
+    silent: bool = False,
+    earlier: bool = False,
 ) -> list[dict[str, object]]:
-    """All tuners on the same rows, with quality and costs; ``silent`` about how products sell, or not."""
-    past, future = _split(options, every_nth=options.every, shoppers=options.shoppers)
+    """Tuners on the same rows, with quality and costs; ``silent`` about how products sell, or not."""
+    past, future = _split(options, every_nth=options.every, shoppers=options.shoppers, earlier=earlier)
     with tempfile.TemporaryDirectory() as folder:
         read = replace(config, **options.train).on(past)
         source = PlatformRows.of(Platform.of(past, backbone), read, silent=silent)
         prepared = prepare(source, backbone, folder=Path(folder))
     systems, rows = [numbers_alone(prepared, backbone)], list[dict[str, object]]()
-    for name in options.methods:
-        adapter, cost = _tuned(prepared, backbone, METHODS[name])
+    for name, tuner in tuners.items():
+        adapter, cost = _tuned(prepared, backbone, tuner)
         systems.append(adapter.recommender(name=name))
         rows += _cost_rows(name, options.dataset, adapter, cost)
     result = evaluate(systems, future, baselines=None, seed=options.seed)
     print(result)
     rows += [dict(row) | {"dataset": options.dataset} for row in result.rows()]
-    if "full" in options.methods:
-        rows += _against(result, options.dataset, [name for name in options.methods if name != "full"], "full")
-    _show(rows, options.methods)
+    for other in (name for name in ("full", "lora") if name in tuners):
+        rows += _against(result, options.dataset, [name for name in tuners if name != other], other)
+    _show(rows, [*tuners])
     return rows
 
 
@@ -190,8 +211,10 @@ def _cross_encoder(
         return tune_cross_encoder(source, offered, model, backbone, LoRAConfig(), attached, config, folder=folder)
 
 
-def _split(options: argparse.Namespace, *, every_nth: int, shoppers: int) -> tuple[Dataset, Dataset]:
-    cut = CUTS[options.dataset][1 if options.validation else 0]
+def _split(
+    options: argparse.Namespace, *, every_nth: int, shoppers: int, earlier: bool = False
+) -> tuple[Dataset, Dataset]:
+    cut = CUTS[options.dataset][1 if earlier or options.validation else 0]
     shop = load_dataset(options.dataset, options.data)
     past, rest = (every(shop, every_nth) if every_nth > 1 else shop).split(at=cut)
     future = rest.window(end=datetime.fromisoformat(cut) + timedelta(weeks=WEEKS))
