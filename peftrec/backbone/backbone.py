@@ -197,7 +197,7 @@ class Backbone:
         """Names of the platforms whose shoppers its decoder has read; of all its adaptations since the decoder was made."""
         return platforms_of(self.origin)
 
-    @property
+    @cached_property
     def template_fingerprint(self) -> str:
         """Sha256 of the three templates."""
         return self.templates.fingerprint

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from peftrec.data import browsing as seen
 from peftrec.data.browsing import BROWSING_FEATURES, FAR, SHORT, VISIT_FEATURES
-from peftrec.data.histories import PURCHASE, Histories, Ragged
+from peftrec.data.histories import PURCHASE, Histories, Ragged, first_of
 from peftrec.data.snapshot import GROUPS, ITEM_FEATURES, Snapshot
 
 HALF_LIVES = (7.0, 14.0, SHORT, 56.0, 84.0, 168.0)
@@ -212,7 +212,7 @@ def _shoppers(histories: Histories, pairs: Pairs, n_items: int) -> NDArray[np.fl
         histories.session[bought],
         len(histories),
     )
-    visit = np.unique(np.stack([row, session]), axis=1, return_index=True)[1] if len(bought) else bought
+    visit = first_of(row, session)
     table = np.zeros((shoppers, len(SHOPPER_FEATURES)))
     for column, days in enumerate((np.inf, 28, 7)):
         table[:, column] = np.bincount(row[visit][age[visit] <= days], minlength=shoppers)

@@ -159,6 +159,16 @@ EVENT_ARRAYS = tuple(field.name for field in fields(Histories) if field.name not
 """Attributes with one entry per event."""
 
 
+def first_of(*keys: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Positions of the first event of each combination of keys, combinations rising; keys are (E,) each."""
+    order = np.lexsort(keys[::-1])
+    new = np.zeros(len(order), bool)
+    new[:1] = True
+    for key in keys:
+        new[1:] |= key[order[1:]] != key[order[:-1]]
+    return order[new]
+
+
 def _main_channel(offsets: NDArray[np.int64], channel: NDArray[np.int32]) -> NDArray[np.int32]:
     """The most frequent known channel of each row (the lowest code of equals), -1 for a row without one."""
     rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from peftrec.data.histories import PURCHASE, Histories, Ragged
+from peftrec.data.histories import PURCHASE, Histories, Ragged, first_of
 
 if TYPE_CHECKING:
     from peftrec.data.snapshot import Snapshot
@@ -137,7 +137,7 @@ def _kinship(histories: Histories, snapshot: "Snapshot") -> tuple[NDArray[np.flo
     panel, shape = snapshot.panel, (len(histories), snapshot.n_items)
     bought = histories.event == PURCHASE
     row, item, age = histories.row[bought], histories.item[bought].astype(np.int64), histories.age[bought]
-    visit = np.unique(np.stack([row, item, histories.session[bought]]), axis=1, return_index=True)[1]
+    visit = first_of(row, item, histories.session[bought])
     row, item, age = row[visit], item[visit], age[visit]
     frequency = matrix_of(np.ones(len(row)), row, item, shape)  # duplicates add up; rows need no scaling for a cosine
     frequency = sparse.csr_matrix(sparse.diags(1 / row_norms(frequency)) @ frequency)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.backbone import Backbone
+from peftrec.backbone.arithmetic import product
 from peftrec.backbone.items import cache_root
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY
@@ -310,11 +311,12 @@ class Engine:
         platform = row.shop.platform
         vector = row.platform.items(np.array([at]))[0]
         if row.loaded.adapter.form == "cross_encoder":
-            cosine = platform.vectors @ vector
+            cosine = product(platform.vectors, vector)
         else:
             whole = row.loaded.extra("item_map").cpu().numpy()
-            mapped = vector @ whole
-            cosine = platform.vectors @ (whole @ mapped) / np.linalg.norm(mapped) / self._norms(row.loaded, platform)
+            mapped = product(vector, whole)
+            cosine = product(platform.vectors, product(whole, mapped))
+            cosine /= np.linalg.norm(mapped) * self._norms(row.loaded, platform)
         cosine = cosine[platform.text_of]
         cosine[row.shop.gone] = -np.inf
         if at < base:

@@ -143,13 +143,7 @@ def _compact(
     arrays: Sequence[NDArray[np.floating]],
 ) -> tuple[tuple[bool, ...], tuple[NDArray[np.float16], NDArray[np.float32]]]:
     """Which arrays half precision holds, those in one row, and the others in one row."""
-    halves = {at for at, value in enumerate(arrays) if value.dtype == np.float16}
-    wide = [at for at in range(len(arrays)) if at not in halves and arrays[at].size]
-    if wide:  # all at once: there are dozens, and most of them small
-        row = torch.as_tensor(np.concatenate([np.asarray(arrays[at], np.float32).ravel() for at in wide]))
-        held = (row.half().float() == row).numpy()
-        starts = np.cumsum([0, *(arrays[at].size for at in wide[:-1])])
-        halves |= {at for at, lossless in zip(wide, np.logical_and.reduceat(held, starts), strict=True) if lossless}
+    halves = {at for at, value in enumerate(arrays) if value.dtype == np.float16 or _is_half(value)}
 
     def joined(dtype: type[np.floating], which: Sequence[int]) -> NDArray[np.floating]:
         return np.concatenate([np.empty(0, dtype), *(arrays[at].ravel().astype(dtype, copy=False) for at in which)])
@@ -157,6 +151,14 @@ def _compact(
     kinds = tuple(at in halves for at in range(len(arrays)))
     others = [at for at, kind in enumerate(kinds) if not kind]
     return kinds, (joined(np.float16, sorted(halves)), joined(np.float32, others))  # pyright: ignore[reportReturnType]
+
+
+def _is_half(value: NDArray[np.floating]) -> bool:
+    """Whether half precision loses nothing of single."""
+    if (np.ascontiguousarray(value, np.float32).view(np.uint32) & 0x1FFF).any():
+        return False  # digits that it has no place for; seen without a conversion, which takes numpy long
+    with np.errstate(over="ignore"):
+        return bool((value.astype(np.float16) == value).all())
 
 
 def together(rows: Sequence[Loaded]) -> tuple[dict[str, Tensor], Mixture]:

@@ -16,7 +16,7 @@ from peftrec.errors import RequestError, UnknownUserError
 from peftrec.model.platform import Platform, unit
 from peftrec.model.scoring import snapshot_of
 from peftrec.serving.loaded import Loaded
-from peftrec.serving.requests import Product, Request, described, history_of
+from peftrec.serving.requests import Product, Request, described, history_of, user_of
 from peftrec.serving.shops import Shop
 
 
@@ -132,8 +132,7 @@ def _profile(request: Request, platform: Platform) -> NDArray[np.float32]:
         frame = pl.DataFrame({"user_id": [""], **known}, strict=False)
         return unit(backbone.encode(backbone.templates.profile.render(frame).to_list(), progress=False))
     if request.user is not None:
-        at = int(platform.dataset.users.search_sorted(request.user))
-        return platform.profiles[platform.profile_of[[at]]]
+        return platform.profiles[platform.profile_of[[user_of(platform.dataset, request.user)]]]
     return _nothing(platform)
 
 

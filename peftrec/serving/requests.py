@@ -1,5 +1,6 @@
 """What an engine is asked and what it answers."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,7 +13,7 @@ from peftrec.data.columns import EVENT_TYPES
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY, PURCHASE, Histories
 from peftrec.data.log import GAP, kind_of
-from peftrec.errors import RequestError
+from peftrec.errors import RequestError, UnknownUserError
 from peftrec.serving.rules import Rules
 
 Product = str | Mapping[str, object]
@@ -180,7 +181,7 @@ def history_of(
         RequestError: A field of the history is of a wrong kind.
     """
     if request.user is not None:
-        return Histories.of(dataset, _user(dataset, request.user), moment=moment)
+        return Histories.of(dataset, np.array([user_of(dataset, request.user)]), moment=moment)
     history: list[Product] = list(request.history or ())
     ids = [str(entry if isinstance(entry, str) else entry["item_id"]) for entry in history if not described(entry)]
     known, fresh = iter(dataset.catalog.indices(ids)), iter(new)
@@ -249,17 +250,21 @@ def _entry(product: Product) -> int:
     return kind_of(channel)
 
 
-def _user(dataset: Dataset, user: str) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":
-    from peftrec.errors import UnknownUserError
+def user_of(dataset: Dataset, user: str) -> int:
+    """Index of a platform's shopper.
 
-    at = int(dataset.users.search_sorted(user))
-    if at >= len(dataset.users) or dataset.users[at] != user:
+    Raises:
+        UnknownUserError: It has no such shopper.
+    """
+    users = dataset.users
+    at = bisect_left(users, user)  # polars' own search starts a query, which takes a millisecond
+    if at >= len(users) or users[at] != user:
         raise UnknownUserError(
             f"unknown shopper {user!r}",
-            expected=f"ids of the {len(dataset.users):,} shoppers of {dataset.name!r}, such as {dataset.users[0]!r}",
+            expected=f"ids of the {len(users):,} shoppers of {dataset.name!r}, such as {users[0]!r}",
             remedy="correct the id, or pass history=[...] or profile={...} of a new shopper instead",
         )
-    return np.array([at], np.int32)
+    return at
 
 
 def _number(entry: Product, field: str, otherwise: float, highest: float = np.inf) -> float:

@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from peftrec.backbone.arithmetic import product
 from peftrec.model.candidates import best_of
 from peftrec.model.platform import Platform
 from peftrec.model.purchase import Reading
@@ -31,7 +32,9 @@ class Retrieval:
 
     def of(self, items: NDArray[np.integer]) -> NDArray[np.float32]:
         """(m,) how close some products are."""
-        return self._row.platform.items(items) @ self._query + self._beta * np.log1p(self._row.snapshot.buyers[items])
+        return product(self._row.platform.items(items), self._query) + self._beta * np.log1p(
+            self._row.snapshot.buyers[items]
+        )
 
     def top(self, row: int, count: int, allowed: NDArray[np.bool_]) -> NDArray[np.int32]:
         """See :meth:`peftrec.model.candidates.Closest.top`; there is one row. What a request describes is never among them."""
@@ -42,7 +45,7 @@ class Retrieval:
                 float(self._beta) if self._row.snapshot.buyers.any() else 0.0
             )  # young platforms are read as if nothing sold
             return shop.index.top(self._query, beta, count, allowed, self.of)
-        texts = shop.platform.vectors @ self._query if self._texts is None else self._texts
+        texts = product(shop.platform.vectors, self._query) if self._texts is None else self._texts
         buyers = self._row.snapshot.buyers[: len(allowed)]
         return best_of(texts[shop.platform.text_of] + self._beta * np.log1p(buyers), count, allowed)
 
@@ -57,13 +60,13 @@ def retrievals(rows: Sequence[Row], reading: Reading) -> list[Retrieval]:
     queries, betas = np.empty((len(rows), reading.vector.shape[1]), np.float32), list[float]()
     for at, (row, vector) in enumerate(zip(rows, reading.vector.float().cpu().numpy(), strict=True)):
         extras = [row.loaded.extra(name).cpu().numpy() for name in ("item_map", "sharpness", "popularity")]
-        queries[at] = extras[1].item() * (extras[0] @ vector)
+        queries[at] = extras[1].item() * product(extras[0], vector)
         betas.append(extras[2].item())
     texts: dict[int, NDArray[np.float32]] = {}
     searched = [at for at, row in enumerate(rows) if row.shop.index is None]
     for shop in {id(rows[at].shop): rows[at].shop for at in searched}.values():  # one matrix product for each platform
         own = [at for at in searched if rows[at].shop is shop]
-        texts.update(zip(own, queries[own] @ shop.platform.vectors.T, strict=True))
+        texts.update(zip(own, product(queries[own], shop.platform.vectors.T), strict=True))
     return [Retrieval(row, queries[at], betas[at], texts.get(at)) for at, row in enumerate(rows)]
 
 
@@ -80,7 +83,7 @@ class Norms:
             known = self._found.setdefault(loaded, WeakKeyDictionary())
             if platform in known:
                 return known[platform]
-        mapped = platform.vectors @ loaded.extra("item_map").cpu().numpy()
+        mapped = product(platform.vectors, loaded.extra("item_map").cpu().numpy())
         norms = np.maximum(np.linalg.norm(mapped, axis=1), 1e-12)
         with self._lock:
             known[platform] = norms

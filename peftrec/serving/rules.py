@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from peftrec.backbone.arithmetic import product
 from peftrec.data import Catalog
 from peftrec.errors import RequestError
 
@@ -129,7 +130,7 @@ class Rules:
             counts[code] = counts.get(code, 0) + 1
             shown.append(best)
             if self.diversity:
-                cosine = vectors @ vectors[best]
+                cosine = product(vectors, vectors[best])
                 closest = cosine if closest is None else np.maximum(closest, cosine)
         return shown
 

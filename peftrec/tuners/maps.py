@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from peft import LoraConfig
@@ -73,10 +74,11 @@ def low_rank_shapes(layers: Layers, targets: Sequence[str], ranks: Mapping[str, 
     shapes: dict[str, tuple[int, ...]] = {}
     for number, layer in layers.items():
         for name in targets:
-            at, linear = path(number, TARGETS[name]), layer.get_submodule(TARGETS[name])
+            at = path(number, TARGETS[name])
             if at in ranks:
-                shapes[f"{PEFT_PREFIX}{at}{A}"] = (ranks[at], linear.in_features)  # pyright: ignore
-                shapes[f"{PEFT_PREFIX}{at}{B}"] = (linear.out_features, ranks[at])  # pyright: ignore
+                linear = attrgetter(TARGETS[name])(layer)
+                shapes[f"{PEFT_PREFIX}{at}{A}"] = (ranks[at], linear.in_features)
+                shapes[f"{PEFT_PREFIX}{at}{B}"] = (linear.out_features, ranks[at])
     return shapes
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 PEFT_PREFIX = "base_model.model."
@@ -142,15 +141,32 @@ def _scaled(arrays: Sequence[NDArray[Any]], factors: Sequence[float]) -> list[ND
     """Each array times its factor, in half precision where they are given in it and that loses nothing."""
     powers = all(factor >= 1 and math.frexp(factor)[0] == 0.5 for factor in factors)
     if arrays and powers and all(one.dtype == np.float16 for one in arrays):
-        # A power of two moves exponents alone, and one above 1 can only make them overflow. In one row, and by torch, since
-        # there are dozens of arrays, and numpy multiplies halves one by one.
+        # In one row: there are dozens of arrays, and most of them small.
         sizes = [one.size for one in arrays]
-        row = torch.as_tensor(np.concatenate([one.ravel() for one in arrays]))
-        if len({*factors}) == 1:
-            row *= factors[0]
-        else:
-            row *= torch.tensor(factors, dtype=row.dtype).repeat_interleave(torch.tensor(sizes))
-        if row.abs().max() < math.inf:
-            parts = np.split(row.numpy(), np.cumsum(sizes[:-1]))
+        row, shifts = np.concatenate([one.ravel() for one in arrays]), [math.frexp(factor)[1] - 1 for factor in factors]
+        shift = shifts[0] if len({*shifts}) == 1 else np.repeat(np.array(shifts, np.uint16), sizes)
+        if _shifted(row, shift):
+            parts = np.split(row, np.cumsum(sizes[:-1]))
             return [part.reshape(one.shape) for part, one in zip(parts, arrays, strict=True)]
     return [np.asarray(one, np.float32) * np.float32(factor) for one, factor in zip(arrays, factors, strict=True)]
+
+
+def _shifted(row: NDArray[np.float16], shift: "int | NDArray[np.uint16]") -> bool:
+    """Multiplies by powers of two, in place: a power moves the exponent alone, where numpy multiplies halves one by one.
+
+    Args:
+        row: (n,) finite.
+        shift: Exponents, 0 or more.
+
+    Returns:
+        Whether all fit; nothing is changed where they do not.
+    """
+    bits = row.view(np.uint16)
+    exponent = bits >> 10 & 31
+    if int((exponent + shift).max(initial=0)) >= 31:
+        return False
+    tiny = np.flatnonzero((exponent == 0) & (bits << 1 != 0))  # without an exponent of their own
+    exact = row[tiny] * np.exp2(shift if isinstance(shift, int) else shift[tiny]).astype(np.float32)
+    bits += (exponent != 0) * np.uint16(1 << 10) * np.uint16(shift)
+    row[tiny] = exact
+    return True

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from peftrec.data.dataset import Dataset
-from peftrec.data.histories import EVENT_ARRAYS, Histories
+from peftrec.data.histories import EVENT_ARRAYS, Histories, first_of
 from tests.evaluation.worlds import tastes
 
 
@@ -29,3 +29,12 @@ def test_a_shopper_without_a_past_takes_a_row(whole: Histories):
     assert len(joined) == 8
     np.testing.assert_array_equal(joined.take(np.arange(1, 7)).item, whole.item)
     assert np.diff(joined.offsets)[[0, -1]].tolist() == [0, 0]
+
+
+def test_first_of_each_combination():
+    rng = np.random.default_rng(0)
+    keys = rng.integers(-2, 3, (3, 200))
+    expected = np.unique(keys, axis=1, return_index=True)[1]
+    np.testing.assert_array_equal(first_of(*keys), expected)
+    assert 20 < len(expected) < 125
+    assert not len(first_of(np.empty(0, np.int64), np.empty(0, np.int64)))

@@ -45,3 +45,14 @@ def test_what_half_precision_cannot_hold_is_scaled_in_single():
 
 def test_a_file_without_low_rank_pairs():
     assert from_tensors({}, lambda _: 2.0, stored=True) == Changes()
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, 64.0])
+def test_every_half_is_scaled_exactly(factor):
+    """Also those too small for an exponent of their own."""
+    every = np.arange(2**16, dtype=np.uint32).astype(np.uint16).view(np.float16)
+    every = every[np.abs(every.astype(np.float32)) < 65_504 / factor].reshape(-1, 1)
+    tensors = {"base_model.model.one.lora_A.weight": every[:1].T, "base_model.model.one.lora_B.weight": every}
+    stored = from_tensors(tensors, lambda _: factor, stored=True).low_rank["one"].b
+    assert stored.dtype == np.float16
+    np.testing.assert_array_equal(stored.astype(np.float32), every.astype(np.float32) * np.float32(factor))

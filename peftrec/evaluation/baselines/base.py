@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from peftrec.data.dataset import Dataset
-from peftrec.data.histories import DAY, PURCHASE
+from peftrec.data.histories import DAY, PURCHASE, first_of
 from peftrec.errors import NotEnoughDataError
 from peftrec.evaluation.protocol import Task
 from peftrec.evaluation.run import Report, quiet, ranking_means
@@ -127,7 +127,7 @@ def purchases(past: Dataset, *, half_life: float | None = None, days: float | No
         kept &= log.time > log.time[-1] - days * DAY
     n_items = len(past.catalog)
     key = log.user[kept].astype(np.int64) * n_items + log.item[kept]
-    visit = np.unique(np.stack([key, log.session[kept]]), axis=1, return_index=True)[1]
+    visit = first_of(key, log.session[kept])
     age = ((log.time[-1] - log.time[kept]) / DAY)[visit]
     weight = np.ones(len(visit)) if half_life is None else np.exp(age * (-np.log(2) / half_life))
     user, item = np.divmod(key[visit], n_items)
@@ -141,8 +141,8 @@ def visits(past: Dataset, *, days: float | None = None) -> NDArray[np.float32]:
     kept = log.event == PURCHASE
     if days is not None:
         kept &= log.time > log.time[-1] - days * DAY
-    pairs = np.unique(np.stack([log.user[kept], log.session[kept]]), axis=1)
-    return np.bincount(pairs[0], minlength=len(past.users)).astype(np.float32)
+    user = log.user[kept]
+    return np.bincount(user[first_of(user, log.session[kept])], minlength=len(past.users)).astype(np.float32)
 
 
 def dense(matrix: sparse.spmatrix | sparse.sparray) -> NDArray[np.float32]:
