@@ -28,6 +28,9 @@ BATCH = 64
 STEPS = 1500
 """At most; early stopping mostly ends it sooner."""
 
+PATIENCE = 24
+"""Looks at the held-out loss without a gain, four an epoch: it rests for an epoch or two where ids are no more than popular."""
+
 HELD_OUT = 0.1
 """Share of the sequences that stopping looks at."""
 
@@ -85,7 +88,7 @@ class SASRec:
             run_stage(
                 stage,
                 train,
-                TrainConfig(seed=self.seed, weight_decay=0.01, patience=4),
+                TrainConfig(seed=self.seed, weight_decay=0.01, patience=PATIENCE),
                 folder=Path(folder),
                 name="SASRec",
                 collate=train.collate,

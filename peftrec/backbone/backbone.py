@@ -54,13 +54,13 @@ class Backbone:
     """
 
     name: str
-    bert: BertModel
-    tokenizer: PreTrainedTokenizerFast
+    bert: BertModel = field(repr=False)
+    tokenizer: PreTrainedTokenizerFast = field(repr=False)
     decoder_layers: int
     encoder_fingerprint: str
     tokenizer_fingerprint: str
-    templates: Templates = field(default_factory=Templates)
-    shopping: Shopping | None = None
+    templates: Templates = field(default_factory=Templates, repr=False)
+    shopping: Shopping | None = field(default=None, repr=False)
     origin: Mapping[str, object] = field(default_factory=dict, repr=False)
     _encoders: dict[str, BertModel] = field(default_factory=dict, init=False, repr=False)
 
