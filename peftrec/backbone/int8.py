@@ -72,10 +72,8 @@ class Int8Linear(nn.Module):
         """
         if not len(rows):
             return rows.new_zeros(0, self.out_features, dtype=torch.float32)
-        if self.packed is None:
-            answer = _product(rows, self.weight).mul_(self.steps)
-        else:
-            answer = self.packed.product(rows, self.steps)
+        fast = self.packed
+        answer = fast.product(rows, self.steps) if fast else _product(rows, self.weight).mul_(self.steps)
         return answer.mul_(steps) if self.bias is None else torch.addcmul(self.bias, answer, steps, out=answer)
 
     def pack(self) -> None:
