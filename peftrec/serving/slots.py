@@ -25,7 +25,7 @@ _LOADS_BETWEEN = 16
 def _give_back() -> None:
     """Returns freed memory to the system, where the C library does not do so by itself.
 
-    Every load leaves a few small objects among the megabytes that it needed for a moment; glibc then keeps those, load after load.
+    Every load leaves small objects among the megabytes that it needed for a moment, and glibc then keeps those, load after load.
     """
     if trim := getattr(ctypes.CDLL(None) if sys.platform == "linux" else None, "malloc_trim", None):
         trim(0)
