@@ -18,7 +18,7 @@ from peftrec.data.features import FEATURES
 from peftrec.data.log import ENTRIES
 from peftrec.data.tokens import EVENT_FEATURES
 from peftrec.errors import ConfigError, CorruptAdapterError, IncompatibleAdapterError, RegistryError
-from peftrec.model import cross, forest
+from peftrec.model import cross, forest, microscaling
 from peftrec.model import extras as ops
 from peftrec.model.candidates import CandidateConfig
 from peftrec.model.decoder import Layer
@@ -90,7 +90,9 @@ class Adapter:
         changes: Arrays,
         **settings: object,
     ) -> "Adapter":
-        """Exports a trained model; what it holds is rounded to half precision, here as in the files.
+        """Exports a trained model; what it holds is rounded to half precision, and matrices to what bytes can hold.
+
+        So it is here, in files and in an engine's memory: what was evaluated is what is served.
 
         Args:
             model: Its extras are taken over.
@@ -100,11 +102,17 @@ class Adapter:
             settings: Further attributes of the class.
         """
         extras = {name: _stored(name, value.detach().float().cpu().numpy()) for name, value in model.extras.items()}
+        tensors = to_tensors(changes, config.scale)
+        if config.servable:
+            tensors = {name: _for_bytes(value) for name, value in tensors.items()}
         return cls(
             backbone=backbone,
             config=config,
-            changes=_read_changes(to_tensors(changes, config.scale), config),
-            extras={name: value.astype(np.float32) for name, value in extras.items()},
+            changes=_read_changes(tensors, config),
+            extras={
+                name: (value if name in (*ops.FIXED, *ops.NEAR_IDENTITY) else _for_bytes(value)).astype(np.float32)
+                for name, value in extras.items()
+            },
             **settings,  # pyright: ignore[reportArgumentType]
         )
 
@@ -292,7 +300,14 @@ def _read_changes(tensors: Mapping[str, NDArray[np.floating]], config: Tuner, *,
 
 
 def _stored(name: str, value: NDArray[np.floating]) -> NDArray[np.floating]:
+    if name == "forest_threshold":
+        return forest.thresholds_in_half(value)
     return value.astype(np.float32 if name in ops.EXACT else np.float16)
+
+
+def _for_bytes(value: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Of a matrix, the nearest one that an engine can hold in bytes."""
+    return microscaling.rounded(value.astype(np.float32)).astype(value.dtype) if microscaling.fits(value) else value
 
 
 class _Reading(TypedDict):

@@ -32,8 +32,11 @@ STATISTICS = ("feature_mean", "feature_scale", "feature_knots", "event_mean", "e
 FIXED = (*STATISTICS, *forest.SHAPES)
 """Extras that gradients do not reach."""
 
-EXACT = (*STATISTICS, "forest_threshold", "forest_value")
-"""Extras that keep single precision in files: inverse scales can lie outside half precision, thresholds must not move."""
+EXACT = STATISTICS
+"""Extras that keep single precision in files: inverse scales can lie outside half precision."""
+
+NEAR_IDENTITY = ("item_map", "pooler")
+"""Extras, of both forms, that start at the identity: beside its ones, what is learned would be lost in a byte."""
 
 
 def shapes(hidden: int) -> dict[str, tuple[int, int]]:

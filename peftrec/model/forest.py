@@ -20,8 +20,8 @@ NODES = 2 * LEAVES - 1
 BLOCK = 1024
 """Candidates that go through the trees together: their places in all trees, 3 MB, stay in the processor's cache."""
 
-NOTHING_EXCEEDS = float(torch.finfo(torch.float32).max)
-"""Threshold of a leaf; files of weights hold finite numbers only."""
+NOTHING_EXCEEDS = float(torch.finfo(torch.float16).max)
+"""Threshold of a leaf, of which no number about a product is more: larger ones count as this."""
 
 SHAPES = dict.fromkeys(("forest_feature", "forest_threshold", "forest_child", "forest_value"), (TREES, NODES))
 
@@ -37,10 +37,17 @@ def empty() -> dict[str, Tensor]:
 def is_whole(extras: Mapping[str, NDArray[np.floating]], features: int) -> bool:
     """Whether every node looks at one of ``features`` numbers and leads to nodes of its tree."""
     feature, child = (extras[name].astype(np.float32) for name in ("forest_feature", "forest_child"))
-    leaf = extras["forest_threshold"] == np.float32(NOTHING_EXCEEDS)
+    leaf = extras["forest_threshold"] >= NOTHING_EXCEEDS
     inside = (child >= 0) & np.where(leaf, child < NODES, child < NODES - 1)
     known = (feature >= 0) & (feature < features)
     return bool((inside & known & (child == np.floor(child)) & (feature == np.floor(feature))).all())
+
+
+def thresholds_in_half(values: NDArray[np.floating]) -> NDArray[np.float16]:
+    """The greatest numbers of half precision that are not above: they part numbers of half precision as before."""
+    with np.errstate(over="ignore"):
+        near = values.astype(np.float16)
+    return np.where(near > values, np.nextafter(near, np.float16(-np.inf)), near)
 
 
 def forest_logits(extras: Mapping[str, Tensor], features: Tensor) -> Tensor:
@@ -57,7 +64,7 @@ def forest_logits(extras: Mapping[str, Tensor], features: Tensor) -> Tensor:
     feature, child = (extras[name].long() for name in ("forest_feature", "forest_child"))
     found: list[Tensor] = []
     rows = math.prod(features.shape[:-2])
-    for part in features.split(max(1, BLOCK // rows), dim=-2):
+    for part in features.clamp(max=NOTHING_EXCEEDS).split(max(1, BLOCK // rows), dim=-2):
         at = first.expand(*part.shape[:-1], TREES)
         for _ in range(DEPTH):
             right = part.gather(-1, _look_up(feature, at)) > _look_up(extras["forest_threshold"], at)

@@ -104,3 +104,19 @@ def test_numbers_take_their_place_among_quantiles():
     assert place[:, 2].unique().tolist() == pytest.approx([-(3**0.5), 3**0.5], abs=1e-6)
     far = ops.encoded(extras, rows[:2] * torch.tensor([[1e6], [-1e6]]))[:, len(FEATURES)]
     assert far.tolist() == pytest.approx([3**0.5, -(3**0.5)], abs=1e-6)
+
+
+def test_thresholds_in_half_precision_part_what_is_in_half_precision_as_before():
+    numbers = np.sort(np.random.default_rng(0).normal(scale=30, size=4000).astype(np.float16))
+    between = (numbers[:-1].astype(np.float64) + numbers[1:]) / 2  # where LightGBM puts them
+    for exact in (between, between.astype(np.float32), np.array([1e30, 3.0])):
+        found = forest.thresholds_in_half(exact)
+        assert np.isfinite(found).all()
+        for threshold, half in zip(exact[::37], found[::37], strict=True):
+            np.testing.assert_array_equal(numbers <= threshold, numbers <= half)
+
+
+def test_a_number_beyond_half_precision_stays_at_its_leaf():
+    tables = forest.empty()
+    tables["forest_value"][:, 0] = 1.0
+    assert forest.forest_logits(tables, torch.full((1, 2, len(FEATURES)), 1e30)).tolist() == [[400.0, 400.0]]

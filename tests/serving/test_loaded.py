@@ -1,4 +1,4 @@
-"""Adapters in two flat tensors: nothing is lost, and a batch of them is what each of them is alone."""
+"""Adapters in a few flat tensors: nothing is lost, and a batch of them is what each of them is alone."""
 
 import gc
 from dataclasses import replace
@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from peftrec.backbone import Backbone
-from peftrec.model import Adapter
+from peftrec.model import Adapter, PurchaseModel
 from peftrec.model import extras as ops
 from peftrec.model.adapter import first_layer
+from peftrec.model.microscaling import fits
 from peftrec.serving.loaded import Loaded, together
 from peftrec.tuners import BottleneckConfig, HeadOnlyConfig, LoRAConfig, Tuner
 
@@ -70,6 +71,28 @@ def test_values_that_half_precision_holds_take_two_bytes(tiny: Backbone):
     exact = sum(value.size for name, value in adapter.extras.items() if name in ops.EXACT)
     everything = sum(value.size for value in (*adapter.extras.values(), *adapter.changes.arrays()))
     assert loaded.size == 2 * everything + 2 * exact
+
+
+@pytest.mark.parametrize("tuner", RECIPES, ids=lambda tuner: tuner.method)
+def test_what_training_exports_takes_a_byte_a_value(tiny: Backbone, tuner: Tuner):
+    made = adapter_of(tiny, tuner, seed=0)
+    model = PurchaseModel(tiny.decoder(), {name: torch.tensor(value).float() for name, value in made.extras.items()})
+    adapter = Adapter.of(model, tiny, tuner, made.changes)
+    loaded = Loaded.of(adapter)
+    back = loaded.restored()
+    for name, value in adapter.extras.items():
+        np.testing.assert_array_equal(back.extras[name], value)
+        np.testing.assert_array_equal(loaded.extra(name).numpy(), value)
+    for ours, theirs in zip(back.changes.arrays(), adapter.changes.arrays(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    kinds = loaded.layout.kinds
+    for name, at in loaded.layout.extras.items():
+        assert name in (*ops.FIXED, *ops.NEAR_IDENTITY) or (kinds[at] == "byte") == fits(adapter.extras[name])
+    if tuner.scale(8) in (1.0, 2.0):  # a power of two moves no digit
+        places = loaded.layout.changes.arrays()
+        assert all(
+            (kinds[at] == "byte") == fits(value) for at, value in zip(places, adapter.changes.arrays(), strict=True)
+        )
 
 
 def test_a_batch_of_every_kind_holds_for_each_row_what_it_holds_alone(tiny: Backbone):
