@@ -101,12 +101,12 @@ def varied(adapter: Adapter, seed: int) -> Adapter:
     random = np.random.default_rng(seed)
 
     def noisy(value: np.ndarray, share: float) -> np.ndarray:
-        noise = random.normal(size=value.shape, scale=share * float(value.std()) + 1e-6)
-        return (value + noise).astype(np.float16).astype(np.float32)
+        return value + random.normal(size=value.shape, scale=share * float(value.std()) + 1e-6)
 
     heads = {name: noisy(adapter.extras[name], 0.01) for name in ("head_1", "head_2", "item_map", "features_logit")}
     pairs = {name: pair._replace(b=noisy(pair.b, 0.1)) for name, pair in adapter.changes.low_rank.items()}
-    return replace(adapter, extras={**adapter.extras, **heads}, changes=replace(adapter.changes, low_rank=pairs))
+    changed = replace(adapter, extras={**adapter.extras, **heads}, changes=replace(adapter.changes, low_rank=pairs))
+    return changed.rounded()
 
 
 class Run:

@@ -90,9 +90,7 @@ class Adapter:
         changes: Arrays,
         **settings: object,
     ) -> "Adapter":
-        """Exports a trained model; what it holds is rounded to half precision, and matrices to what bytes can hold.
-
-        So it is here, in files and in an engine's memory: what was evaluated is what is served.
+        """Exports a trained model, see :meth:`rounded`.
 
         Args:
             model: Its extras are taken over.
@@ -101,19 +99,29 @@ class Adapter:
             changes: What :attr:`peftrec.tuners.Attached.export` read off the model's decoder.
             settings: Further attributes of the class.
         """
-        extras = {name: _stored(name, value.detach().float().cpu().numpy()) for name, value in model.extras.items()}
-        tensors = to_tensors(changes, config.scale)
+        extras = {name: value.detach().float().cpu().numpy() for name, value in model.extras.items()}
+        exported = cls(backbone=backbone, config=config, changes=changes, extras=extras, **settings)  # pyright: ignore[reportArgumentType]
+        return exported.rounded()
+
+    def rounded(self) -> "Adapter":
+        """What files and an engine's memory hold of it without loss: half precision, and of large matrices a byte a value.
+
+        So what was evaluated is what is served.
+
+        Raises:
+            RegistryError: It has no tuner, see :meth:`of_backbone`.
+        """
+        config = self._tuner()
+        tensors = to_tensors(self.changes, config.scale)
         if config.servable:
             tensors = {name: _for_bytes(value) for name, value in tensors.items()}
-        return cls(
-            backbone=backbone,
-            config=config,
+        extras = {name: _stored(name, value) for name, value in self.extras.items()}
+        whole = (*ops.FIXED, *ops.NEAR_IDENTITY)
+        extras = {name: value if name in whole else _for_bytes(value) for name, value in extras.items()}
+        return replace(
+            self,
             changes=_read_changes(tensors, config),
-            extras={
-                name: (value if name in (*ops.FIXED, *ops.NEAR_IDENTITY) else _for_bytes(value)).astype(np.float32)
-                for name, value in extras.items()
-            },
-            **settings,  # pyright: ignore[reportArgumentType]
+            extras={name: value.astype(np.float32) for name, value in extras.items()},
         )
 
     @classmethod
@@ -167,17 +175,11 @@ class Adapter:
         Raises:
             RegistryError: There is no tuner, see :meth:`of_backbone`: the backbone's own folder holds all there is.
         """
-        if self.config is None:
-            raise RegistryError(
-                f"this adapter has no tuner: it is the backbone {self.backbone.name!r} itself",
-                expected="a trained adapter",
-                remedy="attach the platform to an engine, which serves it by the backbone as long as nothing is published"
-                " under its name; or train an adapter and publish that",
-            )
-        config = self.config.config_file(self.changes, self.backbone.name)
+        tuner = self._tuner()
+        config = tuner.config_file(self.changes, self.backbone.name)
         # peft warns of fields that it does not know, so ours travel in the header of our own file.
         settings = {
-            "tuner": {"method": self.config.method, **self.config.describe()},
+            "tuner": {"method": tuner.method, **tuner.describe()},
             "ranks": self.changes.ranks,
             "candidates": asdict(self.candidates),
             "history": self.history,
@@ -191,9 +193,19 @@ class Adapter:
         extras = {name: _stored(name, value) for name, value in self.extras.items()}
         return {
             CONFIG_FILE: json.dumps(config, indent=1, sort_keys=True, default=str).encode(),
-            TUNER_FILE: save_tensors(dict(to_tensors(self.changes, self.config.scale)), {"format": "pt"}),
+            TUNER_FILE: save_tensors(dict(to_tensors(self.changes, tuner.scale)), {"format": "pt"}),
             DECODER_FILE: save_tensors(extras, {"format": "pt", SETTINGS_KEY: json.dumps(settings)}),
         }
+
+    def _tuner(self) -> Tuner:
+        if self.config is None:
+            raise RegistryError(
+                f"this adapter has no tuner: it is the backbone {self.backbone.name!r} itself",
+                expected="a trained adapter",
+                remedy="attach the platform to an engine, which serves it by the backbone as long as nothing is published"
+                " under its name; or train an adapter and publish that",
+            )
+        return self.config
 
     def describe(self) -> dict[str, object]:
         """The manifest's fields that only the adapter knows."""
