@@ -25,11 +25,14 @@ from peftrec.evaluation.baselines.base import Scorer
 from peftrec.training.trainer import run_stage
 
 BATCH = 64
-STEPS = 1500
+STEPS = 1000
 """At most; early stopping mostly ends it sooner."""
 
 PATIENCE = 24
 """Looks at the held-out loss without a gain, four an epoch: it rests for an epoch or two where ids are no more than popular."""
+
+PART = 1024
+"""Places whose scores are in memory at once: what takes more than 32 MB, the system hands out anew each time, page by page."""
 
 HELD_OUT = 0.1
 """Share of the sequences that stopping looks at."""
@@ -172,10 +175,17 @@ class Stage(nn.Module):
         """Cross-entropy of what follows, over all products or an even sample of them."""
         real = labels > 0
         read, target = self.read(items)[real], labels[real]
-        if self.known <= self.settings.negatives:
-            return {"loss": F.cross_entropy((read @ self.items.weight[1:].T).float(), target - 1)}
-        drawn = torch.randint(1, self.known + 1, (self.settings.negatives,))
-        own = (read * self.items(target)).sum(dim=-1, keepdim=True).float()
+        drawn = None
+        if self.known > self.settings.negatives:
+            drawn = torch.randint(1, self.known + 1, (self.settings.negatives,))
+        parts = zip(read.split(PART), target.split(PART), strict=True)
+        return {"loss": sum(self._loss(*part, drawn) for part in parts) / len(target)}
+
+    def _loss(self, read: Tensor, target: Tensor, drawn: Tensor | None) -> Tensor:
+        """The sum over some places."""
+        if drawn is None:
+            return F.cross_entropy((read @ self.items.weight[1:].T).float(), target - 1, reduction="sum")
+        own = (read * self.items(target)).sum(dim=-1).float()
         others = (read @ self.items(drawn).T).float() + np.log(self.known / self.settings.negatives)
-        others = others.masked_fill(drawn[None] == target[:, None], -torch.inf)
-        return {"loss": (torch.cat([own, others], dim=1).logsumexp(dim=1) - own[:, 0]).mean()}
+        others = others.masked_fill_(drawn[None] == target[:, None], -torch.inf).logsumexp(dim=1)
+        return (torch.logaddexp(own, others) - own).sum()

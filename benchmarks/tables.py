@@ -190,6 +190,8 @@ def served(path: Path) -> str:
         f"| top 10 of {of('products'):,.0f} products, {of('candidates'):.0f} candidates, p50 and p99 |"
         f" {of('recommend_p50_ms'):.0f} and {of('recommend_p99_ms'):.0f} ms | |",
         f"| throughput with 1,000 adapters over that with one | {of('throughput_1000_over_1'):.2f} | |",
+        f"| memory of 1,000 adapters | {of('resident_bytes', 1000) / 2**30:.2f} GiB | their files"
+        f" {of('resident_bytes', 1000) / of('resident_over_file') / 2**30:.2f} GiB |",
         f"| weights of the whole BERT in int8 over fp32 | {of('int8_backbone_bytes_ratio'):.3f} | |",
         f"| wrong answers of {of('hot_swap_answers'):,.0f} while an alias moved {of('hot_swaps'):,.0f} times |"
         f" {of('hot_swap_wrong_answers'):.0f} | |",

@@ -18,7 +18,7 @@ from peftrec.backbone import loading, saving
 from peftrec.backbone.arithmetic import Precision, native_precision
 from peftrec.backbone.encoder import encode, encoder_for, is_int8, progress_bar
 from peftrec.backbone.fingerprint import tokenizer_fingerprint, weights_fingerprint
-from peftrec.backbone.int8 import int8_linears
+from peftrec.backbone.int8 import int8_linears, packed
 from peftrec.backbone.shopping import Shopping, platforms_of
 from peftrec.errors import ConfigError
 from peftrec.text import Templates
@@ -262,7 +262,10 @@ class Backbone:
         """
         precision = precision or self.precision
         if precision not in self._encoders:
-            self._encoders[precision] = encoder_for(self.bert, precision)
+            encoder = encoder_for(self.bert, precision)
+            if precision == "int8" and not self.is_quantised:  # else its weights are shared, and would be held twice
+                packed(encoder)
+            self._encoders[precision] = encoder
         bert = self._encoders[precision]
         with progress_bar(len(texts), show=progress) as bar:
             return encode(texts, bert, self.tokenizer, max_length=self.max_length, advance=bar.update)

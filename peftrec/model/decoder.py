@@ -18,11 +18,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # its usual name
 
 Map = Callable[[Tensor], Tensor]
+Each = Callable[[Sequence[Map], Tensor], list[Tensor]]
+"""What several maps make of the same words."""
+
+
+def one_by_one(maps: Sequence[Map], x: Tensor) -> list[Tensor]:
+    """Each by itself."""
+    return [map_(x) for map_ in maps]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One transformer layer as the maps it is made of, each (B, T, in) -> (B, T, out); ``parallel`` is added to the output's."""
+    """One transformer layer as the maps it is made of, each (B, T, in) -> (B, T, out).
+
+    ``parallel`` is added to the output's; ``each`` applies maps that read the same words, and may spare what they do alike.
+    """
 
     query: Map
     key: Map
@@ -35,6 +45,7 @@ class Layer:
     output_norm: Map
     heads: int
     parallel: Map | None = None
+    each: Each = one_by_one
 
     @classmethod
     def of(cls, layer: nn.Module) -> "Layer":
@@ -94,11 +105,14 @@ def read_shopper(
     memories: list[Memory] = []
     hidden = ~mask[:, None, None, :]  # (B, 1, 1, N)
     for number, layer in enumerate(layers, start=1):
-        key, value = (_split(map_(x), layer.heads) for map_ in (layer.key, layer.value))
+        last = number == len(layers)
+        maps = [layer.key, layer.value] if last else [layer.key, layer.value, layer.query]
+        key, value, *found = (_split(one, layer.heads) for one in layer.each(maps, x))
         memories.append(Memory(key, value))
-        if number == len(layers):
+        if last:
             x = x[:, asked].contiguous()
-        query = _split(layer.query(x), layer.heads)
+            found = [_split(layer.query(x), layer.heads)]
+        query = found[0]
         x = finish(layer, x, _joined(_shopper_attention(query, key, value, hidden)))
     return x, memories
 
@@ -117,7 +131,8 @@ def read_candidates(layers: Iterable[Layer], x: Tensor, mask: Tensor, memories: 
     """
     hidden = ~mask[:, None, None, :]  # (B, 1, 1, N)
     for layer, memory in zip(layers, memories, strict=True):
-        query, key, value = (_split(map_(x), layer.heads) for map_ in (layer.query, layer.key, layer.value))
+        maps = [layer.query, layer.key, layer.value]
+        query, key, value = (_split(one, layer.heads) for one in layer.each(maps, x))
         x = finish(layer, x, _joined(_candidate_attention(query, key, value, memory, hidden)))
     return x
 

@@ -5,11 +5,12 @@ Row by row another adapter: changes are stacked, ranks padded with zeros, and ad
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from peftrec.backbone.int8 import Int8Linear, each_product
 from peftrec.model.decoder import Layer, Map
 from peftrec.tuners import Changes
 from peftrec.tuners.bottleneck import ACTIVATIONS, ATTENTION, BESIDE, OUTPUT
@@ -35,13 +36,40 @@ class MixedLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, T, in) -> (B, T, out)."""
-        found = self.base(x)
-        inner, up = x @ self.a.float().transpose(1, 2), self.b.to(found.dtype).transpose(1, 2)
-        # Added in place: to write the change by itself, and the sum again, costs more than to compute it.
+        return each([self], x)[0]
+
+    def change(self, found: Tensor, inner: Tensor) -> None:
+        """Adds to what the base gives, (B, T, out), what ``inner = A_row x``, (B, T, rank), is mapped to.
+
+        In place: to write the change by itself, and the sum again, costs more than to compute it.
+        """
+        inner, up = inner.to(found.dtype), self.b.to(found.dtype).transpose(1, 2)
         if len(up) == 1:
-            found.flatten(0, 1).addmm_(inner.to(found.dtype).flatten(0, 1), up[0])
-            return found
-        return found.baddbmm_(inner.to(found.dtype), up)
+            found.flatten(0, 1).addmm_(inner.flatten(0, 1), up[0])
+        else:
+            found.baddbmm_(inner, up)
+
+
+def each(maps: Sequence[Map], x: Tensor) -> list[Tensor]:
+    """What several maps make of the same words, (B, T, in) -> (B, T, out) each.
+
+    Where the shared weights are int8, words are rounded once for all; where they are bf16, converted once; and one product gives
+    what the words are to all low-rank changes.
+    """
+    bases = [map_.base if isinstance(map_, MixedLinear) else map_ for map_ in maps]
+    if all(isinstance(base, Int8Linear) for base in bases):
+        found = each_product(cast(list[Int8Linear], bases), x)
+    else:
+        if isinstance(bases[0], nn.Linear) and bases[0].weight.is_floating_point():
+            x = x.to(bases[0].weight.dtype)
+        found = [base(x) for base in bases]
+    changed = [(result, map_) for result, map_ in zip(found, maps, strict=True) if isinstance(map_, MixedLinear)]
+    if changed:
+        a = torch.cat([map_.a.float() for _, map_ in changed], dim=1)
+        inner = torch.split(x @ a.transpose(1, 2), [map_.a.shape[1] for _, map_ in changed], dim=-1)
+        for (result, map_), part in zip(changed, inner, strict=True):
+            map_.change(result, part)
+    return found
 
 
 @dataclass(frozen=True)
@@ -199,6 +227,7 @@ def mixed_layers(base: nn.ModuleList, mixture: Mixture, *, first_layer: int) -> 
             parallel=mixture.bottleneck(path(number, BESIDE)),
             output_norm=module.get_submodule("output.LayerNorm"),
             heads=int(module.get_submodule("attention.self").num_attention_heads),  # pyright: ignore[reportArgumentType]
+            each=each,
         )
 
     return [layer(first_layer + index, module) for index, module in enumerate(base)]

@@ -164,17 +164,15 @@ def _compact(arrays: Sequence[NDArray[np.floating]]) -> tuple[tuple[Kind, ...], 
     """What each array can be held in without loss, and all of them so: counts, exponents, halves, singles."""
     kinds: list[Kind] = ["half" if value.dtype == np.float16 or _is_half(value) else "single" for value in arrays]
     tried = [at for at, kind in enumerate(kinds) if kind == "half" and fits(arrays[at])]
-    counts, exponents, exact = bytes_of(_blocks([arrays[at] for at in tried]))
-    sizes = [whole_blocks(arrays[at].size) for at in tried]
-    whole = [bool(own.all()) for own in np.split(exact.numpy(), np.cumsum(sizes[:-1]))]
+    counts, exponents, lossless = bytes_of(_blocks([arrays[at] for at in tried]))
+    exact, sizes = lossless.numpy(), [whole_blocks(arrays[at].size) for at in tried]
+    whole = [bool(exact[end - size : end].all()) for size, end in zip(sizes, accumulate(sizes), strict=True)]
     for at, holds in zip(tried, whole, strict=True):
         kinds[at] = "byte" if holds else "half"
     if not all(whole):
-        parts = counts.split(sizes), exponents.split([size // BLOCK for size in sizes])
-        counts, exponents = (
-            torch.cat([flat[:0], *compress(split, whole)])
-            for flat, split in zip((counts, exponents), parts, strict=True)
-        )
+        counts = torch.cat([counts[:0], *compress(torch.split(counts, sizes), whole)])
+        steps = torch.split(exponents, [size // BLOCK for size in sizes])
+        exponents = torch.cat([exponents[:0], *compress(steps, whole)])
     halves, singles = (
         _joined(dtype, [value for value, kind in zip(arrays, kinds, strict=True) if kind == name])
         for dtype, name in ((np.float16, "half"), (np.float32, "single"))
@@ -183,8 +181,8 @@ def _compact(arrays: Sequence[NDArray[np.floating]]) -> tuple[tuple[Kind, ...], 
 
 
 def _joined(dtype: type[np.floating], arrays: Sequence[NDArray[np.floating]]) -> Tensor:
-    parts = (value.ravel().astype(dtype, copy=False) for value in arrays)
-    return torch.from_numpy(np.concatenate([np.empty(0, dtype), *parts]))
+    parts: list[NDArray[np.floating]] = [value.ravel().astype(dtype, copy=False) for value in arrays]
+    return torch.as_tensor(np.concatenate([np.empty(0, dtype), *parts]))
 
 
 def _blocks(arrays: Sequence[NDArray[np.floating]]) -> Tensor:

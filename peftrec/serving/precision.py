@@ -2,12 +2,13 @@
 
 import copy
 import logging
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from peftrec.backbone import Backbone
-from peftrec.backbone.int8 import int8_linears
+from peftrec.backbone.int8 import int8_linears, packed
 from peftrec.errors import ConfigError
 from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import Layer, read_shopper
@@ -48,7 +49,7 @@ def decoder_for(backbone: Backbone, precision: str) -> tuple[nn.ModuleList, str]
                 expected='"int8"',
                 remedy="leave it out, or take the backbone that it was made from",
             )
-        return backbone.decoder(), "int8"
+        return cast(nn.ModuleList, packed(backbone.decoder())), "int8"
     exact = backbone.decoder().to(backbone.device)
     wanted = (PRECISIONS if backbone.device.type == "cpu" else PRECISIONS[1:]) if precision == "auto" else (precision,)
     told = ""
@@ -79,7 +80,7 @@ def _converted(exact: nn.ModuleList, precision: str, device: torch.device) -> nn
 
         int8_linears_of_bitsandbytes(decoder, device)
     else:
-        int8_linears(decoder)
+        packed(int8_linears(decoder))
     return decoder
 
 

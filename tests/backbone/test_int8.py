@@ -92,3 +92,39 @@ def test_cuda_gives_what_the_processor_gives(random: torch.Generator):
     for rows in (1, 16, 17, 100):
         x = torch.randn(rows, 64, generator=random)
         torch.testing.assert_close(layer.cuda()(x.cuda()).cpu(), layer.cpu()(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "columns", "out"), [(1, 384, 1536), (33, 1536, 384), (1601, 384, 384), (2, 3, 5)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_packed_weights_answer_the_same_bits(rows: int, columns: int, out: int, bias: bool):
+    torch.manual_seed(rows)
+    layer = Int8Linear(nn.Linear(columns, out, bias=bias))
+    x = torch.randn(rows, columns)
+    expected, empty = layer(x), layer(x[:0])
+    layer.pack()
+    assert torch.equal(layer(x), expected)
+    assert torch.equal(layer(x[:0]), empty)
+
+
+def test_sums_beyond_what_float32_counts_are_rounded_alike():
+    linear = nn.Linear(4096, 2, bias=False)
+    nn.init.ones_(linear.weight)
+    layer = Int8Linear(linear)
+    x = torch.ones(3, 4096)
+    x[1, ::2] = 0.7
+    expected = layer(x)
+    layer.pack()
+    assert torch.equal(layer(x), expected)
+
+
+def test_a_single_column_is_not_packed():
+    layer = Int8Linear(nn.Linear(1, 4))
+    layer.pack()
+    assert layer.packed is None
+    assert layer.weight.shape == (4, 1)
+
+
+def test_a_packed_layer_holds_its_weights_once():
+    layer = Int8Linear(nn.Linear(64, 32))
+    layer.pack()
+    assert (layer.packed is None) == (layer.weight.numel() == 64 * 32)

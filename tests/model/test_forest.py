@@ -8,7 +8,7 @@ import torch
 from peftrec.data.features import FEATURES
 from peftrec.model import extras as ops
 from peftrec.model import forest
-from peftrec.training.forest import SETTINGS, fit_forest, tables_of
+from peftrec.training.forest import fit_forest, settings_of, tables_of
 from peftrec.training.rows import Labelled
 
 ROWS = 4000
@@ -29,12 +29,19 @@ def test_tables_predict_what_lightgbm_predicts(world: tuple[np.ndarray, np.ndarr
     again = fit_forest(Labelled(features, labels, weight), seed=0, progress=False)
     assert all(torch.equal(tables[name], again[name]) for name in tables)
     table = lightgbm.Dataset(features.astype(np.float32), labels.astype(np.int8), weight=weight)
-    settings = {**SETTINGS, "min_data_in_leaf": 20, "seed": 0, "num_threads": torch.get_num_threads()}
-    booster = lightgbm.train(settings, table, forest.TREES)
+    booster = lightgbm.train(settings_of(Labelled(features, labels, weight), seed=0), table, forest.TREES)
     expected = booster.predict(features.astype(np.float32), raw_score=True)
     found = forest.forest_logits(tables, torch.from_numpy(features.astype(np.float32))).numpy()
     assert np.ptp(expected) > 2  # it has learned something
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_leaf_holds_enough_purchases_to_speak_for_them():
+    rare = np.random.default_rng(0).random(100_000) < 0.002
+    few = Labelled(np.zeros((len(rare), 1), np.float32), rare, np.ones(len(rare), np.float32))
+    assert settings_of(few, seed=0)["min_sum_hessian_in_leaf"] == pytest.approx(rare.sum() / 50)
+    many = few._replace(bought=np.ones(len(rare), bool))
+    assert settings_of(many, seed=0)["min_sum_hessian_in_leaf"] == 100
 
 
 def test_stacked_forests_answer_as_each_alone(world: tuple[np.ndarray, np.ndarray]):

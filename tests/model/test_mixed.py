@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from peftrec.backbone import Backbone
-from peftrec.backbone.int8 import int8_linears
+from peftrec.backbone.int8 import int8_linears, packed
 from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import read_candidates, read_shopper
-from peftrec.model.mixed import Mixture, mixed_layers
+from peftrec.model.mixed import Mixture, each, mixed_layers
 from peftrec.tuners import AdaLoRAConfig, BottleneckConfig, Changes, HeadOnlyConfig, LoRAConfig, Tuner
 
 TUNERS = (
@@ -61,6 +61,27 @@ def test_each_row_of_a_mixture_equals_the_row_alone(backbone: Backbone, precisio
     difference = (alone - plain).abs().amax(dim=(1, 2))
     assert difference[TUNERS.index(HeadOnlyConfig())] < 1e-6
     assert (difference > 0.1).sum() == len(rows) - 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "packed"])
+def test_maps_of_the_same_words_make_of_them_together_what_each_makes_alone(backbone: Backbone, precision: str):
+    rows = [changed(tuner, backbone, seed=at) for at, tuner in enumerate(TUNERS[:3])]
+    base = backbone.decoder()
+    if precision == "bf16":
+        for module in base.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.to(torch.bfloat16)
+    elif precision != "fp32":
+        base = packed(int8_linears(base)) if precision == "packed" else int8_linears(base)
+    x = torch.randn(len(rows), 7, 64)
+    for mixture in (Mixture.of(rows), Mixture.of(rows[1:2]), Mixture.of([Changes()])):
+        layer = mixed_layers(base, mixture, first_layer=first_layer(backbone))[0]  # pyright: ignore
+        maps = [layer.query, layer.value, layer.key]
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            for found, map_ in zip(each(maps, x), maps, strict=True):
+                alone = map_(x)
+                assert found.dtype == alone.dtype
+                torch.testing.assert_close(found, alone, atol=1e-5 if precision != "bf16" else 0.05, rtol=0)
 
 
 def test_maps_that_nobody_changes_stay_the_shared_modules(backbone: Backbone):

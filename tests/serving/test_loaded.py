@@ -95,6 +95,14 @@ def test_what_training_exports_takes_a_byte_a_value(tiny: Backbone, tuner: Tuner
         )
 
 
+def test_an_adapter_without_large_matrices_is_held_too(tiny: Backbone):
+    bare = replace(adapter_of(tiny, HeadOnlyConfig(), seed=0), extras={"popularity": np.ones((1, 1), np.float32)})
+    loaded = Loaded.of(bare)
+    assert (loaded.size, loaded.layout.kinds) == (2, ("half",))
+    assert loaded.extra("popularity").tolist() == [[1.0]]
+    assert loaded.restored().extras["popularity"].tolist() == [[1.0]]
+
+
 def test_a_batch_of_every_kind_holds_for_each_row_what_it_holds_alone(tiny: Backbone):
     kinds = [Loaded.of(adapter_of(tiny, tuner, seed=at)) for at, tuner in enumerate(RECIPES)]
     kinds.append(Loaded.of(adapter_of(tiny, RECIPES[0], seed=9)))  # the layout of the first
