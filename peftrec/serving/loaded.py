@@ -1,6 +1,7 @@
 """Adapters in memory, each in a few flat tensors, and those of a batch put together layout by layout."""
 
 import math
+import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -124,7 +125,7 @@ class Loaded:
             kinds,
         )
         bare = replace(adapter, changes=Changes(), extras={}, facts={}, learning_curve=())
-        return cls(bare, layout, *(one.to(device) for one in flat))
+        return cls(bare, layout, *(_in_one_block(flat) if torch.device(device).type == "cpu" else _moved(flat, device)))
 
     @property
     def flats(self) -> dict[Kind, Tensor]:
@@ -178,6 +179,28 @@ def _compact(arrays: Sequence[NDArray[np.floating]]) -> tuple[tuple[Kind, ...], 
         for dtype, name in ((np.float16, "half"), (np.float32, "single"))
     )
     return tuple(kinds), (counts, exponents, halves, singles)
+
+
+def _moved(flats: Sequence[Tensor], device: str | torch.device) -> list[Tensor]:
+    return [one.to(device) for one in flats]
+
+
+def _in_one_block(flats: Sequence[Tensor]) -> list[Tensor]:
+    """Copies in memory that is asked of the system for this adapter alone, and goes back to it when the adapter leaves.
+
+    Between what comes and goes while others load, a thousand adapters would take twice the memory that they need.
+    """
+    block = mmap.mmap(-1, max(1, sum(one.nbytes for one in flats)))
+    found, start = dict[int, Tensor](), 0
+    for at in sorted(
+        range(len(flats)), key=lambda at: -flats[at].itemsize
+    ):  # each begins at a multiple of its own size
+        found[at] = torch.empty_like(flats[at])
+        if flats[at].numel():
+            own = torch.frombuffer(block, dtype=flats[at].dtype, count=flats[at].numel(), offset=start)
+            found[at] = own.copy_(flats[at])
+        start += flats[at].nbytes
+    return [found[at] for at in range(len(flats))]
 
 
 def _joined(dtype: type[np.floating], arrays: Sequence[NDArray[np.floating]]) -> Tensor:
