@@ -21,6 +21,9 @@ _MOST = 127.0
 _FRACTION, _BIAS = 10, 15
 """Of half precision: bits of the fraction, and what is added to the exponent."""
 
+_PART = 1024
+"""Blocks that are single precision at once: larger pieces leave holes in the process's memory, load after load."""
+
 _STEPS = 6
 """Binary places of a count: the greatest of a block is at least two to this power."""
 
@@ -59,10 +62,12 @@ def bytes_of(halves: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # By their bits, which order as the values do, in a fifth of the time.
     greatest = (halves.view(torch.int16) & 0x7FFF).view(-1, BLOCK).amax(dim=1)
     exponents = ((greatest >> _FRACTION) - _BIAS).clamp_(min=1 - _BIAS).sub_(_STEPS).int()
-    values = halves.float()
-    values.view(-1, BLOCK).mul_(_power_of_two(-exponents)[:, None])
-    counts = values.to(torch.int8)
-    return counts, exponents.to(torch.int8), counts == values
+    counts, exact = torch.empty_like(halves, dtype=torch.int8), torch.empty_like(halves, dtype=torch.bool)
+    blocks = [torch.split(one.view(-1, BLOCK), _PART) for one in (halves, counts, exact)]
+    for some, steps, whole, same in zip(blocks[0], torch.split(exponents, _PART), *blocks[1:], strict=True):
+        values = some.float().mul_(_power_of_two(-steps)[:, None])
+        torch.eq(whole.copy_(values), values, out=same)
+    return counts, exponents.to(torch.int8), exact
 
 
 def halves_of(counts: Tensor, exponents: Tensor) -> Tensor:
