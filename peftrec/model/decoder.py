@@ -8,13 +8,14 @@ serving hands in int8 maps with a different adapter per row. Both run these very
 where nobody asks for gradients: on a processor the backward pass of fused attention takes five times as long in bf16.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
-
-from peftrec.model.attention import attend, attend_and_itself
+from torch.nn import functional as F  # noqa: N812  # its usual name
 
 Map = Callable[[Tensor], Tensor]
 Each = Callable[[Sequence[Map], Tensor], list[Tensor]]
@@ -112,7 +113,7 @@ def read_shopper(
             x = x[:, asked].contiguous()
             found = [_split(layer.query(x), layer.heads)]
         query = found[0]
-        x = finish(layer, x, _joined(attend(query, key, value, hidden)))
+        x = finish(layer, x, _joined(_shopper_attention(query, key, value, hidden)))
     return x, memories
 
 
@@ -132,5 +133,33 @@ def read_candidates(layers: Iterable[Layer], x: Tensor, mask: Tensor, memories: 
     for layer, memory in zip(layers, memories, strict=True):
         maps = [layer.query, layer.key, layer.value]
         query, key, value = (_split(one, layer.heads) for one in layer.each(maps, x))
-        x = finish(layer, x, _joined(attend_and_itself(query, key, value, *memory, hidden)))
+        x = finish(layer, x, _joined(_candidate_attention(query, key, value, memory, hidden)))
     return x
+
+
+def _shopper_attention(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor) -> Tensor:
+    """(B, heads, T, width) of T words that see all that are not ``hidden`` (B, 1, 1, N)."""
+    if not query.is_cpu or not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=~hidden)
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
+    return torch.softmax(scores.masked_fill(hidden, -torch.inf), dim=-1).to(value.dtype) @ value
+
+
+def _candidate_attention(query: Tensor, key: Tensor, value: Tensor, memory: Memory, hidden: Tensor) -> Tensor:
+    """What candidates see, (B, heads, M, width): the shopper side, and each of them itself.
+
+    The shopper side goes through the fused attention where nobody asks for gradients: no matrix of M x N weights is written.
+    The logarithm of its denominator says how much of the sum it is (as Dao et al., 2022, put blocks of keys together).
+    """
+    scale = 1 / math.sqrt(query.shape[-1])
+    itself = (query * key).sum(-1, keepdim=True) * scale  # (B, heads, M, 1)
+    if query.is_cpu and not torch.is_grad_enabled():
+        bias = hidden.new_zeros(hidden.shape, dtype=query.dtype).masked_fill_(hidden, -torch.inf)
+        # The one kernel that tells the denominator has no public name.
+        fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        shopper, logsumexp = fused(query, memory.key, memory.value, 0.0, False, attn_mask=bias, scale=scale)
+        share = torch.sigmoid(itself - logsumexp.unsqueeze(-1)).to(value.dtype)
+        return torch.lerp(shopper, value, share)
+    scores = (query @ memory.key.transpose(-1, -2)).masked_fill(hidden, -torch.inf) * scale  # (B, heads, M, N)
+    weight = torch.softmax(torch.cat([scores, itself], dim=-1), dim=-1).to(value.dtype)
+    return weight[..., :-1] @ memory.value + weight[..., -1:] * value

@@ -1,8 +1,8 @@
 """The LoRA layer that training runs: peft's parameters under peft's names, with far fewer passes over the words.
 
 peft's own forward converts the words to single precision and back, drops some of their values, and scales and adds what it
-found: on a processor these passes take longer than the products. Here a row's mask is laid over A, which is small, the scale
-over B, and the change is added by the product itself; the backward pass is written the same way.
+found: on a processor these passes take as long as the products (``benchmarks/training_step.py``). Here a row's mask is laid over
+A, which is small, the scale over B, and the change is added by the product itself; the backward pass is written the same way.
 """
 
 from typing import Any
@@ -26,7 +26,10 @@ class TunedLinear(LoraLinear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """``(B, T, in) -> (B, T, out)``, in the precision of autocast where that is on, else in that of the weights."""
-        if self.disable_adapters or self.merged or args or kwargs:
+        heard = (
+            self.lora_A[NAME]._forward_hooks or self.lora_B[NAME]._forward_hooks
+        )  # by who needs each row's gradients
+        if self.disable_adapters or self.merged or heard or args or kwargs:
             return super().forward(x, *args, **kwargs)
         autocast = torch.is_autocast_enabled(x.device.type)
         dtype = torch.get_autocast_dtype(x.device.type) if autocast else self.get_base_layer().weight.dtype

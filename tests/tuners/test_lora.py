@@ -105,6 +105,17 @@ def test_our_layer_is_pefts(tiny_backbone: Backbone, bf16: bool, share: float):
         assert (ours - theirs).abs().max() <= (0.02 if bf16 else 1e-5) * theirs.abs().max()
 
 
+def test_who_listens_to_the_parts_hears_them(tiny_backbone: Backbone):
+    decoder = tiny_backbone.decoder()
+    LoRAConfig(rank=4, dropout=0).attach(decoder, seed=0, steps=1)
+    tuned, x, heard = decoder.train()[0].intermediate.dense, torch.randn(1, 2, 64), list[torch.Tensor]()
+    torch.nn.init.normal_(tuned.lora_B["default"].weight)
+    expected = tuned(x)
+    tuned.lora_A["default"].register_forward_hook(lambda module, inputs, output: heard.append(output))
+    torch.testing.assert_close(tuned(x), expected)
+    assert torch.equal(heard[0], x @ tuned.lora_A["default"].weight.T)
+
+
 def test_a_base_that_has_changed_is_read_anew(tiny_backbone: Backbone):
     decoder = tiny_backbone.decoder()
     LoRAConfig(rank=4).attach(decoder, seed=0, steps=1)
