@@ -26,18 +26,17 @@ class TunedLinear(LoraLinear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """``(B, T, in) -> (B, T, out)``, in the precision of autocast where that is on, else in that of the weights."""
-        heard = (
-            self.lora_A[NAME]._forward_hooks or self.lora_B[NAME]._forward_hooks
-        )  # by who needs each row's gradients
+        # Hooks on the parts are heard, such as those that ask for each row's gradients.
+        heard = self.lora_A[NAME]._forward_hooks or self.lora_B[NAME]._forward_hooks
         if self.disable_adapters or self.merged or heard or args or kwargs:
             return super().forward(x, *args, **kwargs)
         autocast = torch.is_autocast_enabled(x.device.type)
         dtype = torch.get_autocast_dtype(x.device.type) if autocast else self.get_base_layer().weight.dtype
         weight, bias = self._frozen(dtype)
         a, b = self.lora_A[NAME].weight, self.lora_B[NAME].weight
-        share, mask = self.lora_dropout[NAME].p if isinstance(self.lora_dropout[NAME], nn.Dropout) else 0.0, None
-        if self.training and share:
-            mask = F.dropout(a.new_ones(len(x), 1, a.shape[1]), share)
+        dropout, mask = self.lora_dropout[NAME], None
+        if self.training and isinstance(dropout, nn.Dropout):
+            mask = F.dropout(a.new_ones(len(x), 1, a.shape[1]), dropout.p)
         return _LowRank.apply(x.to(dtype), weight, bias, a, b, mask, float(self.scaling[NAME]))
 
     def _frozen(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_scales():
 def test_all_words_of_a_row_lose_the_same_inputs(tiny_backbone: Backbone):
     decoder = tiny_backbone.decoder()
     LoRAConfig(rank=64, alpha=64, dropout=0.25).attach(decoder, seed=0, steps=1)
-    tuned = decoder.train()[0].attention.self.query
+    tuned: Any = decoder.train()[0].attention.self.query
     with torch.no_grad():
         for part in (tuned.lora_A, tuned.lora_B):  # the change is then what is left of the inputs
             part["default"].weight.copy_(torch.eye(64))
@@ -88,7 +89,7 @@ def test_all_words_of_a_row_lose_the_same_inputs(tiny_backbone: Backbone):
 def test_our_layer_is_pefts(tiny_backbone: Backbone, bf16: bool, share: float):
     decoder = tiny_backbone.decoder()
     LoRAConfig(rank=4, dropout=share).attach(decoder, seed=0, steps=1)
-    tuned = decoder.train()[0].intermediate.dense
+    tuned: Any = decoder.train()[0].intermediate.dense
     assert type(tuned) is TunedLinear
     torch.nn.init.normal_(tuned.lora_B["default"].weight)
     x, gradient = torch.randn(3, 5, 64, requires_grad=True), torch.randn(3, 5, 128)
@@ -108,7 +109,8 @@ def test_our_layer_is_pefts(tiny_backbone: Backbone, bf16: bool, share: float):
 def test_who_listens_to_the_parts_hears_them(tiny_backbone: Backbone):
     decoder = tiny_backbone.decoder()
     LoRAConfig(rank=4, dropout=0).attach(decoder, seed=0, steps=1)
-    tuned, x, heard = decoder.train()[0].intermediate.dense, torch.randn(1, 2, 64), list[torch.Tensor]()
+    tuned: Any = decoder.train()[0].intermediate.dense
+    x, heard = torch.randn(1, 2, 64), list[torch.Tensor]()
     torch.nn.init.normal_(tuned.lora_B["default"].weight)
     expected = tuned(x)
     tuned.lora_A["default"].register_forward_hook(lambda module, inputs, output: heard.append(output))
