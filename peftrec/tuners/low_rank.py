@@ -5,7 +5,7 @@ found: on a processor these passes take as long as the products (``benchmarks/tr
 A, which is small, the scale over B, and the change is added by the product itself; the backward pass is written the same way.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig
@@ -33,7 +33,7 @@ class TunedLinear(LoraLinear):
         autocast = torch.is_autocast_enabled(x.device.type)
         dtype = torch.get_autocast_dtype(x.device.type) if autocast else self.get_base_layer().weight.dtype
         weight, bias = self._frozen(dtype)
-        a, b = self.lora_A[NAME].weight, self.lora_B[NAME].weight
+        a, b = (cast(Tensor, part[NAME].weight) for part in (self.lora_A, self.lora_B))
         dropout, mask = self.lora_dropout[NAME], None
         if self.training and isinstance(dropout, nn.Dropout):
             mask = F.dropout(a.new_ones(len(x), 1, a.shape[1]), dropout.p)
