@@ -18,6 +18,7 @@ from peftrec.model.candidates import Candidates, Nearest, Sample, generate
 from peftrec.model.extras import Shoppers
 from peftrec.model.nearest import history_means
 from peftrec.model.platform import Platform, padded, shoppers
+from peftrec.model.purchase import NEVER
 from peftrec.training.anchors import Anchor
 from peftrec.training.augmenting import told_otherwise
 from peftrec.training.config import TrainConfig
@@ -181,12 +182,16 @@ class RowDataset(TorchDataset[tuple[int, int]]):
         return self.index[index]
 
     def collate(self, chosen: list[tuple[int, int]]) -> dict[str, Batch | torch.Tensor]:
-        """Builds the tensors of some rows; ``labels`` is (B, M), 1 where bought."""
+        """Builds the tensors of some rows; ``labels`` is (B, M), 1 where bought.
+
+        Candidates are those that the decoder reads, see :func:`peftrec.model.purchase.score`: of the others nothing is learned
+        here any more.
+        """
         draws = self._draws(chosen)
         tokens = _stacked([(self.parts[part].tokens, row) for part, row in chosen])
         profiles = np.stack([self._profile(part, row) for part, row in chosen])
         scenes = np.concatenate([self._scene(part, row) for part, row in chosen])
-        spans = [_span(self.parts[part].candidates.items, row) for part, row in chosen]
+        spans = [_never_bought(self.parts[part].candidates, row) for part, row in chosen]
 
         def cut(values: Callable[[Rows], NDArray[np.generic]]) -> NDArray[np.generic]:
             return padded([values(self.parts[part])[span] for (part, _), span in zip(chosen, spans, strict=True)])[0]
@@ -263,8 +268,10 @@ class RowDataset(TorchDataset[tuple[int, int]]):
         }
 
 
-def _span(items: Ragged, row: int) -> slice:
-    return slice(int(items.offsets[row]), int(items.offsets[row + 1]))
+def _never_bought(candidates: Candidates, row: int) -> NDArray[np.int64]:
+    """Places of a row's candidates that its shopper has never bought."""
+    first, end = candidates.items.offsets[row : row + 2]
+    return first + np.flatnonzero(candidates.features[first:end, NEVER] > 0)
 
 
 def _stacked(rows_: list[tuple[HistoryTokens, int]]) -> HistoryTokens:

@@ -15,11 +15,11 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from peftrec.errors import ConfigError
+from peftrec.tuners.low_rank import trained_by_ours
 from peftrec.tuners.maps import (
     TARGETS,
     check_rank,
     check_targets,
-    drop_by_row,
     low_rank_shapes,
     pattern,
     peft_file,
@@ -49,7 +49,7 @@ class LoRAConfig:
         alpha: Numerator of the scale. When left out it makes the scale 2: at every rank, or at rank 16 where the rank is
             stabilised.
         dropout: Share of the tuner's inputs set to zero while training, 0 to below 1; for all words of a row the same ones,
-            see :class:`peftrec.tuners.maps.RowDropout`.
+            see :class:`peftrec.tuners.low_rank.TunedLinear`.
         targets: Linear maps to tune, out of ``query, key, value, attention_output, intermediate, output``.
         rank_stabilised: Divide by the root of the rank, so that updates of higher ranks are not smaller (rsLoRA, Kalajdzievski,
             2023, https://arxiv.org/abs/2312.03732).
@@ -106,18 +106,19 @@ class LoRAConfig:
         with torch.random.fork_rng():
             torch.manual_seed(seed)  # peft draws A from the global generator
             inject_adapter_in_model(
-                LoraConfig(
-                    r=first,
-                    lora_alpha=self.scale(first) * first,  # pyright: ignore[reportArgumentType]  # floats work
-                    lora_dropout=self.dropout,
-                    target_modules=rf"\d+\.({pattern(self.targets)})",
-                    rank_pattern={rf"{at}\..*": rank for at, rank in enumerate(ranks)},
-                    alpha_pattern={rf"{at}\..*": self.scale(rank) * rank for at, rank in enumerate(ranks)},
-                    bias="none",
+                trained_by_ours(
+                    LoraConfig(
+                        r=first,
+                        lora_alpha=self.scale(first) * first,  # pyright: ignore[reportArgumentType]  # floats work
+                        lora_dropout=self.dropout,
+                        target_modules=rf"\d+\.({pattern(self.targets)})",
+                        rank_pattern={rf"{at}\..*": rank for at, rank in enumerate(ranks)},
+                        alpha_pattern={rf"{at}\..*": self.scale(rank) * rank for at, rank in enumerate(ranks)},
+                        bias="none",
+                    )
                 ),
                 decoder,
             )
-        drop_by_row(decoder, self.dropout)
         return Attached(
             lambda first_layer: self._export(decoder, first_layer),
             load=lambda changes, first_layer: self._load(decoder, changes, first_layer),

@@ -72,11 +72,12 @@ def board(board_shop: Dataset, tiny_bert_folder) -> tuple[PurchaseModel, Batch, 
         part.offered(one, snapshot, PLAIN, nearest=None, rng=source.rng)
         for one, snapshot, part in zip(source.anchors, source.snapshots, source.parts, strict=True)
     ]
+    for part in parts:
+        part.candidates.features[:, ops.FEATURES.index("never_bought")] = 1  # so that the decoder is asked about all
     rows = source.rows(parts)
     found = rows.collate([rows[at] for at in range(8)])
     batch, labels = found["batch"], found["labels"]
     assert isinstance(batch, Batch)
-    batch.features[..., ops.FEATURES.index("never_bought")] = 1  # so that the decoder is asked about all
     return model, batch, labels
 
 

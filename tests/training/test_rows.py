@@ -15,6 +15,7 @@ from peftrec.model.purchase import PurchaseModel
 from peftrec.training import TrainConfig
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
 from peftrec.training.rows import Batch, Rows
+from peftrec.training.stages import DecoderStage
 from peftrec.training.train import starting_extras
 
 
@@ -58,6 +59,37 @@ def test_some_shoppers_are_read_as_by_a_shop_that_has_sold_nothing(grocery: Data
     assert (known["never_sold"] == 1).all()
     assert known["times_bought"].any()
     assert latest.candidates.features[:, FEATURES.index("buyers_4w")].any()
+
+
+def test_a_batch_holds_the_candidates_that_the_decoder_reads(grocery: Dataset, tiny_backbone: Backbone):
+    source = PlatformRows.of(Platform.of(grocery, tiny_backbone, progress=False), TrainConfig(anchors=1))
+    with candidates_bar(source.shoppers, show=False) as bar:
+        part = source.offered(starting_extras(tiny_backbone, seed=0), bar)[0]
+    rows = source.rows([part])
+    found = rows.collate([rows[at] for at in range(8)])
+    batch, labels = found["batch"], found["labels"]
+    assert isinstance(batch, Batch)
+    assert isinstance(labels, torch.Tensor)
+    never = part.candidates.features[:, FEATURES.index("never_bought")] > 0
+    assert not never.all()  # else this would ask for nothing
+    for at in range(8):
+        _, row = rows[at]
+        own = np.flatnonzero((part.candidates.items.rows == row) & never)
+        assert int((batch.weight[at] > 0).sum()) == len(own)
+        assert np.array_equal(batch.features[at, : len(own)].numpy(), part.candidates.features[own].astype(np.float32))
+        assert np.array_equal(labels[at, : len(own)].numpy() > 0, part.labels[own])
+
+
+def test_shoppers_who_bought_all_candidates_make_a_batch(grocery: Dataset, tiny_backbone: Backbone):
+    source = PlatformRows.of(Platform.of(grocery, tiny_backbone, progress=False), TrainConfig(anchors=1))
+    extras = starting_extras(tiny_backbone, seed=0)
+    with candidates_bar(source.shoppers, show=False) as bar:
+        part = source.offered(extras, bar)[0]
+    part.candidates.features[:, FEATURES.index("never_bought")] = 0
+    rows, stage = source.rows([part]), DecoderStage(PurchaseModel(tiny_backbone.decoder(), extras), source.config)
+    loss = stage(**rows.collate([rows[at] for at in range(4)]))["loss"]
+    assert loss.isfinite()
+    loss.backward()
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])

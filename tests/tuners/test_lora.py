@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from peftrec.errors import ConfigError
 from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import Layer, read_shopper
 from peftrec.tuners import LoRAConfig
+from peftrec.tuners.low_rank import TunedLinear
 from peftrec.tuners.maps import TARGETS, RowDropout
 
 
@@ -65,18 +67,66 @@ def test_scales():
 
 def test_all_words_of_a_row_lose_the_same_inputs(tiny_backbone: Backbone):
     decoder = tiny_backbone.decoder()
-    LoRAConfig(rank=4, dropout=0.25).attach(decoder, seed=0, steps=1)
-    dropouts = [module for module in decoder.modules() if isinstance(module, RowDropout)]
-    assert len(dropouts) == len(TARGETS) * len(decoder)
+    LoRAConfig(rank=64, alpha=64, dropout=0.25).attach(decoder, seed=0, steps=1)
+    tuned: Any = decoder.train()[0].attention.self.query
+    with torch.no_grad():
+        for part in (tuned.lora_A, tuned.lora_B):  # the change is then what is left of the inputs
+            part["default"].weight.copy_(torch.eye(64))
     x = torch.rand(200, 7, 64) + 1
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        kept = dropouts[0](x)
-    lost = kept == 0
+        kept = tuned(x) - tuned.get_base_layer()(x)
+    lost = kept.abs() < 1e-4
     assert (lost == lost[:, :1]).all()
     assert binomtest(int(lost[:, 0].sum()), lost[:, 0].numel(), 0.25).pvalue > 0.01
-    torch.testing.assert_close(kept[~lost], x[~lost] / 0.75)
-    assert dropouts[0].eval()(x) is x
+    torch.testing.assert_close(kept[~lost], x[~lost] / 0.75, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(tuned.eval()(x) - tuned.get_base_layer()(x), x, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_our_layer_is_pefts(tiny_backbone: Backbone, bf16: bool, share: float):
+    decoder = tiny_backbone.decoder()
+    LoRAConfig(rank=4, dropout=share).attach(decoder, seed=0, steps=1)
+    tuned: Any = decoder.train()[0].intermediate.dense
+    assert type(tuned) is TunedLinear
+    torch.nn.init.normal_(tuned.lora_B["default"].weight)
+    x, gradient = torch.randn(3, 5, 64, requires_grad=True), torch.randn(3, 5, 128)
+    trained = [x, tuned.lora_A["default"].weight, tuned.lora_B["default"].weight]
+    results: list[list[torch.Tensor]] = []
+    for forward in (tuned.forward, super(TunedLinear, tuned).forward):
+        with torch.random.fork_rng(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            torch.manual_seed(1)
+            found = forward(x)
+        results.append([found, *torch.autograd.grad(found, trained, gradient.to(found.dtype))])
+        tuned.lora_dropout["default"] = RowDropout(share)  # as peft's layer would draw it
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.dtype == theirs.dtype
+        assert (ours - theirs).abs().max() <= (0.02 if bf16 else 1e-5) * theirs.abs().max()
+
+
+def test_who_listens_to_the_parts_hears_them(tiny_backbone: Backbone):
+    decoder = tiny_backbone.decoder()
+    LoRAConfig(rank=4, dropout=0).attach(decoder, seed=0, steps=1)
+    tuned: Any = decoder.train()[0].intermediate.dense
+    x, heard = torch.randn(1, 2, 64), list[torch.Tensor]()
+    torch.nn.init.normal_(tuned.lora_B["default"].weight)
+    expected = tuned(x)
+    tuned.lora_A["default"].register_forward_hook(lambda module, inputs, output: heard.append(output))
+    torch.testing.assert_close(tuned(x), expected)
+    assert torch.equal(heard[0], x @ tuned.lora_A["default"].weight.T)
+
+
+def test_a_base_that_has_changed_is_read_anew(tiny_backbone: Backbone):
+    decoder = tiny_backbone.decoder()
+    LoRAConfig(rank=4).attach(decoder, seed=0, steps=1)
+    tuned, x = decoder.eval()[0].intermediate.dense, torch.randn(1, 2, 64)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        before = tuned(x)
+        tuned.get_base_layer().weight.add_(1)
+        assert not torch.equal(tuned(x), before)
+        assert torch.equal(tuned(x), tuned.get_base_layer()(x))  # B is zero
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu", "gelu_new"])

@@ -1,0 +1,104 @@
+"""What one step of an adapter's training costs with peftrec's LoRA layers, beside peft's own.
+
+The same rows and decoder in turns, on a real log: seconds of a step, and bytes that its backward pass waits for. Run it alone
+on the machine::
+
+    python benchmarks/training_step.py --dataset online_retail --data uci_online_retail.parquet
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from results import write
+from timing import alternately
+from torch import Tensor
+
+from peftrec import Backbone, LoRAConfig, TrainConfig, load_dataset
+from peftrec.model import Platform
+from peftrec.model.adapter import first_layer
+from peftrec.model.purchase import PurchaseModel
+from peftrec.training.platform_rows import PlatformRows, candidates_bar
+from peftrec.training.stages import DecoderStage
+from peftrec.training.train import attach, starting_extras
+from peftrec.tuners.low_rank import TunedLinear
+from peftrec.tuners.maps import RowDropout
+
+TURNS = 12
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", choices=("completejourney", "online_retail"), default="online_retail")
+    parser.add_argument("--data", type=Path, help="file of a data set that comes as one")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    shop, backbone = load_dataset(options.dataset, options.data), Backbone.load("minilm-l6")
+    config = TrainConfig(anchors=1, seed=options.seed).on(shop)
+    source = PlatformRows.of(Platform.of(shop, backbone), config)
+    model = PurchaseModel(backbone.decoder(), starting_extras(backbone, seed=options.seed))
+    with candidates_bar(source.shoppers, show=True) as bar:
+        train = source.rows(source.offered(model.extras, bar))
+    attached = attach(
+        LoRAConfig(), model.decoder, config, rows=len(train), start=None, first_layer=first_layer(backbone)
+    )
+    stage = DecoderStage(model, config, attached).train()
+    chosen = np.random.default_rng(options.seed).permutation(len(train))[: config.batch_size]
+    batch = train.collate([train[int(at)] for at in chosen])
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+            loss = stage(**batch)["loss"]
+        loss.backward()
+        stage.zero_grad(set_to_none=True)
+
+    systems: dict[str, Callable[[], None]] = {"peftrec": step, "peft_layers": _with_peft_layers(step)}
+    seconds = alternately(*systems.values(), times=TURNS)
+    rows: list[dict[str, object]] = []
+    for (name, action), taken in zip(systems.items(), seconds, strict=True):
+        rows.append(_row(options.dataset, name, "step_seconds", taken, "s"))
+        rows.append(_row(options.dataset, name, "waiting_mib", _waiting(stage, action), "MiB"))
+        rows.append(_row(options.dataset, name, "times_peftrec", taken / seconds[0], "times"))
+    for row in rows:
+        print(f"{row['system']:24} {row['metric']:16} {row['value']:8.3f} {row['unit']}")
+    write(f"training_step_{options.dataset}", rows, seed=options.seed)
+
+
+def _with_peft_layers(action: Callable[[], None]) -> Callable[[], None]:
+    """With peft's own forward, and masks as small as ours: drawn for every word they alone would take a third of a step."""
+
+    def forward(layer: TunedLinear, x: Tensor) -> Tensor:
+        layer.lora_dropout["default"] = RowDropout(layer.lora_dropout["default"].p)
+        return super(TunedLinear, layer).forward(x)
+
+    def run() -> None:
+        with patch.object(TunedLinear, "forward", forward):
+            action()
+
+    return run
+
+
+def _waiting(stage: DecoderStage, action: Callable[[], None]) -> float:
+    """MiB that a forward pass keeps for the backward pass, parameters left out."""
+    own = {value.untyped_storage().data_ptr() for value in stage.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        action()
+    return sum(size for at, size in kept.items() if at not in own) / 2**20
+
+
+def _row(dataset: str, system: str, metric: str, value: float, unit: str) -> dict[str, object]:
+    told: dict[str, object] = {"system": system, "dataset": dataset, "slice": "all", "metric": metric}
+    return told | {"value": float(value), "low": None, "high": None, "unit": unit}
+
+
+if __name__ == "__main__":
+    main()
