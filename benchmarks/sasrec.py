@@ -166,7 +166,9 @@ class Block(nn.Module):
         """(W, width) words, which of (B, T) places are words, and which of B * T each of them has."""
         words = self.attention(self.attention_norm(x))
         spread = words.new_zeros(real.numel(), words.shape[1]).index_copy(0, at, words)
-        query, key, value = spread.view(*real.shape, 3, HEADS, -1).permute(2, 0, 3, 1, 4)  # each (B, HEADS, T, ...)
+        query, key, value = spread.view(*real.shape, 3, HEADS, x.shape[1] // HEADS).permute(
+            2, 0, 3, 1, 4
+        )  # each (B, HEADS, T, ...)
         later = torch.ones(real.shape[1], real.shape[1], dtype=torch.bool).triu(1)  # padding comes last: later as well
         alike = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
         weight = alike.masked_fill(later, -torch.inf).softmax(dim=-1)
@@ -212,7 +214,7 @@ class Stage(nn.Module):
         return {"loss": sum(self._loss(*part, weight, drawn) for part in parts) / len(target)}
 
     def _loss(self, read: Tensor, target: Tensor, own: Tensor, weight: Tensor, drawn: Tensor | None) -> Tensor:
-        """The sum over some places; ``own`` are the vectors of their targets."""
+        """The sum over some places; ``own`` are the vectors of their targets, where ``weight`` are those ``drawn``."""
         others = (read @ weight.T).float()
         if drawn is None:
             return F.cross_entropy(others, target - 1, reduction="sum")

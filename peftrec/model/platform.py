@@ -202,9 +202,12 @@ def shoppers(
     )
 
 
-def padded(rows: Sequence[NDArray[Scalar]]) -> tuple[NDArray[Scalar], NDArray[np.bool_]]:
-    """Stacks arrays of different length along a new axis, zeros behind, with the mask of what is real."""
-    width = max(1, *(len(row) for row in rows))
+def padded(rows: Sequence[NDArray[Scalar]], *, step: int = 1) -> tuple[NDArray[Scalar], NDArray[np.bool_]]:
+    """Stacks arrays of different length along a new axis, zeros behind, with the mask of what is real.
+
+    The axis is as long as the longest, brought up to a multiple of ``step``.
+    """
+    width = -(-max(1, *(len(row) for row in rows)) // step) * step
     out = np.zeros((len(rows), width, *rows[0].shape[1:]), rows[0].dtype)
     mask = np.zeros((len(rows), width), bool)
     for index, row in enumerate(rows):

@@ -14,6 +14,7 @@ from peftrec.model.extras import Extras, Shoppers
 
 NEVER = FEATURES.index("never_bought")
 WIDTH_STEP = 32
+"""Of how many candidates the decoder reads: oneDNN keeps what it prepares for every shape of matrix it has met."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,6 @@ def score(layers: Sequence[Layer], extras: Extras, reading: Reading, vectors: Te
     if not width:
         nothing = torch.argsort(new, dim=1)[:, :0]
         return Scored(logits, nothing, vectors[:, :0])
-    # Few distinct widths, since oneDNN keeps what it prepares for every shape of matrix it has met.
     width = min(-(-width // WIDTH_STEP) * WIDTH_STEP, new.shape[1])
     at = torch.argsort(~new, dim=1, stable=True)[:, :width]  # (B, W): the new ones of each row, then padding
     vectors, summary = (x.gather(1, at[..., None].expand(-1, -1, x.shape[-1])) for x in (vectors, summary))

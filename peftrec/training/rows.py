@@ -18,7 +18,7 @@ from peftrec.model.candidates import Candidates, Nearest, Sample, generate
 from peftrec.model.extras import Shoppers
 from peftrec.model.nearest import history_means
 from peftrec.model.platform import Platform, padded, shoppers
-from peftrec.model.purchase import NEVER
+from peftrec.model.purchase import NEVER, WIDTH_STEP
 from peftrec.training.anchors import Anchor
 from peftrec.training.augmenting import told_otherwise
 from peftrec.training.config import TrainConfig
@@ -184,17 +184,18 @@ class RowDataset(TorchDataset[tuple[int, int]]):
     def collate(self, chosen: list[tuple[int, int]]) -> dict[str, Batch | torch.Tensor]:
         """Builds the tensors of some rows; ``labels`` is (B, M), 1 where bought.
 
-        Candidates are those that the decoder reads, see :func:`peftrec.model.purchase.score`: of the others nothing is learned
-        here any more.
+        Candidates are those that the decoder reads, see :func:`peftrec.model.purchase.score`; the others have no weight in its
+        losses. There are few distinct numbers M, as there are when it scores.
         """
         draws = self._draws(chosen)
         tokens = _stacked([(self.parts[part].tokens, row) for part, row in chosen])
         profiles = np.stack([self._profile(part, row) for part, row in chosen])
         scenes = np.concatenate([self._scene(part, row) for part, row in chosen])
-        spans = [_never_bought(self.parts[part].candidates, row) for part, row in chosen]
+        read = [_read(self.parts[part].candidates, row) for part, row in chosen]
 
         def cut(values: Callable[[Rows], NDArray[np.generic]]) -> NDArray[np.generic]:
-            return padded([values(self.parts[part])[span] for (part, _), span in zip(chosen, spans, strict=True)])[0]
+            rows = [values(self.parts[part])[at] for (part, _), at in zip(chosen, read, strict=True)]
+            return padded(rows, step=WIDTH_STEP)[0]
 
         items = cut(lambda rows_: rows_.candidates.items.values)
         features = cut(lambda rows_: rows_.candidates.features)
@@ -268,8 +269,8 @@ class RowDataset(TorchDataset[tuple[int, int]]):
         }
 
 
-def _never_bought(candidates: Candidates, row: int) -> NDArray[np.int64]:
-    """Places of a row's candidates that its shopper has never bought."""
+def _read(candidates: Candidates, row: int) -> NDArray[np.int64]:
+    """Places of a row's candidates that the decoder reads: its shopper has never bought them."""
     first, end = candidates.items.offsets[row : row + 2]
     return first + np.flatnonzero(candidates.features[first:end, NEVER] > 0)
 

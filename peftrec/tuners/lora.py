@@ -15,11 +15,12 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from peftrec.errors import ConfigError
-from peftrec.tuners.low_rank import trained_by_ours
+from peftrec.tuners.low_rank import with_our_layer
 from peftrec.tuners.maps import (
     TARGETS,
     check_rank,
     check_targets,
+    drop_by_row,
     low_rank_shapes,
     pattern,
     peft_file,
@@ -106,7 +107,7 @@ class LoRAConfig:
         with torch.random.fork_rng():
             torch.manual_seed(seed)  # peft draws A from the global generator
             inject_adapter_in_model(
-                trained_by_ours(
+                with_our_layer(
                     LoraConfig(
                         r=first,
                         lora_alpha=self.scale(first) * first,  # pyright: ignore[reportArgumentType]  # floats work
@@ -119,6 +120,7 @@ class LoRAConfig:
                 ),
                 decoder,
             )
+        drop_by_row(decoder, self.dropout)
         return Attached(
             lambda first_layer: self._export(decoder, first_layer),
             load=lambda changes, first_layer: self._load(decoder, changes, first_layer),

@@ -5,7 +5,7 @@ found: on a processor these passes take as long as the products (``benchmarks/tr
 A, which is small, the scale over B, and the change is added by the product itself; the backward pass is written the same way.
 """
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from peft import LoraConfig
@@ -26,9 +26,7 @@ class TunedLinear(LoraLinear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """``(B, T, in) -> (B, T, out)``, in the precision of autocast where that is on, else in that of the weights."""
-        # Hooks on the parts are heard, such as those that ask for each row's gradients.
-        heard = self.lora_A[NAME]._forward_hooks or self.lora_B[NAME]._forward_hooks
-        if self.disable_adapters or self.merged or heard or args or kwargs:
+        if args or kwargs or not self._is_plain():
             return super().forward(x, *args, **kwargs)
         autocast = torch.is_autocast_enabled(x.device.type)
         dtype = torch.get_autocast_dtype(x.device.type) if autocast else self.get_base_layer().weight.dtype
@@ -39,18 +37,40 @@ class TunedLinear(LoraLinear):
             mask = F.dropout(a.new_ones(len(x), 1, a.shape[1]), dropout.p)
         return _LowRank.apply(x.to(dtype), weight, bias, a, b, mask, float(self.scaling[NAME]))
 
+    def _is_plain(self) -> bool:
+        """Whether one LoRA is at work, as it stands in the paper, and nobody listens to its parts."""
+        if self.disable_adapters or self.merged or self.active_adapters != [NAME]:
+            return False
+        if NAME in self.lora_variant or self.lora_bias[NAME]:
+            return False
+        parts = (self.lora_A[NAME], self.lora_B[NAME])
+        return not any(hooks for part in parts for hooks in (part._forward_hooks, part._forward_pre_hooks))
+
     def _frozen(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """The base's weights in a precision; kept, since autocast would convert frozen ones anew in every call."""
-        weight, bias = self.get_base_layer().weight, self.get_base_layer().bias
-        state = (weight._version, weight.data_ptr(), weight.device, dtype)
-        kept: tuple[object, Tensor, Tensor | None] | None = getattr(self, "_kept", None)
-        if kept is None or kept[0] != state:
-            bias = None if bias is None else bias.detach().to(dtype)
-            kept = self._kept = (state, weight.detach().to(dtype), bias)
-        return kept[1:]
+        """The base's weights in a precision; kept, since autocast would convert frozen ones anew in every call.
+
+        Changes in place are noticed, but for those behind torch's back, through ``.data``.
+        """
+        base = self.get_base_layer()
+        originals: list[Tensor] = [base.weight] if base.bias is None else [base.weight, base.bias]
+        state = [(value._version, value.data_ptr()) for value in originals]
+        kept: _Kept | None = getattr(self, "_kept", None)
+        if kept is None or kept.state != state or kept.values[0].dtype != dtype:
+            with torch.inference_mode(False):  # who scores first may train afterwards
+                originals = [value.detach() for value in originals]
+                kept = self._kept = _Kept(state, originals, [value.to(dtype) for value in originals])
+        return kept.values[0], kept.values[1] if len(kept.values) > 1 else None
 
 
-def trained_by_ours(config: LoraConfig) -> LoraConfig:
+class _Kept(NamedTuple):
+    """Weights in another precision; the originals are held, so that nothing else comes to lie where they lie."""
+
+    state: list[tuple[int, int]]
+    originals: list[Tensor]
+    values: list[Tensor]
+
+
+def with_our_layer(config: LoraConfig) -> LoraConfig:
     """Has peft put :class:`TunedLinear` where it would put its own layer."""
     config._register_custom_module({nn.Linear: TunedLinear})
     return config
@@ -74,7 +94,7 @@ class _LowRank(torch.autograd.Function):
         up = (b * scale).to(x.dtype)  # (out, r)
         inner = x @ down.transpose(1, 2)  # (B, T, r)
         found = F.linear(x, weight, bias)
-        found.flatten(0, 1).addmm_(inner.flatten(0, 1), up.T)
+        found.view(-1, len(up)).addmm_(inner.flatten(0, 1), up.T)
         ctx.save_for_backward(x, weight, down, up, inner, mask)
         ctx.scale = scale  # pyright: ignore[reportAttributeAccessIssue]  # what a context is for
         return found
@@ -90,7 +110,7 @@ class _LowRank(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_x = (flat @ weight).view_as(x)
             if mask is None:
-                of_x.flatten(0, 1).addmm_(within.flatten(0, 1), down[0])
+                of_x.view(-1, x.shape[-1]).addmm_(within.flatten(0, 1), down[0])
             else:
                 of_x.baddbmm_(within, down)
         if mask is None:

@@ -11,7 +11,7 @@ from peftrec.data import Dataset
 from peftrec.data.features import FEATURES
 from peftrec.errors import ConfigError
 from peftrec.model.platform import Platform
-from peftrec.model.purchase import PurchaseModel
+from peftrec.model.purchase import WIDTH_STEP, PurchaseModel
 from peftrec.training import TrainConfig
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
 from peftrec.training.rows import Batch, Rows
@@ -70,12 +70,16 @@ def test_a_batch_holds_the_candidates_that_the_decoder_reads(grocery: Dataset, t
     batch, labels = found["batch"], found["labels"]
     assert isinstance(batch, Batch)
     assert isinstance(labels, torch.Tensor)
+    assert batch.weight.shape[1] % WIDTH_STEP == 0
     never = part.candidates.features[:, FEATURES.index("never_bought")] > 0
     assert not never.all()  # else this would ask for nothing
     for at in range(8):
         _, row = rows[at]
         own = np.flatnonzero((part.candidates.items.rows == row) & never)
-        assert int((batch.weight[at] > 0).sum()) == len(own)
+        assert np.array_equal(batch.weight[at, : len(own)].numpy(), part.weight[own])
+        assert not batch.weight[at, len(own) :].any()
+        vectors = source.platform.items(part.candidates.items.values[own])
+        assert np.array_equal(batch.vectors[at, : len(own)].numpy(), vectors)
         assert np.array_equal(batch.features[at, : len(own)].numpy(), part.candidates.features[own].astype(np.float32))
         assert np.array_equal(labels[at, : len(own)].numpy() > 0, part.labels[own])
 
@@ -90,6 +94,9 @@ def test_shoppers_who_bought_all_candidates_make_a_batch(grocery: Dataset, tiny_
     loss = stage(**rows.collate([rows[at] for at in range(4)]))["loss"]
     assert loss.isfinite()
     loss.backward()
+    gradients = [value.grad for value in stage.parameters() if value.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])

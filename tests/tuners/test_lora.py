@@ -14,7 +14,7 @@ from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import Layer, read_shopper
 from peftrec.tuners import LoRAConfig
 from peftrec.tuners.low_rank import TunedLinear
-from peftrec.tuners.maps import TARGETS, RowDropout
+from peftrec.tuners.maps import TARGETS
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,6 @@ def test_our_layer_is_pefts(tiny_backbone: Backbone, bf16: bool, share: float):
             torch.manual_seed(1)
             found = forward(x)
         results.append([found, *torch.autograd.grad(found, trained, gradient.to(found.dtype))])
-        tuned.lora_dropout["default"] = RowDropout(share)  # as peft's layer would draw it
     for ours, theirs in zip(*results, strict=True):
         assert ours.dtype == theirs.dtype
         assert (ours - theirs).abs().max() <= (0.02 if bf16 else 1e-5) * theirs.abs().max()
@@ -108,14 +107,29 @@ def test_our_layer_is_pefts(tiny_backbone: Backbone, bf16: bool, share: float):
 
 def test_who_listens_to_the_parts_hears_them(tiny_backbone: Backbone):
     decoder = tiny_backbone.decoder()
-    LoRAConfig(rank=4, dropout=0).attach(decoder, seed=0, steps=1)
+    LoRAConfig(rank=4, dropout=0.3).attach(decoder, seed=0, steps=1)
     tuned: Any = decoder.train()[0].intermediate.dense
-    x, heard = torch.randn(1, 2, 64), list[torch.Tensor]()
+    x, heard, found = torch.randn(3, 2, 64), list[torch.Tensor](), list[torch.Tensor]()
     torch.nn.init.normal_(tuned.lora_B["default"].weight)
-    expected = tuned(x)
-    tuned.lora_A["default"].register_forward_hook(lambda module, inputs, output: heard.append(output))
-    torch.testing.assert_close(tuned(x), expected)
-    assert torch.equal(heard[0], x @ tuned.lora_A["default"].weight.T)
+    for _ in range(2):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            found.append(tuned(x))
+        tuned.lora_A["default"].register_forward_hook(lambda module, inputs, output: heard.append(output))
+    torch.testing.assert_close(*found)
+    assert [one.shape for one in heard] == [(3, 2, 4)]
+
+
+def test_who_scored_first_can_train(tiny_backbone: Backbone):
+    decoder = tiny_backbone.decoder()
+    LoRAConfig(rank=4).attach(decoder, seed=0, steps=1)
+    tuned: Any = decoder[0].intermediate.dense
+    x = torch.randn(1, 2, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode():
+            tuned(x)
+        tuned(x).sum().backward()
+    assert tuned.lora_B["default"].weight.grad.any()
 
 
 def test_a_base_that_has_changed_is_read_anew(tiny_backbone: Backbone):
@@ -124,9 +138,11 @@ def test_a_base_that_has_changed_is_read_anew(tiny_backbone: Backbone):
     tuned, x = decoder.eval()[0].intermediate.dense, torch.randn(1, 2, 64)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         before = tuned(x)
-        tuned.get_base_layer().weight.add_(1)
-        assert not torch.equal(tuned(x), before)
-        assert torch.equal(tuned(x), tuned.get_base_layer()(x))  # B is zero
+        for part in (tuned.get_base_layer().weight, tuned.get_base_layer().bias):
+            part.add_(1)
+            assert not torch.equal(tuned(x), before)
+            before = tuned(x)
+            assert torch.equal(before, tuned.get_base_layer()(x))  # B is zero
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu", "gelu_new"])
