@@ -1,14 +1,14 @@
 """Seconds of what a benchmark does, and the rows that they end in."""
 
-import ctypes
 import gc
-import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 import psutil
 import torch
+
+from peftrec.backbone.memory import give_back
 
 
 def median(action: Callable[[], object], times: int) -> float:
@@ -37,8 +37,7 @@ def alternately(*actions: Callable[[], object], times: int) -> list[float]:
 def resident() -> int:
     """Bytes that this process holds, freed ones given back before: else what others freed would hide what comes."""
     gc.collect()
-    if trim := getattr(ctypes.CDLL(None) if sys.platform == "linux" else None, "malloc_trim", None):
-        trim(0)
+    give_back()
     return psutil.Process().memory_info().rss
 
 

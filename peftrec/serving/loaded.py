@@ -192,9 +192,8 @@ def _in_one_block(flats: Sequence[Tensor]) -> list[Tensor]:
     """
     block = mmap.mmap(-1, max(1, sum(one.nbytes for one in flats)))
     found, start = dict[int, Tensor](), 0
-    for at in sorted(
-        range(len(flats)), key=lambda at: -flats[at].itemsize
-    ):  # each begins at a multiple of its own size
+    # The largest values first, so that each begins at a multiple of its own size.
+    for at in sorted(range(len(flats)), key=lambda at: -flats[at].itemsize):
         found[at] = torch.empty_like(flats[at])
         if flats[at].numel():
             own = torch.frombuffer(block, dtype=flats[at].dtype, count=flats[at].numel(), offset=start)

@@ -1,8 +1,6 @@
 """Slots for adapters: loaded on first use, evicted by bytes. Nothing about a request is kept here."""
 
 import copy
-import ctypes
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from peftrec.backbone.memory import give_back
 from peftrec.errors import ConfigError, PeftrecError, RequestError
 from peftrec.model.adapter import Adapter
 from peftrec.serving.loaded import Loaded
@@ -19,16 +18,7 @@ _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GI
 
 
 _LOADS_BETWEEN = 16
-"""Loads after which what they needed for a moment is given back to the system."""
-
-
-def _give_back() -> None:
-    """Returns freed memory to the system, where the C library does not do so by itself.
-
-    Every load leaves small objects among the megabytes that it needed for a moment, and glibc then keeps those, load after load.
-    """
-    if trim := getattr(ctypes.CDLL(None) if sys.platform == "linux" else None, "malloc_trim", None):
-        trim(0)
+"""Loads after which memory is given back: each leaves small objects among the megabytes that it needed for a moment."""
 
 
 def parse_bytes(memory: str | int) -> int:
@@ -125,7 +115,7 @@ class Slots:
             raise
         mine.set_result(loaded)
         if self._loads % _LOADS_BETWEEN == 0:
-            _give_back()
+            give_back()
         return loaded
 
     def pin(self, reference: str) -> None:

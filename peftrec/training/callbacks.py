@@ -1,8 +1,6 @@
 """What watches a training: a guard against numbers that are none, a bar, and one that hands memory back."""
 
-import ctypes
 import math
-import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,6 +17,7 @@ from transformers import (
 )
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
+from peftrec.backbone.memory import give_back
 from peftrec.errors import TrainingError
 from peftrec.training.checkpoints import last_checkpoint
 
@@ -96,8 +95,6 @@ class Trim(TrainerCallback):
     """
 
     def __init__(self, slack: int = 2**30) -> None:
-        library = ctypes.CDLL(None) if sys.platform == "linux" else None
-        self._trim = getattr(library, "malloc_trim", None)
         self._slack, self._least = slack, 0
         self._process = psutil.Process()
 
@@ -105,8 +102,8 @@ class Trim(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Does so."""
-        if self._trim is not None and self._process.memory_info().rss > self._least + self._slack:
-            self._trim(0)
+        if self._process.memory_info().rss > self._least + self._slack:
+            give_back()
             self._least = self._process.memory_info().rss
 
 

@@ -1,8 +1,8 @@
 """The LoRA layer that training runs: peft's parameters under peft's names, with far fewer passes over the words.
 
 peft's own forward converts the words to single precision and back, drops some of their values, and scales and adds what it
-found: on a processor these passes take as long as the products (``benchmarks/training_step.py``). Here a row's mask is laid over
-A, which is small, the scale over B, and the change is added by the product itself; the backward pass is written the same way.
+found: on a processor these passes make a step longer (``benchmarks/training_step.py``). Here a row's mask is laid over A, which
+is small, the scale over B, and the change is added by the product itself; the backward pass is written the same way.
 """
 
 from typing import Any, NamedTuple, cast

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from peftrec.training import callbacks
 from peftrec.training.callbacks import Trim
 
 
@@ -13,7 +14,7 @@ def trim(monkeypatch: pytest.MonkeyPatch) -> tuple[Trim, list[int], list[int]]:
     """One with a slack of 100 bytes, what the process holds at each look, and how often it was trimmed."""
     callback, held, calls = Trim(slack=100), list[int](), list[int]()
     monkeypatch.setattr(callback, "_process", SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=held.pop(0))))
-    monkeypatch.setattr(callback, "_trim", calls.append)
+    monkeypatch.setattr(callbacks, "give_back", lambda: calls.append(0))
     return callback, held, calls
 
 
@@ -35,13 +36,3 @@ def test_memory_is_handed_back_once_the_slack_is_used_up(trim: tuple[Trim, list[
     step(callback)
     assert calls == [0, 0]
     assert not held
-
-
-def test_where_no_library_can_be_told_nothing_is_looked_at(
-    trim: tuple[Trim, list[int], list[int]], monkeypatch: pytest.MonkeyPatch
-):
-    callback, held, calls = trim
-    monkeypatch.setattr(callback, "_trim", None)
-    step(callback)
-    assert not held
-    assert not calls
