@@ -4,9 +4,9 @@ A tree is a row of nodes. The children of node n are ``child[n]`` and ``child[n]
 a threshold that nothing exceeds, so every candidate takes ``DEPTH`` steps and ends at its leaf, whatever the tree.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ TREES, LEAVES, DEPTH = 400, 31, 10
 
 NODES = 2 * LEAVES - 1
 
-BLOCK = 1024
-"""Candidates that go through the trees together: their places in all trees, 3 MB, stay in the processor's cache."""
+BLOCK = 32
+"""Candidates that walk down a tree side by side: a processor looks up the next place of one while another's is on its way."""
 
 NOTHING_EXCEEDS = float(torch.finfo(torch.float16).max)
 """Threshold of a leaf, of which no number about a product is more: larger ones count as this."""
@@ -60,17 +60,26 @@ def forest_logits(extras: Mapping[str, Tensor], features: Tensor) -> Tensor:
     Returns:
         (…, M) logits.
     """
+    tables = [extras[name] for name in SHAPES]
+    if features.device.type != "cpu":
+        return _gathered(*tables, features.clamp(max=NOTHING_EXCEEDS))
+    stacks = [table.detach().float().reshape(-1, TREES, NODES).contiguous().numpy() for table in tables]
+    x = features.detach().float().reshape(-1, *features.shape[-2:]).contiguous().numpy()
+    own = np.arange(len(x)) if len(stacks[0]) > 1 else np.zeros(len(x), np.int64)
+    logits = np.empty(x.shape[:2], np.float32)
+    _walk(*stacks, own, x, logits)
+    return torch.from_numpy(logits).view(features.shape[:-1])
+
+
+def _gathered(feature: Tensor, threshold: Tensor, child: Tensor, value: Tensor, features: Tensor) -> Tensor:
+    """All candidates through all trees at once, as a GPU likes it."""
     first = torch.arange(TREES, device=features.device) * NODES
-    feature, child = (extras[name].long() for name in ("forest_feature", "forest_child"))
-    found: list[Tensor] = []
-    rows = math.prod(features.shape[:-2])
-    for part in features.clamp(max=NOTHING_EXCEEDS).split(max(1, BLOCK // rows), dim=-2):
-        at = first.expand(*part.shape[:-1], TREES)
-        for _ in range(DEPTH):
-            right = part.gather(-1, _look_up(feature, at)) > _look_up(extras["forest_threshold"], at)
-            at = first + _look_up(child, at) + right
-        found.append(_look_up(extras["forest_value"], at).sum(dim=-1))
-    return torch.cat(found, dim=-1)
+    feature, child = feature.long(), child.long()
+    at = first.expand(*features.shape[:-1], TREES)
+    for _ in range(DEPTH):
+        right = features.gather(-1, _look_up(feature, at)) > _look_up(threshold, at)
+        at = first + _look_up(child, at) + right
+    return _look_up(value, at).sum(dim=-1)
 
 
 def _look_up(table: Tensor, at: Tensor) -> Tensor:
@@ -78,3 +87,59 @@ def _look_up(table: Tensor, at: Tensor) -> Tensor:
     flat = table.flatten(-2)
     # Not flat[at], which takes twice as long.
     return flat.gather(-1, at.flatten(flat.ndim - 1)).view_as(at)
+
+
+def _compiled(walk: Callable[..., None]) -> Callable[..., None]:
+    """Machine code of a function, made once for a machine and kept beside this file or in the user's cache."""
+    tables, signature = (
+        ", ".join(["float32[:, :, ::1]"] * 4),
+        "void({}, int64[::1], float32[:, :, ::1], float32[:, ::1])",
+    )
+    try:
+        return numba.njit(signature.format(tables), nogil=True, cache=True)(walk)
+    except RuntimeError:  # neither place can be written
+        return numba.njit(signature.format(tables), nogil=True)(walk)
+
+
+@_compiled
+def _walk(
+    feature: NDArray[np.float32],
+    threshold: NDArray[np.float32],
+    child: NDArray[np.float32],
+    value: NDArray[np.float32],
+    own: NDArray[np.int64],
+    features: NDArray[np.float32],
+    logits: NDArray[np.float32],
+) -> None:
+    """Fills (B, M) logits from tables (K, TREES, NODES) of K forests, of which row b of (B, M, F) features has its ``own[b]``.
+
+    A block of candidates takes each step together, so that no step waits for the one before it, and nothing branches. Places
+    are unsigned, or every look-up would ask first whether it counts from the end.
+    """
+    forests, rows, count, width = len(feature), len(features), features.shape[1], features.shape[2]
+    column, left = np.empty(feature.shape, np.uint32), np.empty(feature.shape, np.uint32)
+    for forest in range(forests):
+        for tree in range(TREES):
+            for node in range(NODES):
+                column[forest, tree, node] = np.uint32(feature[forest, tree, node]) * np.uint32(BLOCK)
+                left[forest, tree, node] = np.uint32(child[forest, tree, node])
+    block, lane = np.empty(width * BLOCK, np.float32), np.arange(BLOCK).astype(np.uint32)
+    at, sums = np.empty(BLOCK, np.uint32), np.empty(BLOCK, np.float32)
+    for row in range(rows):
+        for start in range(0, count, BLOCK):
+            filled = min(BLOCK, count - start)
+            for c in range(filled):
+                for f in range(width):
+                    block[f * BLOCK + c] = min(features[row, start + c, f], NOTHING_EXCEEDS)
+            sums[:] = 0
+            for tree in range(TREES):
+                columns, borders = column[own[row], tree], threshold[own[row], tree]
+                lefts, values = left[own[row], tree], value[own[row], tree]
+                at[:] = 0
+                for _ in range(DEPTH):
+                    for c in range(BLOCK):
+                        node = at[c]
+                        at[c] = lefts[node] + np.uint32(block[columns[node] + lane[c]] > borders[node])
+                for c in range(BLOCK):
+                    sums[c] += values[at[c]]
+            logits[row, start : start + filled] = sums[:filled]

@@ -1,5 +1,7 @@
 """Trees as tables give what LightGBM gives; numbers take their place among quantiles."""
 
+from collections.abc import Callable
+
 import lightgbm
 import numpy as np
 import pytest
@@ -54,6 +56,29 @@ def test_stacked_forests_answer_as_each_alone(world: tuple[np.ndarray, np.ndarra
     for row, one in enumerate(several):
         assert torch.equal(together[row], forest.forest_logits(one, x[row]))
     assert not torch.equal(forest.forest_logits(several[1], x[0]), together[0])
+
+
+def test_a_gpu_takes_another_way_to_the_same_leaves(world: tuple[np.ndarray, np.ndarray]):
+    features, labels = world
+    tables = fit_forest(Labelled(features, labels, np.ones(ROWS, np.float32)), seed=0, progress=False)
+    x = torch.from_numpy(features[:333].astype(np.float32))
+    found = forest.forest_logits(tables, x)
+    torch.testing.assert_close(forest._gathered(*(tables[name] for name in forest.SHAPES), x), found, atol=1e-5, rtol=0)
+    for some in (x[:1], x[7:40], x[300:]):  # whoever walks beside it
+        at = (x == some[0]).all(dim=1).nonzero()[0, 0]
+        assert torch.equal(forest.forest_logits(tables, some)[0], found[at])
+
+
+def test_machine_code_is_made_where_it_cannot_be_kept():
+    namespace: dict[str, Callable[..., None]] = {}
+    exec("def walk(a, b, c, d, own, x, out):\n    out[0, 0] = x[0, 0, 0] + 1", namespace)  # of no file
+    tables, x, out = (
+        [np.zeros((1, 1, 1), np.float32)] * 4,
+        np.full((1, 1, 1), 6, np.float32),
+        np.zeros((1, 1), np.float32),
+    )
+    forest._compiled(namespace["walk"])(*tables, np.zeros(1, np.int64), x, out)
+    assert out == 7
 
 
 def test_few_rows_make_trees_without_splits():
