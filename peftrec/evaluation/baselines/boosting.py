@@ -150,7 +150,7 @@ def _parameters(settings: dict[str, object]) -> dict[str, object]:
         "lambdarank_truncation_level": 20,
         "seed": 0,
         "deterministic": True,
-        "force_row_wise": True,
+        "force_col_wise": True,
         "num_threads": 2,
         "verbose": -1,
     }
