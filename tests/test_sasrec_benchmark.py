@@ -46,8 +46,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(sasrec: ModuleType):
     assert sasrec.dropout(x, 0.2, False) is x
 
 
-def test_it_learns_an_order_and_serves_who_bought_nothing(sasrec: ModuleType, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sasrec, "STEPS", 150)
+def test_it_learns_an_order_and_serves_who_bought_nothing(sasrec: ModuleType):
     items = [f"p{at}" for at in range(8)]
     rows = [(f"u{user:03}", items[(user + day) % 8], day, "purchase") for user in range(96) for day in range(6)]
     users, bought, days, events = zip(*rows, ("v", "p0", 0, "view"), strict=True)
@@ -61,7 +60,7 @@ def test_it_learns_an_order_and_serves_who_bought_nothing(sasrec: ModuleType, mo
             "event": events,
         },
     )
-    score = sasrec.SASRec(width=32, dropout=0.0, length=8, epochs=150).fit(shop)
+    score = sasrec.SASRec(width=32, dropout=0.0, length=8, epochs=150, steps=150).fit(shop)
     names = shop.users.to_list()
     found = score(np.arange(len(names), dtype=np.int32))
     order = shop.catalog.indices(items)

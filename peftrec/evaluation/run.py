@@ -169,10 +169,11 @@ def measure(
     for rows in chunks(len(task.users), n_items):
         users = task.users[rows]
         scores = check_scores(system.score_catalog(task.past, users), (len(rows), n_items), system.name)
+        ranked = descending_ranks(scores)
+        if tops is not None:
+            tops += [np.flatnonzero((of_one > 0) & (of_one <= TOP)) for of_one in ranked]
         for part in task.slices:
-            placed = _place(scores, rows, part, ranks[part.name])
-            if tops is not None and part.name == ALL:
-                tops += [np.flatnonzero((of_one > 0) & (of_one <= TOP)) for of_one in placed]
+            _place(ranked, rows, part, ranks[part.name])
         answer = system.score_pool(task.past, users, pool.items[rows])
         pooled[rows] = check_scores(
             answer, (len(rows), pool.items.shape[1]), system.name, probabilities=system.probabilistic
@@ -201,8 +202,9 @@ def ranking_means(system: Recommender, task: Task) -> dict[tuple[str, str], floa
     ranks = {part.name: np.zeros(len(part.relevant.values), np.int32) for part in task.slices}
     for rows in chunks(len(task.users), n_items):
         scores = system.score_catalog(task.past, task.users[rows])
+        ranked = descending_ranks(check_scores(scores, (len(rows), n_items), system.name))
         for part in task.slices:
-            _place(check_scores(scores, (len(rows), n_items), system.name), rows, part, ranks[part.name])
+            _place(ranked, rows, part, ranks[part.name])
     return {
         (part.name, name): float(metric(Places.of(part.relevant.rows, ranks[part.name])).mean())
         for part in task.slices
@@ -217,20 +219,24 @@ def chunks(users: int, n_items: int) -> Iterable[NDArray[np.int64]]:
     return (np.arange(start, min(start + step, users)) for start in range(0, users, step))
 
 
-def _place(
-    scores: NDArray[np.float32], rows: NDArray[np.int64], part: Slice, out: NDArray[np.int32]
-) -> NDArray[np.int32]:
-    """Writes the ranks of a slice's bought products, for those of its shoppers that are in this chunk; returns all ranks."""
+def _place(ranked: NDArray[np.int32], rows: NDArray[np.int64], part: Slice, out: NDArray[np.int32]) -> None:
+    """Writes the ranks of a slice's bought products, for those of its shoppers that are in this chunk.
+
+    Whatever leaves the ranking moves up all that stands behind it: one sort of the catalogue serves every slice.
+    """
     first, last = np.searchsorted(part.rows, [rows[0], rows[-1] + 1])
     if first == last:
-        return np.empty((0, scores.shape[1]), np.int32)
-    scores = scores[part.rows[first:last] - rows[0]]  # a copy
-    out_of = slice(part.excluded.offsets[first], part.excluded.offsets[last])
-    scores[part.excluded.rows[out_of] - first, part.excluded.values[out_of]] = -np.inf
+        return
+    shopper = part.rows[first:last] - rows[0]
     at = slice(part.relevant.offsets[first], part.relevant.offsets[last])
-    ranks = descending_ranks(scores)
-    out[at] = ranks[part.relevant.rows[at] - first, part.relevant.values[at]]
-    return ranks
+    out_of = slice(part.excluded.offsets[first], part.excluded.offsets[last])
+    own, others = part.relevant.rows[at] - first, part.excluded.rows[out_of] - first
+    rank = ranked[shopper[own], part.relevant.values[at]]
+    gone = ranked[shopper[others], part.excluded.values[out_of]]
+    width = ranked.shape[1] + 1
+    places = np.sort((others * width + gone)[gone > 0])  # by shopper, then by rank
+    before = np.searchsorted(places, own * width + rank) - np.searchsorted(places, own * width)
+    out[at] = np.where(rank > 0, rank - before, 0)
 
 
 def _systems(given: object) -> list[Recommender]:

@@ -8,8 +8,9 @@ import pytest
 
 from peftrec.data import Dataset
 from peftrec.errors import ConfigError, InvalidValueError, NotEnoughDataError
-from peftrec.evaluation import evaluate
-from peftrec.evaluation.run import chunks
+from peftrec.evaluation import Task, evaluate
+from peftrec.evaluation.metrics import RANKING, Places, descending_ranks
+from peftrec.evaluation.run import chunks, measure
 from peftrec.registry import Registry
 from tests.evaluation.worlds import START, Fixed, shop
 from tests.registry.conftest import Small, small_facts
@@ -85,6 +86,27 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch):
     assert whole.vectors.keys() == parts.vectors.keys()
     for key, values in whole.vectors.items():
         np.testing.assert_array_equal(values, parts.vectors[key])
+
+
+def test_what_leaves_a_ranking_moves_up_all_behind_it(monkeypatch: pytest.MonkeyPatch):
+    """As if it had been scored minus infinity before anything was sorted, ties and what is not ranked included."""
+    rng = np.random.default_rng(0)
+    items = [f"i{index:02d}" for index in range(40)]
+    events = [
+        (f"u{user:02d}", items[int(rng.integers(40))], float(day)) for user in range(20) for day in range(0, 100, 5)
+    ]
+    task = Task.from_split(shop(events, items).split(at=CUT)[1])
+    scores = rng.integers(0, 6, (20, 40)).astype(np.float32)
+    scores[rng.random(scores.shape) < 0.3] = -np.inf
+    monkeypatch.setattr("peftrec.evaluation.run.CELLS", 120)
+    found, _ = measure(Fixed("ours", scores), task)
+    for part in task.slices:
+        left = scores[task.users[part.rows]].copy()
+        left[part.excluded.rows, part.excluded.values] = -np.inf
+        ranks = descending_ranks(left)[part.relevant.rows, part.relevant.values]
+        for name, metric in RANKING.items():
+            np.testing.assert_array_equal(found[part.name, name], metric(Places.of(part.relevant.rows, ranks)))
+    assert len(task.slices[1].excluded.values)
 
 
 def test_chunks_cover_every_row_once_whatever_the_catalogue():

@@ -42,12 +42,13 @@ class Baseline:
     Args:
         name: In tables.
         grid: Settings to choose from, the first being the default where the past is too short to choose.
+        trials: Cheaper stand-ins that are tried in their place, one for each; themselves when left out.
     """
 
     probabilistic = False
 
-    def __init__(self, name: str, grid: Sequence[Method]) -> None:
-        self.name, self.grid = name, grid
+    def __init__(self, name: str, grid: Sequence[Method], *, trials: Sequence[Method] | None = None) -> None:
+        self.name, self.grid, self.trials = name, grid, trials
         self.chosen: Method | None = None
         self._past: Dataset | None = None
         self._scorer: Scorer | None = None
@@ -73,13 +74,20 @@ class Baseline:
 
     def _fitted(self, past: Dataset, report: Report = quiet) -> Scorer:
         if self._scorer is None or self._past is not past:
-            self.chosen = tuned(self.name, self.grid, past, report=report)
+            self.chosen = tuned(self.name, self.grid, past, trials=self.trials, report=report)
             self._scorer, self._past, self._last = self.chosen.fit(past), past, None
         return self._scorer
 
 
-def tuned(name: str, grid: Sequence[Method], past: Dataset, *, report: Report = quiet) -> Method:
-    """The settings with the best NDCG@10 on the validation window."""
+def tuned(
+    name: str,
+    grid: Sequence[Method],
+    past: Dataset,
+    *,
+    trials: Sequence[Method] | None = None,
+    report: Report = quiet,
+) -> Method:
+    """The settings with the best NDCG@10 on the validation window, told by their ``trials`` where there are any."""
     if len(grid) == 1:
         return grid[0]
     try:
@@ -87,7 +95,7 @@ def tuned(name: str, grid: Sequence[Method], past: Dataset, *, report: Report = 
     except NotEnoughDataError:
         return grid[0]
     found: list[float] = []
-    for number, method in enumerate(grid, start=1):
+    for number, method in enumerate(trials or grid, start=1):
         report(f"tuning {number} of {len(grid)}")
         found.append(ranking_means(_Trial(name, method.fit(task.past)), task)[ALL, "ndcg@10"])
     return grid[int(np.argmax(found))]

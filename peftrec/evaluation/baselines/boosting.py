@@ -27,6 +27,13 @@ class TrainingRows(NamedTuple):
     weight: NDArray[np.float32]
     groups: NDArray[np.int64]
 
+    def part(self, rows: slice) -> "TrainingRows":
+        """Some of the rows."""
+        groups, ends = self.groups[rows], np.concatenate([[0], np.cumsum(self.groups)])
+        first, last, _ = rows.indices(len(self.groups))
+        at = slice(ends[first], ends[max(first, last)])
+        return TrainingRows(self.features[at], self.bought[at], self.weight[at], groups)
+
 
 class CandidateFeatures(Protocol):
     """Gives candidates and their numbers; the model package implements it."""
@@ -52,6 +59,9 @@ MOST_HESSIAN = 100.0
 
 ROUNDS = 400
 VALIDATION_ROWS = 500
+
+TRIAL_ROWS = 3000
+"""Rows, the latest but those held out, that settings are tried on; what is chosen learns from all of them."""
 
 
 class LightGBMRanker:
@@ -103,39 +113,45 @@ class LightGBMRanker:
 
         report("reading the past")
         found = self.source.training_rows(past)
-        features, labels, _, groups = found
-        # The latest rows come first: they choose the settings, then all rows train.
-        rows = min(VALIDATION_ROWS, len(groups) // 5)
-        held = int(groups[:rows].sum())
+        # The latest rows come first: they choose the settings by what the next ones teach, then all rows train.
+        rows = min(VALIDATION_ROWS, len(found.groups) // 5)
+        held, taught = found.part(slice(rows)), found.part(slice(rows, rows + TRIAL_ROWS))
 
-        def train(settings: dict[str, object], first: int, row: int, rounds: int, step: str):
+        def train(table: object, settings: dict[str, object], rounds: int, step: str):
             def tell(state: object) -> None:
                 if state.iteration % 20 == 0:  # pyright: ignore[reportAttributeAccessIssue]
                     report(f"{step}, round {state.iteration} of {rounds}")  # pyright: ignore[reportAttributeAccessIssue]
 
-            rows_ = TrainingRows(features[first:], labels[first:], found.weight[first:], groups[row:])
-            table = _dataset(lightgbm, rows_, settings)
             return lightgbm.train(_parameters(settings), table, rounds, callbacks=[tell])
 
-        large = {"min_sum_hessian_in_leaf": float(min(MOST_HESSIAN, labels[held:].sum() / 50))}
-        tried = [*map(self._settings, LEAVES), self._settings(LEAVES[0]) | large]
-        best = (-1.0, tried[0], ROUNDS)
-        for number, settings in enumerate(tried, start=1):
-            model = train(settings, held, rows, ROUNDS, f"tuning {number} of {len(tried)}")
+        tried = [*map(self._settings, LEAVES), self._settings(LEAVES[0]) | _large(taught)]
+        table = _dataset(lightgbm, taught, ranking=self._ranking)
+        best = (-1.0, 0, ROUNDS)
+        for number, settings in enumerate(tried):
+            model = train(table, settings, ROUNDS, f"tuning {number + 1} of {len(tried)}")
             for rounds in (ROUNDS // 4, ROUNDS // 2, ROUNDS):
-                scores = np.asarray(model.predict(features[:held], num_iteration=rounds))
-                best = max(best, (_ndcg(scores, labels[:held], groups[:rows]), settings, rounds), key=lambda t: t[0])
-        _, settings, rounds = best
+                scores = np.asarray(model.predict(held.features, num_iteration=rounds))
+                best = max(best, (_ndcg(scores, held), number, rounds), key=lambda t: t[0])
+        _, number, rounds = best
+        settings = tried[number] | (_large(found) if number == len(LEAVES) else {})
         self.chosen = {**settings, "rounds": rounds}
-        return train(settings, 0, 0, rounds, "training")
+        return train(_dataset(lightgbm, found, ranking=self._ranking), settings, rounds, "training")
+
+    @property
+    def _ranking(self) -> bool:
+        return self.objective == "lambdarank"
 
     def _settings(self, leaves: int) -> dict[str, object]:
         return {"objective": self.objective, "num_leaves": leaves, "learning_rate": 0.05}
 
 
-def _dataset(lightgbm, rows: TrainingRows, settings):  # lightgbm has no types
+def _large(rows: TrainingRows) -> dict[str, object]:
+    """Leaves that speak for many purchases."""
+    return {"min_sum_hessian_in_leaf": float(min(MOST_HESSIAN, rows.bought.sum() / 50))}
+
+
+def _dataset(lightgbm, rows: TrainingRows, *, ranking: bool):  # lightgbm has no types
     """Rows as an objective needs them: pairs within groups have no use for weights, chances are wrong without them."""
-    ranking = settings["objective"] == "lambdarank"
     told = {"group": rows.groups} if ranking else {"weight": rows.weight}
     return lightgbm.Dataset(rows.features, rows.bought.astype(np.int8), **told, free_raw_data=True)
 
@@ -156,6 +172,7 @@ def _parameters(settings: dict[str, object]) -> dict[str, object]:
     }
 
 
-def _ndcg(scores: NDArray[np.float64], labels: NDArray[np.bool_], groups: NDArray[np.int64]) -> float:
-    parts = np.split(np.arange(len(scores)), np.cumsum(groups)[:-1])
-    return float(np.mean([ndcg_score(labels[None, at], scores[None, at], k=10) for at in parts if labels[at].any()]))
+def _ndcg(scores: NDArray[np.float64], rows: TrainingRows) -> float:
+    parts = np.split(np.arange(len(scores)), np.cumsum(rows.groups)[:-1])
+    bought = rows.bought
+    return float(np.mean([ndcg_score(bought[None, at], scores[None, at], k=10) for at in parts if bought[at].any()]))

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,13 +54,18 @@ class ItemKNN:
 
 
 def _strongest(block: sparse.csr_matrix, count: int) -> sparse.csr_matrix:
-    """The ``count`` largest of each row."""
-    lengths = np.diff(block.indptr)
-    row = np.repeat(np.arange(block.shape[0]), lengths)
-    order = np.lexsort((-block.data, row))
-    rank = np.arange(len(row)) - np.repeat(block.indptr[:-1], lengths)
-    kept = order[rank < count]
-    return sparse.csr_matrix((block.data[kept], (row[kept], block.indices[kept])), shape=block.shape)
+    """The ``count`` largest of each row; of equals, the first."""
+    kept: list[NDArray[np.int64]] = []
+    for start, end in pairwise(block.indptr):
+        values = block.data[start:end]
+        at = np.arange(len(values))
+        if len(values) > count:
+            least = np.partition(values, -count)[-count]
+            above = np.flatnonzero(values > least)
+            at = np.concatenate([above, np.flatnonzero(values == least)[: count - len(above)]])
+        kept.append(start + at)
+    bounds, chosen = np.cumsum([0, *map(len, kept)]), np.concatenate(kept)
+    return sparse.csr_matrix((block.data[chosen], block.indices[chosen], bounds), shape=block.shape)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import sparse
 
 from peftrec.data import Catalog, Dataset, Events
 from peftrec.data.histories import Ragged
@@ -28,6 +29,7 @@ from peftrec.evaluation.baselines import (
     default_baselines,
 )
 from peftrec.evaluation.baselines.base import Method, purchases, tuned, validation_task, visits
+from peftrec.evaluation.baselines.linear import _strongest
 from peftrec.evaluation.protocol import popular_lately
 from tests.evaluation.worlds import START, Fixed, shop, tastes
 
@@ -296,3 +298,40 @@ def test_real_households(grocery: Dataset):
     assert found.compare("personal, decayed", "popular").low > 0.1
     assert found.compare("UP-CF", "popular lately").low > 0.1
     assert found.value("UP-CF").value > 0.3
+
+
+def test_neighbours_kept_are_the_strongest_and_of_equals_the_first():
+    rng = np.random.default_rng(0)
+    full = rng.integers(0, 5, (40, 30)).astype(np.float32)
+    found = _strongest(sparse.csr_matrix(full), 7).toarray()
+    for row, kept in zip(full, found, strict=True):
+        best = np.argsort(-row, kind="stable")[:7]
+        expected = np.zeros_like(row)
+        expected[best] = row[best]
+        np.testing.assert_array_equal(kept, expected)
+
+
+def test_what_is_tried_in_place_of_a_setting_chooses_it(world: Dataset):
+    past, _ = world.split(at=CUT)
+    grid = [Popular(), PersonalFrequency(28)]
+    assert tuned("either", grid, past) is grid[1]
+    assert tuned("either", grid, past, trials=[PersonalFrequency(28), Popular()]) is grid[0]
+    baseline = Baseline("either", grid, trials=[PersonalFrequency(28), Popular()])
+    baseline.tune(past)
+    assert baseline.chosen is grid[0]
+
+
+def test_settings_are_tried_on_the_rows_behind_those_that_choose(world: Dataset, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("peftrec.evaluation.baselines.boosting.TRIAL_ROWS", 30)
+    monkeypatch.setattr("peftrec.evaluation.baselines.boosting.ROUNDS", 20)
+    past, _ = world.split(at=CUT)
+    rows = CountsAndPopularity().training_rows(past)
+    part = rows.part(slice(3, 7))
+    first, last = rows.groups[:3].sum(), rows.groups[:7].sum()
+    np.testing.assert_array_equal(part.features, rows.features[first:last])
+    np.testing.assert_array_equal(part.groups, rows.groups[3:7])
+    assert len(rows.part(slice(5, 5)).features) == 0
+    ranker = LightGBMRanker(CountsAndPopularity())
+    assert np.isfinite(ranker.score_catalog(past, np.array([0], np.int32))).all()
+    learned = ranker._model.current_iteration()  # pyright: ignore[reportAttributeAccessIssue]
+    assert learned == ranker.chosen["rounds"]  # pyright: ignore[reportOptionalSubscript]
