@@ -499,8 +499,8 @@ def test_a_pinned_adapter_stays(backbone: Backbone, registry: Registry, grocery:
 
 @pytest.mark.parametrize("memory", ["much", "0", "-1MB", ""])
 def test_amounts_of_memory_that_are_none(memory: str, backbone: Backbone, tmp_path: Path):
-    with pytest.raises(ConfigError, match="batch=2.5"):
-        Engine(backbone, registry, batch=2.5)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigError, match=r"batch=2\.5"):
+        Engine(backbone, tmp_path, batch=2.5)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ConfigError, match="512MB"):
         Engine(backbone, tmp_path, memory=memory)
 
