@@ -76,7 +76,7 @@ class Engine:
         batch: int = 32,
         index: str = "auto",
     ) -> None:
-        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        if type(batch) is not int or batch < 1:
             raise ConfigError(f"batch={batch!r}", expected="a whole number of at least 1", remedy="leave it out")
         self.backbone, self.batch = backbone, batch
         self._decoding = Decoding(backbone, precision)
