@@ -96,7 +96,9 @@ def draw_slices(paths: Sequence[Path], to: Path) -> None:
         axes.set_title(path.stem.removeprefix("quality_"), fontsize=10)
         axes.set_xlabel("lead in NDCG@10", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(frameon=False, fontsize=8, loc="lower right")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside lower center", ncols=len(RIVALS)
+    )
     figure.savefig(to, metadata={"Date": None})
 
 
