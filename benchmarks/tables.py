@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and its plot from ``results/``, so that no figure in it is typed by hand.
+"""Writes the tables of both READMEs and the plots from ``results/``, so that no figure in them is typed by hand.
 
 Without options it rewrites what lies between the markers; with ``--check`` it fails if that would change anything.
 """
@@ -289,6 +289,9 @@ def section() -> str:
             tuned(TUNERS),
             referred(TUNERS),
         ]
+    peers = FOLDER / "results" / "peers_online_retail.json"
+    if peers.exists():
+        parts += ["RecTools' models, tuned alike, on the gift shop:", quality(peers)]
     if without.exists():
         parts += ["Without the promotion plan, for all systems:", quality(without)]
     if SERVING.exists():
@@ -296,20 +299,58 @@ def section() -> str:
     return "\n\n".join(parts)
 
 
-def main() -> None:
-    """Rewrites README.md, or checks it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing, exit with 1 if something would change")
-    options = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
+def details() -> str:
+    """What stands between the markers of this folder's README."""
+    parts: list[str] = []
+    for path in sorted((FOLDER / "results").glob("segments_*.json")):
+        rows = [
+            row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if row["slice"] == "mean over segments"
+        ]
+        dataset = rows[0]["dataset"]
+        lines = [
+            f"| {dataset}: an adapter for each segment | lead over one for all, NDCG@10, mean over segments |",
+            "|---|--:|",
+        ]
+        lines += [f"| {row['system']} | {_cell(row, signed=True)} |" for row in rows]
+        parts.append("\n".join(lines))
+    for path in sorted((FOLDER / "results").glob("ablations_*.json")):
+        rows = [
+            row
+            for row in json.loads(path.read_text(encoding="utf-8"))["rows"]
+            if row["metric"] == "ndcg@10" and "against" in row
+        ]
+        cells = {(row["against"], row["slice"]): row for row in rows}
+        lines = [f"| {rows[0]['dataset']}: variant | lead of the default, NDCG@10 | never bought |", "|---|--:|--:|"]
+        for name in dict.fromkeys(row["against"] for row in rows):
+            both = [_cell(cells.get((name, part)), signed=True) for part in ("all", "never_bought")]
+            lines.append(f"| {name} | {' | '.join(both)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _between(path: Path, new: str) -> tuple[str, str]:
+    """A file's text as it is, and with something new between its markers."""
+    text = path.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        sys.exit(f"README.md has no lines {BEGIN} and {END}: put them back where the tables belong")
-    new = f"{before}{BEGIN}\n\n{section()}\n\n{END}{after}"
+        sys.exit(f"{path.name} has no lines {BEGIN} and {END}: put them back where the tables belong")
+    return text, f"{before}{BEGIN}\n\n{new}\n\n{END}{after}"
+
+
+def main() -> None:
+    """Rewrites both READMEs, or checks them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing, exit with 1 if something would change")
+    options = parser.parse_args()
+    for path, new in ((README, section()), (FOLDER / "README.md", details())):
+        old, text = _between(path, new)
+        if options.check and old != text:
+            sys.exit(f"{path.parent.name}/{path.name} differs from results/: run python benchmarks/tables.py")
+        if not options.check:
+            path.write_text(text, encoding="utf-8")
     if options.check:
-        sys.exit("README.md differs from results/: run python benchmarks/tables.py" if new != text else 0)
-    README.write_text(new, encoding="utf-8")
+        return
     if SERVING.exists():
         draw(SERVING)
     drawn = [path for path in map(_quality, ("completejourney", *OTHERS)) if path.exists()]
