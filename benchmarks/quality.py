@@ -29,7 +29,7 @@ from sasrec import sasrec
 
 from peftrec import Backbone, LoRAConfig, Registry, TrainConfig, evaluate, load_dataset
 from peftrec.data import Dataset
-from peftrec.evaluation.baselines import Baseline, LightGBMRanker, default_baselines
+from peftrec.evaluation.baselines import Baseline, LightGBMRanker, TfidfText, default_baselines
 from peftrec.evaluation.baselines.base import Scorer, purchases
 from peftrec.evaluation.protocol import popular_lately
 from peftrec.model import Adapter, Platform
@@ -101,16 +101,18 @@ def _measure(options, name, past, future, backbone, encoding, texts) -> None:
     ]
     question = QUESTIONS[options.dataset]
     parts = (*PARTS, *([question.segment] if question.segment else []))
-    others = [*default_baselines(seed=options.seed), sasrec(seed=options.seed), frozen_encoder(backbone)]
+    text_alone = Baseline("TF-IDF of text alone", [TfidfText(popularity=0)])
+    others = [*default_baselines(seed=options.seed), text_alone, sasrec(seed=options.seed), frozen_encoder(backbone)]
     boosted = boosting(backbone, past, options.seed)
     baselines = boosted if options.without_promotions else [*others, *boosted]  # only these read the plan
     systems = [adapter, full.recommender(name="full tuning")]
     result = evaluate(systems, future, baselines=baselines, parts=parts, lists=True, seed=options.seed)
     print(result)
-    print({baseline.name: str(baseline.chosen) for baseline in baselines})
+    chosen = {baseline.name: str(baseline.chosen) for baseline in baselines}
+    print(chosen)
     rows.append(_row(options.dataset, "peftrec", "whole_run_seconds", time.perf_counter() - begun + encoding, "s"))
     rows += [dict(row) | {"dataset": options.dataset} for row in result.rows()]
-    write(name, rows, seed=options.seed)
+    write(name, rows, seed=options.seed, chosen=chosen)
     if options.publish:
         evaluated = adapter.with_facts(**result.facts("peftrec"))
         print(Registry(options.publish).publish("grocery", evaluated, alias="production").reference)
@@ -156,7 +158,7 @@ class FrozenEncoder:
 
 def frozen_encoder(backbone: Backbone) -> Baseline:
     """It with the grid that half-life and popularity are chosen from."""
-    weights = (0.05, 0.01, 0.1, 0.2)
+    weights = (0.05, 0, 0.01, 0.1, 0.2)
     return Baseline("frozen encoder", [FrozenEncoder(backbone, days, beta) for days in (84, 28) for beta in weights])
 
 

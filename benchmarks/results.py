@@ -4,8 +4,9 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -35,13 +36,19 @@ COMMIT = _commit()
 BEGUN = time.perf_counter()
 
 
-def write(name: str, rows: Sequence[dict[str, object]], *, seed: int) -> Path:
+def _arguments() -> list[str]:
+    """What the benchmark was called with; of paths the last part alone."""
+    return [Path(one).name if "/" in one else one for one in sys.argv[1:]]
+
+
+def write(name: str, rows: Sequence[dict[str, object]], *, seed: int, chosen: Mapping[str, str] | None = None) -> Path:
     """Writes ``results/<name>.json`` and prints it as one line.
 
     Args:
         name: Of the benchmark.
         rows: With ``system, dataset, slice, metric, value, low, high, unit``, and ``against`` for a paired difference.
         seed: Of everything drawn.
+        chosen: Settings that tuned baselines ended up with, by system.
     """
     result = {
         "benchmark": name,
@@ -49,12 +56,14 @@ def write(name: str, rows: Sequence[dict[str, object]], *, seed: int) -> Path:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {native_precision()}{_tiles()}",
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "commit": COMMIT,
+        "arguments": _arguments(),
         "seed": seed,
         "seconds": round(time.perf_counter() - BEGUN),
+        **({"chosen": dict(chosen)} if chosen else {}),
         "rows": list(rows),
     }
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({key: value for key, value in result.items() if key != "rows"}))
+    print(json.dumps({key: value for key, value in result.items() if key not in ("rows", "chosen")}))
     return path

@@ -27,6 +27,8 @@ from tuners import CUTS, WEEKS
 from peftrec import Backbone, LoRAConfig, TrainConfig, evaluate, load_dataset
 from peftrec.data import Dataset
 from peftrec.data.segments import user_labels
+from peftrec.evaluation import Evaluation
+from peftrec.evaluation.bootstrap import percentile_interval, resampled_sums
 from peftrec.model import Adapter, Platform
 from peftrec.model.scoring import AdapterRecommender
 from peftrec.training.platform_rows import PlatformRows
@@ -150,7 +152,7 @@ def main() -> None:
     result = evaluate(systems, future, baselines=None, parts=(options.by,), seed=options.seed)
     print(result)
     rows = [dict(row) | {"dataset": options.dataset} for row in result.rows()]
-    rows += _mean_over_segments(result.rows(), [f"{options.by}={label}" for label in segments], options.dataset)
+    rows += mean_over_segments(result, [f"{options.by}={label}" for label in segments], options.dataset)
     if not options.validation:
         write(f"segments_{options.dataset}", rows, seed=options.seed)
 
@@ -176,22 +178,20 @@ def _tuned(prepared: Prepared, shared: Adapter, way: Way, mine: NDArray[np.bool_
         return tune(own, shared.backbone, way.tuner, start=start, folder=Path(folder))
 
 
-def _mean_over_segments(
-    found: Sequence[Mapping[str, object]], parts: Sequence[str], dataset: str
-) -> list[dict[str, object]]:
-    """Each way's lead over the shared adapter, every segment counting once."""
+def mean_over_segments(result: Evaluation, parts: Sequence[str], dataset: str) -> list[dict[str, object]]:
+    """Each way's lead over the shared adapter, every segment counting once; shoppers are drawn anew within their segments."""
     rows: list[dict[str, object]] = []
-    for way in WAYS:
-        leads = [
-            -float(str(row["value"]))
-            for row in found
-            if row["slice"] in parts and row["metric"] == "ndcg@10" and row.get("against") == way
+    parts = [part for part in parts if part in result.users]
+    for way in result.systems[1:]:
+        leads = [result.vectors[way, part, "ndcg@10"] - result.vectors[SHARED, part, "ndcg@10"] for part in parts]
+        drawn = [
+            resampled_sums(lead[:, None], seed=result.seed + at)[:, 0] / len(lead) for at, lead in enumerate(leads)
         ]
+        found = percentile_interval(float(np.mean([lead.mean() for lead in leads])), np.mean(drawn, axis=0))
         row = {"system": way, "dataset": dataset, "slice": "mean over segments", "metric": "ndcg@10"}
-        rows.append(
-            row | {"value": float(np.mean(leads)), "low": None, "high": None, "unit": "0..1", "against": SHARED}
-        )
-        print(f"{way}: {np.mean(leads):+.4f} on average over {len(leads)} segments")
+        bounds = {"value": found.value, "low": found.low, "high": found.high}
+        rows.append(row | bounds | {"unit": "0..1", "against": SHARED})
+        print(f"{way}: {found:+.4f} on average over {len(leads)} segments")
     return rows
 
 

@@ -30,6 +30,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,13 @@ from like_for_like import like_for_like
 from peft_serving import cross_encoder, plain
 from results import FOLDER, write
 from sampling import some
+from scipy import sparse
 from timing import alternately, median, multiplies_bf16, resident, row
 from torch import Tensor
 from tqdm import tqdm
 
 from peftrec import Backbone, Engine, Registry, evaluate, load_dataset
-from peftrec.data.histories import Ragged
+from peftrec.data.histories import PURCHASE, Ragged
 from peftrec.model import Adapter, CandidateConfig
 from peftrec.model import extras as ops
 from peftrec.model.candidates import describe
@@ -133,9 +135,9 @@ class Run:
         for seed in tqdm(range(have, count), desc="publishing", leave=False):
             self.registry.publish("grocery", varied(self.adapter, seed))
 
-    def engine(self, precision: str = "int8", **settings: object) -> Engine:
+    def engine(self, precision: str = "int8", *, memory: str | int = "8GB", index: str = "auto") -> Engine:
         """An engine with the platform attached."""
-        engine = Engine(self.backbone, self.registry, precision=precision, memory="8GB", **settings)  # pyright: ignore
+        engine = Engine(self.backbone, self.registry, precision=precision, memory=memory, index=index)
         engine.attach(self.past, adapter="grocery")
         return engine
 
@@ -349,18 +351,28 @@ class Run:
         ranked = result.compare("int8", "fp32", "ndcg@10", "all")
         yield row("peftrec", "int8_ndcg@10_delta", ranked.value, "") | {"low": ranked.low, "high": ranked.high}
         users = np.intersect1d(asked.log.user, self.past.log.user)
-        tops = [
-            np.argsort(-one.score_catalog(self.past, users), axis=1, kind="stable")[:, :10] for one in systems.values()
-        ]
-        shared = float(np.mean([len(np.intersect1d(*pair)) / 10 for pair in zip(*tops, strict=True)]))
-        yield row("peftrec", "int8_top10_overlap", shared, "")
+        scores = [one.score_catalog(self.past, users) for one in systems.values()]
+        yield row("peftrec", "int8_top10_overlap", _overlap(*scores), "")
+        bought = self.past.log.event == PURCHASE
+        known = sparse.csr_matrix(
+            (np.ones(bought.sum()), (self.past.log.user[bought], self.past.log.item[bought])),
+            shape=(len(self.past.users), len(self.past.catalog)),
+        )[users]
+        for one in scores:  # there the decoder decides
+            one[known.nonzero()] = -np.inf
+        yield row("peftrec", "int8_top10_overlap", _overlap(*scores), "") | {"slice": "never_bought"}
 
     def swap(self) -> Iterator[dict[str, object]]:
         """Answers under load while an alias moves, against what each version answers alone."""
         self.publish(8)
-        engine, users = self.engine(), self.users[:20]
+        size = self.engine().slots.get("grocery@1").size
+        engine, users = self.engine(memory=int(5.5 * size)), self.users[:20]  # three of eight are always on disk
         versions = [f"grocery@{number}" for number in range(1, 9)]
-        right = {(name, user): engine.recommend(name, user=user) for name in versions for user in users}
+        right = {
+            (name, user): engine.recommend(name, user=user, exclude_bought=True) for name in versions for user in users
+        }
+        apart = [not _alike(right[a, user], right[b, user]) for a, b in combinations(versions, 2) for user in users]
+        yield row("peftrec", "hot_swap_told_apart", float(np.mean(apart)), "0..1")
         self.registry.promote("grocery@1", alias="live")
         stop, wrong, answered, failed = threading.Event(), [], [], []
 
@@ -373,7 +385,7 @@ class Run:
                 asked = [users[rng.integers(len(users))] for _ in names]
                 try:
                     answers = engine.recommend_batch(
-                        [Request(adapter=n, user=u) for n, u in zip(names, asked, strict=True)]
+                        [Request(adapter=n, user=u, exclude_bought=True) for n, u in zip(names, asked, strict=True)]
                     )
                 except Exception as error:  # noqa: BLE001  # whatever it is, it counts
                     failed.append(repr(error))
@@ -409,7 +421,14 @@ class Run:
         yield row("peftrec", "hot_swaps", swaps, "swaps")
         yield row("peftrec", "hot_swap_wrong_answers", len(wrong), "answers")
         yield row("peftrec", "hot_swap_errors", len(failed), "requests")
+        yield row("peftrec", "hot_swap_evictions", engine.slots.counts().evictions, "adapters")
         yield row("peftrec", "hot_swap_memory_growth_mib", float(growth), "MiB")
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean share of the ten best that two systems' (users, products) scores have in common."""
+    tops = [np.argsort(-scores, axis=1, kind="stable")[:, :10] for scores in (one, other)]
+    return float(np.mean([len(np.intersect1d(*pair)) / 10 for pair in zip(*tops, strict=True)]))
 
 
 def _alike(one: Sequence[object], other: Sequence[object]) -> bool:

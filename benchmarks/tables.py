@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and its plot from ``results/``, so that no figure in it is typed by hand.
+"""Writes the tables of both READMEs and the plots from ``results/``, so that no figure in them is typed by hand.
 
 Without options it rewrites what lies between the markers; with ``--check`` it fails if that would change anything.
 """
@@ -15,14 +15,14 @@ SERVING = FOLDER / "results" / "serving.json"
 OTHERS = ("online_retail", "amazon_office", "movielens")
 BEGIN, END = "<!-- results: written by benchmarks/tables.py -->", "<!-- end of results -->"
 TUNERS = FOLDER / "results" / "tuners.json"
-TUNED = (
-    ("completejourney", "methods", "all", "groceries"),
-    ("online_retail", "methods", "all", "gifts"),
-    ("online_retail", "silent", "never_bought", "gifts, new products"),
-)
-"""Data set, part, slice and title of the columns."""
+SHOPS = (("completejourney", "groceries"), ("online_retail", "gifts"))
 
-RIVALS = {"LightGBM LambdaRank": "#0b6e4f", "UP-CF": "#c77700", "TF-IDF of text": "#5470a8"}
+RIVALS = {
+    "LightGBM binary": "#0b6e4f",
+    "LightGBM LambdaRank": "#7a9e3b",
+    "UP-CF": "#c77700",
+    "TF-IDF of text": "#5470a8",
+}
 COLUMNS = (
     ("all", "ndcg@10", "NDCG@10"),
     ("never_bought", "ndcg@10", "never bought"),
@@ -71,7 +71,7 @@ def shops(paths: Sequence[Path]) -> str:
 
 
 def draw_slices(paths: Sequence[Path], to: Path) -> None:
-    """Writes the plot of peftrec's lead over three baselines, part by part."""
+    """Writes the plot of peftrec's lead over some baselines, part by part."""
     from matplotlib.figure import Figure
 
     _same_ids()
@@ -87,7 +87,7 @@ def draw_slices(paths: Sequence[Path], to: Path) -> None:
             shown = [(at, leads[part, against]) for at, part in enumerate(parts) if (part, against) in leads]
             values = [row["value"] for _, row in shown]
             errors = [[row["value"] - row["low"] for _, row in shown], [row["high"] - row["value"] for _, row in shown]]
-            places = [-at - 0.2 * (shift - 1) for at, _ in shown]
+            places = [-at - 0.2 * (shift - (len(RIVALS) - 1) / 2) for at, _ in shown]
             axes.errorbar(
                 values, places, xerr=errors, fmt="o", markersize=3.5, color=colour, linewidth=1, label=against
             )
@@ -96,32 +96,47 @@ def draw_slices(paths: Sequence[Path], to: Path) -> None:
         axes.set_title(path.stem.removeprefix("quality_"), fontsize=10)
         axes.set_xlabel("lead in NDCG@10", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(frameon=False, fontsize=8, loc="lower right")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside lower center", ncols=len(RIVALS)
+    )
     figure.savefig(to, metadata={"Date": None})
 
 
 def tuned(path: Path) -> str:
-    """What each tuner gains and costs, where numbers say nearly all and where texts must speak."""
-    found = [row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if "against" not in row]
-    cells = {(row["system"], row["dataset"], row["part"], row["slice"], row["metric"]): row for row in found}
-    columns = [(dataset, part, slice_) for dataset, part, slice_, _ in TUNED if (dataset, part) in _parts(found)]
-    titles = [title for dataset, part, _, title in TUNED if (dataset, part) in _parts(found)]
-    lines = [
-        f"| tuner | values tuned, of the backbone's | file | {' | '.join(titles)} |",
-        "|---" + "|--:" * (len(columns) + 2) + "|",
-    ]
-    for system in dict.fromkeys(row["system"] for row in found if row["part"] == "methods"):
-        costs = {row["metric"]: row["value"] for row in found if row["system"] == system}
-        size = (
-            f"{costs['share_of_backbone']:.1%} | {costs['file_bytes'] / 1e6:.1f} MB" if "file_bytes" in costs else " | "
-        )
-        shown = [_cell(cells.get((system, dataset, part, slice_, "ndcg@10"))) for dataset, part, slice_ in columns]
-        lines.append(f"| {system.replace('_', ' ')} | {size} | {' | '.join(shown)} |")
-    return "\n".join(lines)
-
-
-def _parts(rows: Sequence[dict[str, str]]) -> set[tuple[str, str]]:
-    return {(row["dataset"], row["part"]) for row in rows}
+    """What each tuner gains and costs: a table for each shop."""
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    told: list[str] = []
+    for dataset, title in SHOPS:
+        mine = [row for row in rows if row["dataset"] == dataset and "against" not in row]
+        cells = {(row["system"], row["part"], row["slice"], row["metric"]): row for row in mine}
+        columns = [
+            ("methods", "all", "ndcg@10", "NDCG@10"),
+            ("methods", "never_bought", "ndcg@10", "never bought"),
+            ("methods", "all", "auc", "AUC"),
+        ]
+        if any(row["part"] == "silent" for row in mine):
+            columns.append(("silent", "never_bought", "ndcg@10", "new products"))
+        titles = [f"{title}: tuner", "values tuned, of the backbone's", "file", "an epoch", "memory"]
+        lines = ["| " + " | ".join([*titles, *(name for *_, name in columns)]) + " |"]
+        lines.append("|---" + "|--:" * (len(titles) + len(columns) - 1) + "|")
+        for system in dict.fromkeys(row["system"] for row in mine if row["part"] == "methods"):
+            costs = {
+                metric: row["value"]
+                for (of, part, _, metric), row in cells.items()
+                if (of, part) == (system, "methods")
+            }
+            size = [""] * 4
+            if "file_bytes" in costs:
+                size = [
+                    f"{costs['share_of_backbone']:.1%}",
+                    f"{costs['file_bytes'] / 1e6:.1f} MB",
+                    f"{costs['seconds_per_epoch']:.0f} s",
+                    f"{costs['peak_growth'] / 2**30:.1f} GiB",
+                ]
+            shown = [_cell(cells.get((system, *key))) for *key, _ in columns]
+            lines.append("| " + " | ".join([system.replace("_", " "), *size, *shown]) + " |")
+        told.append("\n".join(lines))
+    return "\n\n".join(told)
 
 
 def referred(path: Path) -> str:
@@ -269,10 +284,14 @@ def section() -> str:
         parts += ["Other shops, with the same defaults:", shops(others), f"Where the lead lies:\n\n{plot}"]
     if TUNERS.exists():
         parts += [
-            "Tuners, NDCG@10; *new products* asks for products never bought where nothing is known of how products sell:",
+            "Tuners, on some of the shoppers; memory is above what the process held before, and *new products* asks for products"
+            " never bought where nothing is known of how products sell:",
             tuned(TUNERS),
             referred(TUNERS),
         ]
+    peers = FOLDER / "results" / "peers_online_retail.json"
+    if peers.exists():
+        parts += ["RecTools' models, tuned alike, on the gift shop:", quality(peers)]
     if without.exists():
         parts += ["Without the promotion plan, for all systems:", quality(without)]
     if SERVING.exists():
@@ -280,20 +299,58 @@ def section() -> str:
     return "\n\n".join(parts)
 
 
-def main() -> None:
-    """Rewrites README.md, or checks it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing, exit with 1 if something would change")
-    options = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
+def details() -> str:
+    """What stands between the markers of this folder's README."""
+    parts: list[str] = []
+    for path in sorted((FOLDER / "results").glob("segments_*.json")):
+        rows = [
+            row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if row["slice"] == "mean over segments"
+        ]
+        dataset = rows[0]["dataset"]
+        lines = [
+            f"| {dataset}: an adapter for each segment | lead over one for all, NDCG@10, mean over segments |",
+            "|---|--:|",
+        ]
+        lines += [f"| {row['system']} | {_cell(row, signed=True)} |" for row in rows]
+        parts.append("\n".join(lines))
+    for path in sorted((FOLDER / "results").glob("ablations_*.json")):
+        rows = [
+            row
+            for row in json.loads(path.read_text(encoding="utf-8"))["rows"]
+            if row["metric"] == "ndcg@10" and "against" in row
+        ]
+        cells = {(row["against"], row["slice"]): row for row in rows}
+        lines = [f"| {rows[0]['dataset']}: variant | lead of the default, NDCG@10 | never bought |", "|---|--:|--:|"]
+        for name in dict.fromkeys(row["against"] for row in rows):
+            both = [_cell(cells.get((name, part)), signed=True) for part in ("all", "never_bought")]
+            lines.append(f"| {name} | {' | '.join(both)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _between(path: Path, new: str) -> tuple[str, str]:
+    """A file's text as it is, and with something new between its markers."""
+    text = path.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        sys.exit(f"README.md has no lines {BEGIN} and {END}: put them back where the tables belong")
-    new = f"{before}{BEGIN}\n\n{section()}\n\n{END}{after}"
+        sys.exit(f"{path.name} has no lines {BEGIN} and {END}: put them back where the tables belong")
+    return text, f"{before}{BEGIN}\n\n{new}\n\n{END}{after}"
+
+
+def main() -> None:
+    """Rewrites both READMEs, or checks them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing, exit with 1 if something would change")
+    options = parser.parse_args()
+    for path, new in ((README, section()), (FOLDER / "README.md", details())):
+        old, text = _between(path, new)
+        if options.check and old != text:
+            sys.exit(f"{path.parent.name}/{path.name} differs from results/: run python benchmarks/tables.py")
+        if not options.check:
+            path.write_text(text, encoding="utf-8")
     if options.check:
-        sys.exit("README.md differs from results/: run python benchmarks/tables.py" if new != text else 0)
-    README.write_text(new, encoding="utf-8")
+        return
     if SERVING.exists():
         draw(SERVING)
     drawn = [path for path in map(_quality, ("completejourney", *OTHERS)) if path.exists()]

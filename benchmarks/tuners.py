@@ -287,10 +287,13 @@ def growth() -> Generator[list[int]]:
 
 def _cost_rows(name: str, dataset: str, adapter: Adapter, cost: Cost) -> list[dict[str, object]]:
     size = sum(array.size for array in adapter.changes.arrays())
+    before = ("features_", "feature_", "forest_", "event_mean", "event_scale", "popularity")  # fitted before, or chosen
+    beside = sum(value.size for name, value in adapter.extras.items() if not name.startswith(before))
     whole = sum(value.numel() for value in adapter.backbone.bert.parameters())
     return [
         _row(name, dataset, "tuned_parameters", size, "values"),
         _row(name, dataset, "share_of_backbone", size / whole, "0..1"),
+        _row(name, dataset, "trained_beside", beside, "values"),
         _row(name, dataset, "file_bytes", sum(map(len, adapter.files().values())), "bytes"),
         _row(name, dataset, "seconds_per_epoch", cost.epoch, "s"),
         _row(name, dataset, "peak_growth", cost.growth, "bytes"),

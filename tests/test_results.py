@@ -18,7 +18,9 @@ def test_there_are_results():
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_the_form_is_the_agreed_one(path: Path):
     result = json.loads(path.read_text(encoding="utf-8"))
-    assert set(result) - {"seconds"} == {"benchmark", "created", "machine", "versions", "commit", "seed", "rows"}
+    optional = {"seconds", "arguments", "chosen"}
+    assert set(result) - optional == {"benchmark", "created", "machine", "versions", "commit", "seed", "rows"}
+    assert not any("/" in argument for argument in result.get("arguments", ()))
     assert result["benchmark"] == path.stem
     for row in result["rows"]:
         assert set(row) - {"against", "part", "commit", "machine", "adapters", "device"} == {

@@ -184,7 +184,7 @@ def _origin(backbone: Backbone, datasets: Sequence[Dataset], digest: str) -> dic
     }
     return {
         "parents": [parent],
-        "data": [data_facts(dataset) for dataset in datasets],
+        "data": [{**data_facts(dataset), "sample": dataset.catalog.sample} for dataset in datasets],
         "run": digest,
         "versions": versions(),
         "stages": [],
@@ -246,7 +246,7 @@ def _check(datasets: Sequence[Dataset], config: AdaptConfig) -> None:
         raise ConfigError(
             f"two platforms are named '{twice[0]}'",
             expected="platforms of different names",
-            remedy="rename one with dataclasses.replace(dataset, name=...)",
+            remedy="rename one: dataclasses.replace(dataset, name=...), on the command line --platform ALIAS:NAME=PATH",
         )
     for dataset in datasets if config.shopping is not None else ():
         check_shoppers(dataset, config.shopping)

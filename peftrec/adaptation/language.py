@@ -78,14 +78,15 @@ def adapt_language(
 
     Raises:
         NotEnoughDataError: No platforms, or one with less than two distinct texts to train on.
-        ConfigError: The backbone's tokenizer has no mask word.
+        ConfigError: The backbone's tokenizer has no mask word, or the checkpoints to resume from are those of another training.
         TrainingError: A gradient or loss became no number, or a checkpoint could not be written.
     """
     config = config or LanguageConfig()
     train, validation = _batches(backbone, datasets, config, progress=progress)
     stage = _seeded(lambda: LanguageStage(copy.deepcopy(backbone.bert).requires_grad_(True), config), config)
+    place, digest = Path(folder) / LANGUAGE, _digest(LANGUAGE, backbone, datasets, config)
     history = train_language(
-        stage, train, validation, config, folder=Path(folder) / LANGUAGE, resume=resume, progress=progress
+        stage, train, validation, config, folder=place, digest=digest, resume=resume, progress=progress
     )
     bert = merged(stage.bert, backbone.bert, share=config.merge)
     return LanguageResult(bert, stage.masked_head.eval().requires_grad_(False), len(train), history)
@@ -108,8 +109,16 @@ def fit_head(
     config = replace(config or LanguageConfig(), contrastive_weight=0.0, distillation_weight=0.0)
     train, validation = _batches(backbone, datasets, config, progress=progress)
     stage = _seeded(lambda: HeadStage(copy.deepcopy(backbone.bert)), config)
-    train_language(stage, train, validation, config, folder=Path(folder) / HEAD, resume=resume, progress=progress)
+    place, digest = Path(folder) / HEAD, _digest(HEAD, backbone, datasets, config)
+    train_language(stage, train, validation, config, folder=place, digest=digest, resume=resume, progress=progress)
     return stage.masked_head.eval().requires_grad_(False)
+
+
+def _digest(stage: str, backbone: Backbone, datasets: Sequence[Dataset], config: LanguageConfig) -> str:
+    """sha256 of all that decides what a stage ends in."""
+    of_backbone = (backbone.encoder_fingerprint, backbone.tokenizer_fingerprint, backbone.template_fingerprint)
+    parts = [stage, *of_backbone, *(f"{dataset.name} {dataset.digest}" for dataset in datasets), repr(config)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 @torch.inference_mode()

@@ -13,8 +13,11 @@ from transformers import TrainingArguments
 from peftrec.adaptation.batches import Batches, only
 from peftrec.adaptation.config import LanguageConfig
 from peftrec.adaptation.stage import TERMS
+from peftrec.disk import worded_write_errors
+from peftrec.errors import TrainingError
 from peftrec.training.callbacks import Guard, Trim, show
 from peftrec.training.checkpoints import COMMON, KeepingTrainer, last_checkpoint
+from peftrec.training.workspace import RUN_FILE, claim
 
 LOGGED_STEPS = 10
 """Steps that an entry of the log averages."""
@@ -28,6 +31,7 @@ def train_language(
     config: LanguageConfig,
     *,
     folder: Path,
+    digest: str,
     resume: bool,
     progress: bool,
 ) -> History:
@@ -39,6 +43,7 @@ def train_language(
         validation: Those of the texts held out, looked at twice in each epoch.
         config: Rates and precision.
         folder: Of the checkpoints; its name is the stage's.
+        digest: Of all that decides what the training ends in.
         resume: Continue from the last whole checkpoint, if there is one; else all are removed.
         progress: Show a bar.
 
@@ -47,11 +52,15 @@ def train_language(
         ``eval_`` before it on the texts held out.
 
     Raises:
+        ConfigError: The checkpoints to resume from are those of another training.
         TrainingError: A gradient or loss became no number, or a checkpoint could not be written; the message names the
             step and the last whole checkpoint.
     """
-    if not resume:
+    if not (resume and (folder / RUN_FILE).is_file()):
         shutil.rmtree(folder, ignore_errors=True)
+    with worded_write_errors(folder, TrainingError):
+        folder.mkdir(parents=True, exist_ok=True)
+    claim(folder, digest, resume=resume)
     trainer = _Trainer(
         model=stage,
         args=_arguments(stage, train, validation, config, folder=folder, progress=progress),

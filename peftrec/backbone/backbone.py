@@ -19,14 +19,18 @@ from peftrec.backbone.arithmetic import Precision, native_precision
 from peftrec.backbone.encoder import encode, encoder_for, is_int8, progress_bar
 from peftrec.backbone.fingerprint import tokenizer_fingerprint, weights_fingerprint
 from peftrec.backbone.int8 import int8_linears, packed
-from peftrec.backbone.shopping import Shopping, platforms_of
+from peftrec.backbone.shopping import Shopping, read_by
 from peftrec.errors import ConfigError
 from peftrec.text import Templates
 from peftrec.text.words import MAX_LENGTH
 
 if TYPE_CHECKING:
     from peftrec.backbone.items import ItemTable
+    from peftrec.data import Dataset
 
+
+MOSTLY = 0.5
+"""Share of a platform's products by which it is known again; catalogues change."""
 
 LEAST_COSINE = 0.98
 """How alike vectors of texts must be where weights are rounded to int8."""
@@ -195,7 +199,16 @@ class Backbone:
     @property
     def platforms(self) -> frozenset[str]:
         """Names of the platforms whose shoppers its decoder has read; of all its adaptations since the decoder was made."""
-        return platforms_of(self.origin)
+        return frozenset(str(facts["dataset"]) for facts in read_by(self.origin))
+
+    def has_read(self, dataset: "Dataset") -> bool:
+        """Whether its decoder has read the shoppers of a platform: one of this name that had mostly the same products.
+
+        Sources give the same name to all that comes in their form, such as every category of Amazon's. Backbones that do not
+        tell the products they were adapted on go by the name alone.
+        """
+        samples = [facts.get("sample") for facts in read_by(self.origin) if facts["dataset"] == dataset.name]
+        return any(sample is None or dataset.catalog.share_of(sample) >= MOSTLY for sample in samples)
 
     @cached_property
     def template_fingerprint(self) -> str:

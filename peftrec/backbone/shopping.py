@@ -21,16 +21,16 @@ DECODER_FILE = "decoder.safetensors"
 _SETTINGS, _LAYER, _EXTRA = "peftrec", "layer.", "extras."
 
 
-def platforms_of(origin: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the data sets with events in the shopping stages of a backbone's ``origin``.
+def read_by(origin: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Facts of the data sets with events in the shopping stages of a backbone's ``origin``.
 
     A language stage makes a new decoder: what came before it is not looked at.
     """
     stages = {stage.get("stage") for stage in origin.get("stages", ())}
     data = origin.get("data", ()) if "shopping" in stages else ()
-    read = frozenset(str(facts.get("dataset")) for facts in data if facts.get("events"))
     earlier = () if "language" in stages else origin.get("parents", ())
-    return read.union(*(platforms_of(parent.get("origin", {})) for parent in earlier))
+    before = [facts for parent in earlier for facts in read_by(parent.get("origin", {}))]
+    return [*before, *(facts for facts in data if facts.get("events"))]
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,8 +22,9 @@ def adapt(
     platform: Annotated[
         list[str],
         typer.Option(
-            help="A platform as NAME[=PATH][@CUT]; repeat for several. PATH is the file or folder of a data set that comes as"
-            " files. CUT is the moment, ISO 8601, UTC, that training ends before; `last` leaves out each shopper's last event"
+            help="A platform as [ALIAS:]NAME[=PATH][@CUT]; repeat for several. NAME is a data set's as in peftrec train, PATH the"
+            " file or folder of one that comes as files. ALIAS is what the platform is called, where two come from one kind of"
+            " source. CUT is the moment, ISO 8601, UTC, that training ends before; `last` leaves out each shopper's last event"
             " where only their order is known; without it, all is read."
         ),
     ],
@@ -58,7 +59,7 @@ def adapt(
 
 
 def _platform(text: str) -> "Dataset":
-    """Reads ``NAME[=PATH][@CUT]``.
+    """Reads ``[ALIAS:]NAME[=PATH][@CUT]``.
 
     Raises:
         ConfigError: No name is given.
@@ -66,14 +67,16 @@ def _platform(text: str) -> "Dataset":
     from peftrec import load_dataset
 
     named, _, cut = text.rpartition("@") if "@" in text else (text, "", "")
-    name, _, path = named.partition("=")
-    if not name:
+    called, _, path = named.partition("=")
+    alias, colon, name = called.rpartition(":")
+    if not name or (colon and not alias):
         raise ConfigError(
             f"--platform {text!r}",
-            expected="NAME[=PATH][@CUT], such as online_retail=invoices.parquet@2011-11-04",
+            expected="[ALIAS:]NAME[=PATH][@CUT], such as online_retail=invoices.parquet@2011-11-04 or toys:amazon=toys/@last",
             remedy="name the data set first",
         )
     shop = load_dataset(name, Path(path) if path else None)
+    shop = replace(shop, name=alias) if alias else shop
     if not cut:
         return shop
     return shop.leave_last_out()[0] if cut == LAST else shop.split(at=cut)[0]

@@ -1,9 +1,11 @@
 """The products of a shop."""
 
-from collections.abc import Mapping, Sequence
+import heapq
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from hashlib import blake2b
 
 import numpy as np
 import polars as pl
@@ -18,6 +20,9 @@ from peftrec.errors import InvalidValueError, SchemaError, UnknownItemError
 
 _TEXTS = (col.TITLE, col.DESCRIPTION, col.BRAND, col.CATEGORY, col.TAGS)
 _ROW = "__row"
+SAMPLE = 64
+"""Products that a catalogue is known again by."""
+
 _COMPARED = 2_000  # ids looked at for a near miss: difflib takes seconds on a whole catalogue
 
 
@@ -58,6 +63,19 @@ class Catalog:
             NotEnoughDataError: There are no rows.
         """
         return cls(read_catalog(table, columns))
+
+    @cached_property
+    def _hashes(self) -> frozenset[str]:
+        return frozenset(blake2b(one.encode(), digest_size=8).hexdigest() for one in self.ids)
+
+    @property
+    def sample(self) -> list[str]:
+        """Hashes of a few ids that do not depend on the others there are: by them a catalogue is known again after it grew."""
+        return heapq.nsmallest(SAMPLE, self._hashes)
+
+    def share_of(self, sample: Collection[str]) -> float:
+        """How many of another catalogue's :attr:`sample` this one holds, 0 to 1."""
+        return len(self._hashes.intersection(sample)) / max(1, len(sample))
 
     def updated(self, table: Table, *, columns: Mapping[str, str] | None = None) -> "Catalog":
         """The same with other products as well: rows of known ids replace theirs, new ones stand behind the last.

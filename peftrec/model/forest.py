@@ -4,13 +4,14 @@ A tree is a row of nodes. The children of node n are ``child[n]`` and ``child[n]
 a threshold that nothing exceeds, so every candidate takes ``DEPTH`` steps and ends at its leaf, whatever the tree.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from peftrec.model.compiled import compiled
 
 TREES, LEAVES, DEPTH = 400, 31, 10
 """Trees of a forest, and the most leaves and splits in a row that each may have."""
@@ -89,19 +90,7 @@ def _look_up(table: Tensor, at: Tensor) -> Tensor:
     return flat.gather(-1, at.flatten(flat.ndim - 1)).view_as(at)
 
 
-def _compiled(walk: Callable[..., None]) -> Callable[..., None]:
-    """Machine code of a function, made once for a machine and kept beside this file or in the user's cache."""
-    tables, signature = (
-        ", ".join(["float32[:, :, ::1]"] * 4),
-        "void({}, int64[::1], float32[:, :, ::1], float32[:, ::1])",
-    )
-    try:
-        return numba.njit(signature.format(tables), nogil=True, cache=True)(walk)
-    except RuntimeError:  # neither place can be written
-        return numba.njit(signature.format(tables), nogil=True)(walk)
-
-
-@_compiled
+@compiled(f"void({', '.join(['float32[:, :, ::1]'] * 4)}, int64[::1], float32[:, :, ::1], float32[:, ::1])")
 def _walk(
     feature: NDArray[np.float32],
     threshold: NDArray[np.float32],

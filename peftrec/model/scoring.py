@@ -110,7 +110,7 @@ def snapshot_of(platform: Platform, adapter: Adapter, moment: float) -> Snapshot
     it by far (``benchmarks/LOG.md``). So it is for an adapter that learned from a few rows alone.
     """
     trained = adapter.config is not None and not adapter.silent
-    known = trained or (adapter.config is None and platform.dataset.name in adapter.backbone.platforms)
+    known = trained or (adapter.config is None and adapter.backbone.has_read(platform.dataset))
     return platform.snapshot(moment) if known else platform.young(moment)
 
 

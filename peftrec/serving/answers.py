@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.data.features import Pairs
+from peftrec.data.histories import PURCHASE
 from peftrec.model.candidates import Candidates, Closest, generate
 from peftrec.serving.preparing import Row
 from peftrec.serving.requests import Recommendation
@@ -37,7 +38,8 @@ def best(
     catalog = row.platform.dataset.catalog
     allowed = items < len(catalog)
     if row.request.exclude_bought:
-        allowed &= ~np.isin(items, row.history.item)
+        bought = row.history.item[row.history.event == PURCHASE]
+        allowed &= ~np.isin(items, bought)
     items, logits, near = items[allowed], logits[allowed], near[allowed]
     order = np.lexsort((-near, -logits))
     chances = chance(logits)

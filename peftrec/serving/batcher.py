@@ -3,8 +3,8 @@
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol
 
@@ -12,6 +12,9 @@ from peftrec.errors import ConfigError, OverloadedError
 from peftrec.serving.requests import Recommendation, Request
 
 Answer = list[Recommendation]
+
+LOADERS = 2
+"""Adapters that are loaded at the same time, beside the thread that answers."""
 
 
 class Answers(Protocol):
@@ -23,23 +26,40 @@ class Answers(Protocol):
         """Answers in the order of the requests, the same as one by one."""
         ...
 
+    def is_warm(self, request: Request) -> bool:
+        """Whether a request can be answered without loading anything first."""
+        ...
+
+    def warm(self, request: Request) -> None:
+        """Loads what a request needs."""
+        ...
+
 
 @dataclass(frozen=True)
 class _Waiting:
-    """One request in the queue; ``since`` it came and ``until`` its answer is wanted, on the monotonic clock."""
+    """One request in the queue.
+
+    Attributes:
+        request: What is asked.
+        answer: To come.
+        since: When it came, on the monotonic clock.
+        until: When its answer is wanted, on the same clock.
+        warmed: Whether what it needs has been loaded for it, or could not be.
+    """
 
     request: Request
     answer: "Future[Answer]"
     since: float
     until: float
+    warmed: bool = False
 
 
 class Batcher:
     """Hands requests of many threads to an engine, as many at once as have come within a short time.
 
     An engine answers several requests in one pass in less time than one after the other, and with the same answers. A request
-    that cannot be answered gets its own error; the others of its batch are answered. Use it in a ``with`` block, or
-    close it.
+    that cannot be answered gets its own error; the others of its batch are answered. One whose adapter must be loaded first
+    waits for that alone: those behind it go before it. Use it in a ``with`` block, or close it.
 
     Args:
         engine: That answers, and whose ``batch`` is the most that is asked at once.
@@ -61,7 +81,8 @@ class Batcher:
         self._engine, self._wait, self._most = engine, wait_ms / 1e3, most_waiting
         self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed, self._loading = False, 0
+        self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="peftrec loader")
         self._worker = threading.Thread(target=self._work, name="peftrec batcher", daemon=True)
         self._worker.start()
 
@@ -84,11 +105,11 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise _closed()
-            if len(self._waiting) >= self._most:
+            if len(self._waiting) + self._loading >= self._most:
                 self._waiting = deque(one for one in self._waiting if not one.answer.cancelled() and one.until >= now)
-            if len(self._waiting) >= self._most:
+            if len(self._waiting) + self._loading >= self._most:
                 raise OverloadedError(
-                    f"{len(self._waiting):,} requests are waiting",
+                    f"{len(self._waiting) + self._loading:,} requests are waiting",
                     expected=f"less than {self._most:,}",
                     remedy="try again later, ask another server, or raise most_waiting",
                 )
@@ -106,6 +127,7 @@ class Batcher:
             self._closed = True
             self._changed.notify()
         self._worker.join()
+        self._loaders.shutdown()
 
     def __enter__(self) -> "Batcher":
         return self
@@ -122,6 +144,7 @@ class Batcher:
         finally:  # whatever ended the thread, nobody waits for it for good
             with self._changed:
                 self._closed = True
+                self._changed.wait_for(lambda: not self._loading)
                 left = list(self._waiting)
                 self._waiting.clear()
             for one in left:
@@ -134,18 +157,19 @@ class Batcher:
         What waited while the engine was busy waits no longer, and nobody is waited for beyond half of a deadline.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._changed.wait_for(lambda: self._waiting or (self._closed and not self._loading))
             while self._waiting and not self._closed and len(self._waiting) < self._engine.batch:
                 soonest = min(min(one.since + self._wait, (one.since + one.until) / 2) for one in self._waiting)
                 if (left := soonest - time.monotonic()) <= 0:
                     break
                 self._changed.wait(left)
             if not self._waiting:
-                return None if self._closed else []
+                return None if self._closed and not self._loading else []
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), self._engine.batch))]
 
     def _answer(self, batch: list[_Waiting]) -> None:
-        wanted = [one for one in batch if one.answer.set_running_or_notify_cancel() and not _is_late(one)]
+        ready = [one for one in batch if one.warmed or self._is_warm(one)]
+        wanted = [one for one in ready if one.answer.set_running_or_notify_cancel() and not _is_late(one)]
         if not wanted:
             return
         found = self._asked(wanted)
@@ -161,6 +185,30 @@ class Batcher:
                 one.answer.set_result(alone[0])
             else:
                 one.answer.set_exception(alone)
+
+    def _is_warm(self, waiting: _Waiting) -> bool:
+        """Whether a request can go on; if not, what it needs is loaded elsewhere, and then it comes first."""
+        try:
+            if self._engine.is_warm(waiting.request):
+                return True
+        except BaseException:  # noqa: BLE001  # the engine tells it again, to the one who waits
+            return True
+        with self._changed:
+            self._loading += 1
+        self._loaders.submit(self._warm, waiting)
+        return False
+
+    def _warm(self, waiting: _Waiting) -> None:
+        try:
+            if not waiting.answer.cancelled():
+                self._engine.warm(waiting.request)
+        except BaseException:  # noqa: BLE001  # likewise
+            pass
+        finally:
+            with self._changed:
+                self._loading -= 1
+                self._waiting.appendleft(replace(waiting, warmed=True))
+                self._changed.notify()
 
     def _asked(self, wanted: list[_Waiting]) -> "list[Answer] | BaseException":
         """The engine's answers, or what it raised: whatever that is, it belongs to somebody who waits for it."""

@@ -76,7 +76,7 @@ class Engine:
         batch: int = 32,
         index: str = "auto",
     ) -> None:
-        if batch < 1:
+        if type(batch) is not int or batch < 1:
             raise ConfigError(f"batch={batch!r}", expected="a whole number of at least 1", remedy="leave it out")
         self.backbone, self.batch = backbone, batch
         self._decoding = Decoding(backbone, precision)
@@ -324,6 +324,24 @@ class Engine:
         order = np.argsort(-cosine, kind="stable")[:k]
         return [(catalog.ids[int(index)], float(cosine[index])) for index in order if np.isfinite(cosine[index])]
 
+    def is_warm(self, request: Request) -> bool:
+        """Whether a request's adapter is in memory, as :class:`peftrec.serving.Batcher` asks before it lets others wait for it.
+
+        Raises:
+            AdapterNotFoundError: No such adapter, version or alias, and the backbone cannot serve the platform itself.
+        """
+        _, version = self._references.resolve(request.adapter, request.drawn_by)
+        return version is None or self._following.is_warm(request.adapter, version)
+
+    def warm(self, request: Request) -> None:
+        """Loads the adapter of a request to come; nothing happens to one that is in memory.
+
+        Raises:
+            RegistryError: It cannot be loaded, and nothing was served under this reference before.
+            RequestError: No platform is attached for it, or there is no room.
+        """
+        self._answering(request)
+
     def pin(self, adapter: str) -> str:
         """Keeps an adapter in memory, whatever others need its place, until :meth:`unpin` is called as often.
 
@@ -374,9 +392,8 @@ class Engine:
 
         Nothing is loaded for a platform that is not attached.
         """
-        user = request.user if request.split_by is None else request.split_by
         try:
-            name, version = self._references.resolve(request.adapter, user)
+            name, version = self._references.resolve(request.adapter, request.drawn_by)
         except (CorruptAdapterError, UntrustedAdapterError) as error:
             shop = self._shops.get(request.adapter.partition("@")[0])
             return shop, *self._following.instead(request.adapter, None, error)

@@ -72,9 +72,15 @@ class Request:
                 expected="one of them",
                 remedy="leave user out to use the history that you pass",
             )
-        if isinstance(self.history, str):
+        history = cast(object, self.history)
+        if history is not None and (isinstance(history, str | Mapping) or not isinstance(history, Sequence)):
+            one = f"write history=[{history!r}]" if isinstance(history, str | Mapping) else "write history=['17', '4']"
+            raise RequestError(f"history={history!r}", expected="a list of products", remedy=one)
+        if not isinstance(cast(object, self.adapter), str):
             raise RequestError(
-                f"history={self.history!r}", expected="a list of products", remedy=f"write history=[{self.history!r}]"
+                f"adapter={self.adapter!r}",
+                expected="text such as 'grocery', 'grocery@3' or 'grocery@canary'",
+                remedy="pass its name",
             )
         if self.scene is not None and not isinstance(cast(object, self.scene), str):
             raise RequestError(
@@ -87,6 +93,11 @@ class Request:
             raise RequestError(
                 f"profile={profile!r}", expected="attributes by name", remedy='write profile={"age": "45-54"}'
             )
+
+    @property
+    def drawn_by(self) -> str | None:
+        """What an alias that leads to several versions draws by."""
+        return self.user if self.split_by is None else self.split_by
 
 
 @dataclass(frozen=True)

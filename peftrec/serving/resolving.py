@@ -114,6 +114,12 @@ class Following:
                 self._broken.pop(version, None)
         return loaded, version
 
+    def is_warm(self, reference: str, version: str) -> bool:
+        """Whether :meth:`get` would load nothing: the version is in memory, or another goes on for one that cannot be loaded."""
+        before = self._served.get(reference)
+        broken = before not in (None, version) and time.monotonic() < self._broken.get(version, 0.0)
+        return self._slots.holds(str(before) if broken else version)
+
     def instead(self, reference: str, version: str | None, error: Exception) -> tuple[Loaded, str]:
         """What goes on for a reference that leads to a version which cannot be served.
 

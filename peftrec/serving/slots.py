@@ -118,6 +118,11 @@ class Slots:
             give_back()
         return loaded
 
+    def holds(self, reference: str) -> bool:
+        """Whether an adapter is in memory; it counts as no use of it."""
+        with self._lock:
+            return reference in self._held
+
     def pin(self, reference: str) -> None:
         """Loads an adapter, if need be, and keeps it until :meth:`unpin` was called as often as this.
 

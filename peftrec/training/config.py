@@ -1,5 +1,6 @@
 """How one adapter is trained."""
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -146,10 +147,10 @@ class TrainConfig:
             value: Any = getattr(self, name)
             if name in lowest and (not isinstance(value, int) or value < lowest[name]):
                 _refuse(name, value, f"a whole number of at least {lowest[name]}")
-            if name in above_zero and not value > 0:
-                _refuse(name, value, "a number above 0")
-            if name.endswith(("_weight", "_decay", "_norm")) and not value >= 0:
-                _refuse(name, value, "0 or more")
+            if name in above_zero and not 0 < value < math.inf:
+                _refuse(name, value, "a finite number above 0")
+            if name.endswith(("_weight", "_decay", "_norm")) and not 0 <= value < math.inf:
+                _refuse(name, value, "a finite number, 0 or more")
         for name in ("warmup_share", "label_smoothing", "feature_drop"):
             if not 0 <= getattr(self, name) < 1:
                 _refuse(name, getattr(self, name), "0 to below 1")

@@ -141,7 +141,7 @@ def _trainer(prepared: Prepared, backbone: Backbone, suggest: Suggest, *, folder
         if attached.callbacks or tuner.learning_rate is not None:
             raise ConfigError(
                 f"a trial with '{tuner.method}', which takes part in the training's steps or has a rate of its own",
-                expected="LoRA, bottlenecks or a reference, whose rate is that of the training",
+                expected="LoRA or bottlenecks, or heads or biases alone, at the rate of the training",
                 remedy="leave the tuner's learning_rate out, or compare such tuners with train_adapter",
             )
         return DecoderStage(PurchaseModel(decoder, prepared.extras), chosen, attached)

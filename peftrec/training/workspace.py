@@ -117,8 +117,10 @@ def discard(place: Path, *made: str) -> None:
     for name in (RUN_FILE, LOCK_FILE):
         (place / name).unlink(missing_ok=True)
     for path in (*place.iterdir(), place):
-        if path.is_dir() and not any(path.iterdir()):  # stages that wrote no checkpoint leave empty folders
-            path.rmdir()
+        if path.is_dir():
+            (path / RUN_FILE).unlink(missing_ok=True)
+            if not any(path.iterdir()):  # stages that wrote no checkpoint leave nothing else
+                path.rmdir()
 
 
 def _remove_checkpoints(place: Path) -> None:

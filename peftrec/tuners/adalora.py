@@ -39,8 +39,9 @@ class AdaLoRAConfig:
     """Adaptive low-rank adaptation (Zhang et al., 2023, https://arxiv.org/abs/2303.10512).
 
     Attributes:
-        rank: Rank per map on average at the end, from 1 to the decoder's width.
-        initial_rank: Rank of every map at the beginning; half as much again when left out.
+        rank: Rank per map on average at the end, at least 1.
+        initial_rank: Rank of every map at the beginning, at most the decoder's width; half as much again as ``rank`` when left
+            out.
         alpha: Numerator of the scale; twice the initial rank when left out.
         dropout: As in :class:`LoRAConfig`.
         targets: As in :class:`LoRAConfig`.
@@ -106,7 +107,7 @@ class AdaLoRAConfig:
 
     def attach(self, decoder: nn.ModuleList, *, seed: int, steps: int) -> Attached:
         """See :meth:`peftrec.tuners.Tuner.attach`."""
-        check_rank(self.first_rank, width(decoder))
+        check_rank(self.first_rank, width(decoder), name="initial_rank")
         before, after, between = self.schedule(steps)
         with torch.random.fork_rng():
             torch.manual_seed(seed)  # peft draws A and B from the global generator

@@ -83,7 +83,7 @@ class BottleneckConfig:
 
     def attach(self, decoder: nn.ModuleList, *, seed: int, steps: int) -> Attached:
         """See :meth:`peftrec.tuners.Tuner.attach`."""
-        check_rank(self.width, width(decoder))
+        check_rank(self.width, width(decoder), name="width")
         random = torch.Generator().manual_seed(seed)
         found: dict[tuple[int, str], Bottleneck] = {}
         for index, layer in enumerate(decoder):

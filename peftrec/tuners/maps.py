@@ -46,7 +46,7 @@ def drop_by_row(decoder: nn.ModuleList, share: float) -> None:
 
 
 def check_targets(targets: Sequence[str]) -> None:
-    """Raises ConfigError where a target is no linear map of a layer, or there is none."""
+    """Raises ConfigError where a target is no linear map of a layer or named twice, or there is none."""
     unknown = [name for name in targets if name not in TARGETS]
     if unknown or not targets:
         raise ConfigError(
@@ -54,14 +54,14 @@ def check_targets(targets: Sequence[str]) -> None:
             expected=f"some of {', '.join(TARGETS)}",
             remedy=f"leave out {', '.join(unknown)}" if unknown else "leave targets out to tune all of them",
         )
+    if len({*targets}) < len(targets):
+        raise ConfigError(f"targets={targets!r}", expected="each map once", remedy="name none of them twice")
 
 
-def check_rank(rank: int, hidden: int) -> None:
-    """Raises ConfigError where a rank is above the decoder's width."""
+def check_rank(rank: int, hidden: int, *, name: str = "rank") -> None:
+    """Raises ConfigError where a rank, or another inner width of that ``name``, is above the decoder's width."""
     if rank > hidden:
-        raise ConfigError(
-            f"rank={rank}", expected=f"at most {hidden}, the decoder's width", remedy="16 is usually enough"
-        )
+        raise ConfigError(f"{name}={rank}", expected=f"at most {hidden}, the decoder's width", remedy="try 16")
 
 
 def pattern(targets: Sequence[str]) -> str:

@@ -63,11 +63,15 @@ def shops(whole: Dataset) -> list[Dataset]:
 
 
 @pytest.fixture(scope="module")
-def folder(backbone: Backbone, shops: list[Dataset], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapted backbone, made once."""
+def made(backbone: Backbone, shops: list[Dataset], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Backbone]:
+    """An adapted backbone, made once, and where it is saved."""
     place = tmp_path_factory.mktemp("backbones") / "shops"
-    adapt(backbone, shops, small(), folder=place, progress=False)
-    return place
+    return place, adapt(backbone, shops, small(), folder=place, progress=False)
+
+
+@pytest.fixture(scope="module")
+def folder(made: tuple[Path, Backbone]) -> Path:
+    return made[0]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +110,9 @@ def test_everything_is_learned_and_the_original_stays(backbone: Backbone, adapte
 
 
 @pytest.mark.slow
-def test_the_folder_tells_where_it_comes_from(folder: Path, backbone: Backbone, shops: list[Dataset]):
+def test_the_folder_tells_where_it_comes_from(
+    made: tuple[Path, Backbone], folder: Path, backbone: Backbone, shops: list[Dataset]
+):
     facts = json.loads((folder / "backbone.json").read_text())
     origin = facts["origin"]
     assert origin["parents"][0]["fingerprint"] == backbone.fingerprint
@@ -115,9 +121,9 @@ def test_the_folder_tells_where_it_comes_from(folder: Path, backbone: Backbone, 
     assert all(one["steps"] > 0 and one["log"] for one in origin["stages"])
     assert origin["stages"][0]["objectives"]["mask_share"] == LanguageConfig().mask_share
     assert not folder.with_name("shops.work").exists()
-    again = Backbone.load(folder)
     texts = ["RED SOCKS", "BANANAS"]
-    assert np.array_equal(again.encode(texts), Backbone.load(folder).encode(texts))
+    assert np.array_equal(made[1].encode(texts), Backbone.load(folder).encode(texts))
+    assert made[1].fingerprint == Backbone.load(folder).fingerprint
 
 
 @pytest.mark.slow
@@ -254,10 +260,12 @@ def test_a_run_that_is_killed_in_each_stage_resumes_to_the_same_weights(folder: 
 def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grocery: Dataset, tiny_bert_folder: Path):
     monkeypatch.setattr(peftrec, "load_dataset", lambda name, path=None: replace(grocery, name=name))
     out = tmp_path / "shops"
-    told = ["adapt", str(out), "--platform", f"grocery@{CUT}", "--backbone", str(tiny_bert_folder)]
+    platforms = ["--platform", f"grocery@{CUT}", "--platform", f"another:grocery@{CUT}"]
+    told = ["adapt", str(out), *platforms, "--backbone", str(tiny_bert_folder)]
     found = CliRunner().invoke(app, [*told, "--language-epochs", "0.05", "--shopping-epochs", "0.05"])
     assert found.exit_code == 0, found.output
     assert f"peftrec train NAME --backbone {out}" in found.output
-    assert Backbone.load(out).shopping is not None
-    nameless = CliRunner().invoke(app, ["adapt", str(tmp_path / "x"), "--platform", "=file@2017-01-01"])
-    assert isinstance(nameless.exception, ConfigError)
+    assert Backbone.load(out).platforms == {"grocery", "another"}
+    for nameless in ("=file@2017-01-01", ":grocery", "shop:=file"):
+        refused = CliRunner().invoke(app, ["adapt", str(tmp_path / "x"), "--platform", nameless])
+        assert isinstance(refused.exception, ConfigError)

@@ -15,7 +15,7 @@ from peftrec.adaptation import adapt_language
 from peftrec.adaptation.batches import Batches
 from peftrec.adaptation.stage import LanguageStage
 from peftrec.backbone import Backbone
-from peftrec.errors import TrainingError
+from peftrec.errors import ConfigError, TrainingError
 from peftrec.training.checkpoints import last_checkpoint
 from tests.adaptation.worlds import LONG, SMALL, equal, small_shop, weights
 
@@ -83,6 +83,16 @@ def test_without_resume_old_checkpoints_are_removed(tiny_backbone: Backbone, tmp
     shorter = replace(SMALL, epochs=1)
     adapt_language(tiny_backbone, [small_shop()], shorter, folder=tmp_path, progress=False)
     assert not {*old} & {*checkpoints(tmp_path)}
+
+
+def test_checkpoints_of_another_training_are_not_taken_for_its_own(tiny_backbone: Backbone, tmp_path: Path):
+    adapt_language(tiny_backbone, [small_shop()], SMALL, folder=tmp_path, progress=False)
+    kept = checkpoints(tmp_path)
+    with pytest.raises(ConfigError, match="checkpoints of another training"):
+        adapt_language(
+            tiny_backbone, [small_shop()], replace(SMALL, seed=5), folder=tmp_path, resume=True, progress=False
+        )
+    assert checkpoints(tmp_path) == kept
 
 
 def test_a_number_that_is_none_stops_training_before_it_reaches_the_weights(

@@ -1,7 +1,5 @@
 """Trees as tables give what LightGBM gives; numbers take their place among quantiles."""
 
-from collections.abc import Callable
-
 import lightgbm
 import numpy as np
 import pytest
@@ -67,18 +65,6 @@ def test_a_gpu_takes_another_way_to_the_same_leaves(world: tuple[np.ndarray, np.
     for some in (x[:1], x[7:40], x[300:]):  # whoever walks beside it
         at = (x == some[0]).all(dim=1).nonzero()[0, 0]
         assert torch.equal(forest.forest_logits(tables, some)[0], found[at])
-
-
-def test_machine_code_is_made_where_it_cannot_be_kept():
-    namespace: dict[str, Callable[..., None]] = {}
-    exec("def walk(a, b, c, d, own, x, out):\n    out[0, 0] = x[0, 0, 0] + 1", namespace)  # of no file
-    tables, x, out = (
-        [np.zeros((1, 1, 1), np.float32)] * 4,
-        np.full((1, 1, 1), 6, np.float32),
-        np.zeros((1, 1), np.float32),
-    )
-    forest._compiled(namespace["walk"])(*tables, np.zeros(1, np.int64), x, out)
-    assert out == 7
 
 
 def test_few_rows_make_trees_without_splits():

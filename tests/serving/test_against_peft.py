@@ -12,7 +12,7 @@ from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
 from peft.utils.hotswap import hotswap_adapter
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import BertForSequenceClassification, BertModel
+from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from peftrec.backbone import Backbone
 from peftrec.backbone.fingerprint import weights_fingerprint
@@ -125,6 +125,63 @@ def test_a_swap_takes_the_whole_adapter_of_the_right_width_or_none(
     with pytest.raises(CorruptAdapterError):
         engine.recommend("one@2", user=user)
     assert engine.recommend("one", user=user) == before, "who follows the name keeps what served before"
+
+
+def test_a_swap_of_another_width_is_refused(
+    bert: BertModel, engine: Engine, registry: Registry, trained: Adapter, past: Dataset, tmp_path: Path
+):
+    model = get_peft_model(bert, _lora(), adapter_name="one").eval()
+    narrow = BertModel(
+        BertConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    )
+    get_peft_model(narrow, _lora(), adapter_name="one").save_pretrained(str(tmp_path / "peft"))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        hotswap_adapter(model, str(tmp_path / "peft" / "one"), adapter_name="one")
+    assert not told, "peft fills the rest with what it likes"
+
+    before = engine.recommend("one", user=past.users[0])
+    half = trained.backbone.hidden // 2
+    pairs = {name: pair._replace(a=pair.a[:, :half].copy()) for name, pair in trained.changes.low_rank.items()}
+    narrow = replace(loud(trained, seed=3), changes=replace(trained.changes, low_rank=pairs))
+    version = registry.publish("one", narrow).reference
+    with pytest.raises(IncompatibleAdapterError, match="lora_A"):
+        engine.recommend(version, user=past.users[0])
+    assert engine.recommend("one", user=past.users[0]) == before
+
+
+def test_adapters_with_heads_and_of_any_method_take_over(
+    tiny_bert_folder: Path,
+    tmp_path: Path,
+    engine: Engine,
+    registry: Registry,
+    trained: Adapter,
+    backbone: Backbone,
+    past: Dataset,
+):
+    headed = BertForSequenceClassification.from_pretrained(tiny_bert_folder, num_labels=2)
+    model = get_peft_model(headed, _lora(modules_to_save=["classifier"]), adapter_name="one")
+    model.save_pretrained(str(tmp_path / "headed"))
+    with pytest.raises(KeyError, match="classifier"):
+        hotswap_adapter(model, str(tmp_path / "headed" / "one"), adapter_name="one")
+    bare = BertModel.from_pretrained(tiny_bert_folder, add_pooling_layer=False)
+    ada = AdaLoraConfig(init_r=4, target_r=2, total_step=10, target_modules=["query", "value"])
+    model = get_peft_model(bare, ada, adapter_name="one")
+    model.save_pretrained(str(tmp_path / "ada"))
+    with pytest.raises(ValueError, match="only supports LORA"):
+        hotswap_adapter(model, str(tmp_path / "ada" / "one"), adapter_name="one")
+
+    def asked(reference: str) -> list[tuple[str, float]]:
+        found = engine.recommend(reference, user=past.users[0], exclude_bought=True)
+        assert {one.adapter for one in found} == {registry.resolve(reference)}
+        return [(one.item_id, one.probability) for one in found]
+
+    answers = [asked("one")]
+    for seed, tuner in enumerate((AdaLoRAConfig(rank=4), BottleneckConfig(width=6), LoRAConfig(rank=3)), start=4):
+        registry.publish("one", _changed(trained, backbone, tuner, seed=seed))
+        answers.append(asked("one"))
+    assert all(one != other for at, one in enumerate(answers) for other in answers[:at])
+    assert asked("one@1") == answers[0]
 
 
 def test_an_adapter_of_another_backbone_is_refused(

@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
-from peftrec.errors import ConfigError, OverloadedError, UnknownUserError
+from peftrec.errors import AdapterNotFoundError, ConfigError, CorruptAdapterError, OverloadedError, UnknownUserError
 from peftrec.serving import Batcher, Recommendation
 from peftrec.serving.requests import Request
 
@@ -29,6 +29,37 @@ class Echo:
         if "nobody" in users:
             raise UnknownUserError("nobody", expected="", remedy="")
         return [[Recommendation(user, "", 0.5)] for user in users]
+
+    def is_warm(self, request: Request) -> bool:
+        return True
+
+    def warm(self, request: Request) -> None:
+        raise AssertionError("nothing is to be loaded")
+
+
+class Cold(Echo):
+    """Has some adapters in memory; loads others when it is let, and those that are damaged never."""
+
+    def __init__(self, *, batch: int = 4) -> None:
+        super().__init__(batch=batch)
+        self.held, self.loading, self.load = {"tea"}, threading.Semaphore(0), threading.Event()
+
+    def is_warm(self, request: Request) -> bool:
+        if request.adapter == "unknown":
+            raise AdapterNotFoundError("unknown", expected="", remedy="")
+        return request.adapter in self.held
+
+    def warm(self, request: Request) -> None:
+        self.loading.release()
+        assert self.load.wait(10)
+        if request.adapter == "damaged":
+            raise CorruptAdapterError("damaged", expected="", remedy="")
+        self.held.add(request.adapter)
+
+    def recommend_batch(self, requests: Sequence[Request]) -> list[list[Recommendation]]:
+        if any(request.adapter in ("unknown", "damaged") for request in requests):
+            raise AdapterNotFoundError("unknown", expected="", remedy="")
+        return super().recommend_batch(requests)
 
 
 def ask(user: str) -> Request:
@@ -194,6 +225,46 @@ def test_many_threads_get_their_own_answers():
     assert sorted(user for batch in engine.batches for user in batch) == sorted(users)
     assert max(map(len, engine.batches)) <= 8
     assert len(engine.batches) < 500
+
+
+def test_who_must_be_loaded_for_keeps_nobody_else_waiting():
+    engine = Cold()
+    with Batcher(engine, wait_ms=0) as batcher:
+        cold = [batcher.submit(Request(adapter=name, user=name)) for name in ("coffee", "damaged", "unknown")]
+        assert engine.loading.acquire(timeout=10)
+        assert batcher.recommend(ask("a"), deadline=10)[0].item_id == "a"
+        assert isinstance(cold[2].exception(10), AdapterNotFoundError)
+        assert not cold[0].done()
+        engine.load.set()
+        assert cold[0].result(10)[0].item_id == "coffee"
+        assert isinstance(cold[1].exception(10), AdapterNotFoundError)
+        assert batcher.recommend(Request(adapter="coffee", user="b"))[0].item_id == "b"
+
+
+def test_who_is_loaded_for_counts_as_waiting_and_is_answered_when_it_closes():
+    engine = Cold()
+    batcher = Batcher(engine, wait_ms=0, most_waiting=1)
+    cold = batcher.submit(Request(adapter="coffee", user="b"))
+    assert engine.loading.acquire(timeout=10)
+    with pytest.raises(OverloadedError, match="1 requests are waiting"):
+        batcher.submit(ask("a"))
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    engine.load.set()
+    assert cold.result(10)[0].item_id == "b"
+    closing.join(10)
+    assert not closing.is_alive()
+
+
+def test_who_cancelled_while_its_adapter_was_loaded_is_not_asked():
+    engine = Cold()
+    with Batcher(engine, wait_ms=0) as batcher:
+        cold = batcher.submit(Request(adapter="coffee", user="b"))
+        assert engine.loading.acquire(timeout=10)
+        assert cold.cancel()
+        engine.load.set()
+        assert batcher.recommend(ask("a"))[0].item_id == "a"
+    assert ["b"] not in engine.batches
 
 
 @pytest.mark.parametrize("settings", [{"wait_ms": -1}, {"wait_ms": float("nan")}, {"most_waiting": 0}])

@@ -1,5 +1,7 @@
 """The engine on real weights: mixed batches, int8, swaps, new products and shoppers, bad requests."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from peftrec.errors import (
 from peftrec.evaluation import evaluate
 from peftrec.model import Adapter
 from peftrec.registry import Registry
-from peftrec.serving import Engine, measure_latency
+from peftrec.serving import Batcher, Engine, measure_latency
 from peftrec.serving.requests import Request, history_of
 from peftrec.serving.retrieving import retrievals
 from tests.serving.adapters import loud
@@ -72,6 +74,82 @@ def test_excluding_what_was_bought(engine: Engine, grocery: Dataset):
     bought = set(past.events.frame.filter(past.events.frame["user_id"] == grocery.users[0])["item_id"])
     found = engine.recommend("grocery", user=grocery.users[0], k=10, exclude_bought=True)
     assert not bought & {entry.item_id for entry in found}
+
+
+def test_what_was_only_looked_at_is_not_what_was_bought(engine: Engine, grocery: Dataset):
+    met = engine.recommend("grocery", user=grocery.users[0], k=1)[0].item_id
+    for event, shown in (("view", True), ("purchase", False)):
+        history = [{"item_id": met, "event": event}]
+        found = engine.recommend("grocery", history=history, k=400, exclude_bought=True)
+        assert (met in {entry.item_id for entry in found}) == shown
+
+
+def test_a_slow_load_keeps_nobody_else_waiting(
+    backbone: Backbone, registry: Registry, grocery: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    engine = _engine(backbone, registry, grocery)
+    loading, go, load = threading.Event(), threading.Event(), engine.slots._load
+
+    def slowly(reference: str) -> Adapter:
+        if reference.startswith("other"):
+            loading.set()
+            assert go.wait(60)
+        return load(reference)
+
+    monkeypatch.setattr(engine.slots, "_load", slowly)
+    warm, cold = (Request(adapter=name, user=grocery.users[0], k=3) for name in ("grocery", "other"))
+    engine.warm(warm)
+    assert (engine.is_warm(warm), engine.is_warm(cold)) == (True, False)
+    with Batcher(engine) as batcher:
+        later = batcher.submit(cold)
+        assert loading.wait(60)
+        assert len(batcher.recommend(warm, deadline=60)) == 3
+        assert not later.done()
+        go.set()
+        assert later.result(60)[0].adapter == "other@1"
+
+
+def test_threads_ask_while_products_and_aliases_change(
+    backbone: Backbone, grocery: Dataset, trained: Adapter, tmp_path: Path
+):
+    registry = Registry(tmp_path)
+    for _ in range(2):
+        registry.publish("shop", trained)
+    registry.publish("shop", loud(trained, seed=1))
+    past, ids = grocery.split(at=CUT)[0], grocery.catalog.ids[:8].to_list()
+    engine = Engine(backbone, registry)
+    engine.attach(past, adapter="shop")
+    user = str(past.users[0])
+    ways = {
+        "score": lambda name: engine.score(name, ids, user=user),
+        "similar": lambda name: [cosine for _, cosine in engine.similar(name, ids[0], k=3)],
+        "embed": lambda name: engine.embed(name, user=user).tolist(),
+        "recommend": lambda name: [one.probability for one in engine.recommend(name, user=user, k=5)],
+    }
+    versions = [f"shop@{number}" for number in (1, 2, 3)]
+    right = {(way, name): ask(name) for way, ask in ways.items() for name in versions}
+    assert right["score", "shop@1"] != right["score", "shop@3"]
+    stop = threading.Event()
+
+    def ask(seed: int) -> int:
+        random, asked = np.random.default_rng(seed), 0
+        while not stop.is_set():
+            way, name = list(right)[random.integers(len(right))]
+            np.testing.assert_allclose(ways[way](name), right[way, name], atol=2e-3)
+            assert len(engine.recommend("shop@live", user=user, k=2)) == 2
+            asked += 1
+        return asked
+
+    registry.promote(versions[0], alias="live")
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask, seed) for seed in range(4)]
+        for turn in range(12):
+            registry.promote(versions[turn % 3], alias="live")
+            # Nothing that anyone asked for above: what changes must not be seen there.
+            engine.update_products("shop", {"item_id": [f"new {turn}"], "title": [f"garden chair {turn}"]})
+            engine.remove_products("shop", [f"new {turn}"])
+        stop.set()
+        assert sum(one.result(60) for one in asking) > 4
 
 
 def test_a_mixed_batch_equals_each_request_alone(engine: Engine, grocery: Dataset):
@@ -328,6 +406,9 @@ def test_similar_products_share_meaning(engine: Engine, grocery: Dataset):
         (lambda e: e.score("grocery", [995242]), RequestError, "write '995242'"),
         (lambda e: e.similar("grocery", 995242), RequestError, "write '995242'"),
         (lambda e: e.recommend("grocery", history="milk"), RequestError, "a list of products"),
+        (lambda e: e.recommend("grocery", history={"title": "milk"}), RequestError, r"write history=\[{'title'"),
+        (lambda e: e.recommend("grocery", history=5), RequestError, "a list of products"),
+        (lambda e: e.recommend(7, user="1"), RequestError, "text such as 'grocery'"),
         (lambda e: e.recommend("grocery", user="1", history=[]), RequestError, "both user and history"),
         (lambda e: e.score("grocery", []), RequestError, "at least one product"),
         (
@@ -418,6 +499,8 @@ def test_a_pinned_adapter_stays(backbone: Backbone, registry: Registry, grocery:
 
 @pytest.mark.parametrize("memory", ["much", "0", "-1MB", ""])
 def test_amounts_of_memory_that_are_none(memory: str, backbone: Backbone, tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"batch=2\.5"):
+        Engine(backbone, tmp_path, batch=2.5)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ConfigError, match="512MB"):
         Engine(backbone, tmp_path, memory=memory)
 

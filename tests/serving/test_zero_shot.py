@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from peftrec.backbone import Backbone, Shopping
 from peftrec.cli.main import app
-from peftrec.data import Dataset
+from peftrec.data import Catalog, Dataset
 from peftrec.errors import (
     AdapterNotFoundError,
     ConfigError,
@@ -122,12 +122,16 @@ def test_the_engine_says_what_the_backbone_says_in_peft_s_own_modules(
         np.testing.assert_allclose(*pooled, atol=1e-4)
 
 
+def _having_read(backbone: Backbone, facts: dict[str, object]) -> Backbone:
+    """As if it, or what it was made of, had been adapted on a platform."""
+    shopping = {"stages": [{"stage": "shopping"}], "data": [facts], "parents": []}
+    return replace(backbone, origin={"stages": [], "data": [], "parents": [{"origin": shopping}]})
+
+
 def test_statistics_of_a_platform_that_the_backbone_has_never_seen_stay_silent(
     knowing: Backbone, registry: Registry, past: Dataset, trained: Adapter
 ):
-    shopping = {"stages": [{"stage": "shopping"}], "data": [{"dataset": past.name, "events": 9}], "parents": []}
-    origin = {"stages": [], "data": [], "parents": [{"origin": shopping}]}
-    seen = replace(knowing, origin=origin)
+    seen = _having_read(knowing, {"dataset": past.name, "events": 9})
     platform = Platform.of(past, knowing, progress=False)
     for adapter, knows in (
         (Adapter.of_backbone(knowing), False),
@@ -135,6 +139,16 @@ def test_statistics_of_a_platform_that_the_backbone_has_never_seen_stay_silent(
         (replace(trained, backbone=knowing), True),
     ):
         assert bool(snapshot_of(platform, adapter, past.now).buyers.any()) is knows
+    grown = replace(
+        past, catalog=past.catalog.updated({"item_id": ["new"], "title": ["kettle"]}), index=None, past=None
+    )
+    others = {"item_id": [f"toy {number}" for number in range(200)], "title": ["toy"] * 200}
+    for sample, data, knows in (
+        (past.catalog.sample, past, True),
+        (past.catalog.sample, grown, True),
+        (Catalog.from_table(others).sample, past, False),  # another shop of the same name
+    ):
+        assert _having_read(knowing, {"dataset": past.name, "events": 9, "sample": sample}).has_read(data) is knows
     ids = past.catalog.ids.to_list()
     one, other = (
         _engine(backbone, registry, {"shop": past}).score("shop", ids[:30], history=ids[:4])

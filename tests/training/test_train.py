@@ -22,7 +22,19 @@ from peftrec.training.table import CandidateTable
 CUT = "2017-11-27T05:00"
 
 
-@pytest.mark.parametrize("settings", [{"anchors": 0}, {"epochs": 0}, {"precision": "int4"}, {"validation_share": 1.0}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"anchors": 0},
+        {"epochs": 0},
+        {"epochs": float("inf")},
+        {"learning_rate": float("nan")},
+        {"weight_decay": float("inf")},
+        {"clip_norm": -1.0},
+        {"precision": "int4"},
+        {"validation_share": 1.0},
+    ],
+)
 def test_settings_that_cannot_work(settings: dict):
     with pytest.raises(ConfigError, match="the default is"):
         TrainConfig(**settings)

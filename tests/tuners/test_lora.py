@@ -29,6 +29,7 @@ from peftrec.tuners.maps import TARGETS
         {"dropout": 1.0},
         {"targets": ("query", "pooler")},
         {"targets": ()},
+        {"targets": ("query", "query")},
         {"learning_rate": 0.0},
     ],
 )

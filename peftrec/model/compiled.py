@@ -1,0 +1,27 @@
+"""Machine code for loops that torch can only write as many passes over memory."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numba
+
+Loop = TypeVar("Loop", bound=Callable[..., None])
+
+
+def compiled(signature: str) -> Callable[[Loop], Loop]:
+    """Compiles a loop by numba for arguments of given types, once for a machine: a request never waits for it.
+
+    The code is kept beside the loop's file or in the user's cache, and made anew each time where neither can be written. It
+    runs without Python's lock.
+
+    Args:
+        signature: As numba writes types, such as ``void(float32[::1])``.
+    """
+
+    def compile_(loop: Loop) -> Loop:
+        try:
+            return numba.njit(signature, nogil=True, cache=True)(loop)
+        except RuntimeError:  # neither place can be written
+            return numba.njit(signature, nogil=True)(loop)
+
+    return compile_
