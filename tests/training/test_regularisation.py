@@ -196,9 +196,9 @@ def test_weights_decay_where_nothing_speaks_for_them(tmp_path: Path):
     assert (less[1] < 0.95).all()
 
 
-def test_one_wild_step_does_not_outweigh_the_others_where_it_is_clipped(tmp_path: Path):
-    wild = [1.0] * 2 + [-1e4] + [1.0] * 27
+def test_wild_steps_do_not_outweigh_the_others_where_they_are_clipped(tmp_path: Path):
+    wild = [1.0] * 26 + [-1e4] * 4
     moved = [
         (1 - trained(wild, tmp_path / str(norm), weight_decay=0.0, clip_norm=norm)[0]).mean() for norm in (0.0, 1.0)
     ]
-    assert moved[1] > 0.05 > 0 > moved[0]  # the wild one is remembered, and those after it go its way
+    assert moved[1] > 0 > moved[0]  # four of thirty, which outweigh all others
