@@ -6,6 +6,7 @@ import numpy as np
 
 from peftrec.data.dataset import Dataset
 from peftrec.data.features import FEATURES
+from peftrec.data.tokens import EVENT_FEATURES
 from peftrec.errors import ConfigError, NotEnoughDataError, TrainingError
 from peftrec.training.config import TrainConfig
 from peftrec.training.rows import RowDataset, Rows
@@ -64,5 +65,17 @@ def check_candidates(parts: Sequence[Rows], *, platform: str) -> None:
         raise TrainingError(
             f"'{platform}': {', '.join(wrong)} of some candidates {'is' if len(wrong) == 1 else 'are'} no finite number",
             expected=f"numbers up to {np.finfo(np.float16).max:,.0f}, which half precision can hold",
+            remedy="look for extreme prices, quantities or times with peftrec data audit",
+        )
+    _check_words(parts, platform)
+
+
+def _check_words(parts: Sequence[Rows], platform: str) -> None:
+    told = np.all([np.isfinite(part.tokens.features[part.tokens.mask]).all(axis=0) for part in parts], axis=0)
+    if not told.all():
+        wrong = [name for name, good in zip(EVENT_FEATURES, told, strict=True) if not good]
+        raise TrainingError(
+            f"'{platform}': {', '.join(wrong)} of some events {'is' if len(wrong) == 1 else 'are'} no finite number",
+            expected="numbers, or nothing where a log does not tell them",
             remedy="look for extreme prices, quantities or times with peftrec data audit",
         )

@@ -12,6 +12,7 @@ from peftrec.backbone import Backbone
 from peftrec.data import Dataset
 from peftrec.data.features import FEATURES
 from peftrec.data.histories import Ragged
+from peftrec.data.tokens import EVENT_FEATURES, HistoryTokens
 from peftrec.errors import ConfigError, TrainingError
 from peftrec.model.candidates import Candidates
 from peftrec.training import TrainConfig, train_adapter
@@ -22,11 +23,17 @@ from peftrec.training.trainer import run_stage
 from peftrec.tuners import AdaLoRAConfig, LoRAConfig
 
 
-def rows(labels: list[bool], features: np.ndarray) -> Rows:
+def rows(labels: list[bool], features: np.ndarray, *, event: float = 0.0) -> Rows:
     found = object.__new__(Rows)
     candidates = Candidates(Ragged.join([np.arange(len(labels), dtype=np.int32)]), features.astype(np.float16))
     object.__setattr__(found, "candidates", candidates)
     object.__setattr__(found, "labels", np.array(labels))
+    words = np.zeros((1, 2, len(EVENT_FEATURES)), np.float32)
+    words[0, 0, 3], words[0, 1] = event, np.nan  # the second is padding
+    tokens = object.__new__(HistoryTokens)
+    object.__setattr__(tokens, "features", words)
+    object.__setattr__(tokens, "mask", np.array([[True, False]]))
+    object.__setattr__(found, "tokens", tokens)
     return found
 
 
@@ -44,6 +51,12 @@ def test_a_number_that_is_none(value: float):
     with pytest.raises(TrainingError, match=f"'shop': {FEATURES[4]} of some candidates is no finite number"):
         check_candidates(parts, platform="shop")
     check_candidates(parts[:1], platform="shop")
+
+
+def test_a_number_of_an_event_that_is_none():
+    part = rows([True, False, False], np.zeros((3, len(FEATURES))), event=np.inf)
+    with pytest.raises(TrainingError, match=f"'shop': {EVENT_FEATURES[3]} of some events is no finite number"):
+        check_candidates([part], platform="shop")
 
 
 class Dead(nn.Module):

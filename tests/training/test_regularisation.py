@@ -1,11 +1,12 @@
 """What regularises the training of network and decoder does what it says, and nothing when it is off."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from peftrec.backbone import Backbone
 from peftrec.data import Dataset
@@ -19,6 +20,7 @@ from peftrec.training.adversarial import worst
 from peftrec.training.platform_rows import PlatformRows
 from peftrec.training.rows import Batch
 from peftrec.training.stages import DecoderStage, FeatureStage
+from peftrec.training.trainer import run_stage
 from peftrec.tuners import LoRAConfig
 
 PLAIN = TrainConfig(horizon_days=7, anchors=1, sampled_candidates=12, negatives=8, precision="fp32")
@@ -158,3 +160,45 @@ def test_training_with_all_of_it(board_shop: Dataset, tiny_backbone: Backbone):
     )
     adapter = train_adapter(board_shop, tiny_backbone, config=config, progress=False)
     assert all(np.isfinite(value).all() for value in adapter.extras.values())
+
+
+class Rows(nn.Module):
+    """Two rows of weights, of which the loss sees one; its gradient is what the data says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 2))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"loss": (self.weight[0] * x).sum()}
+
+
+def trained(gradients: list[float], folder: Path, **settings: float) -> Tensor:
+    stage = Rows()
+    run_stage(
+        stage,
+        torch.utils.data.StackDataset(x=torch.tensor(gradients)),
+        TrainConfig(warmup_share=0.0, **settings),  # pyright: ignore[reportArgumentType]
+        folder=folder,
+        name="rows",
+        collate=lambda batch: {"x": torch.stack([one["x"] for one in batch])},  # pyright: ignore
+        epochs=1,
+        batch_size=1,
+        learning_rate=0.01,
+        progress=False,
+    )
+    return stage.weight.detach()
+
+
+def test_weights_decay_where_nothing_speaks_for_them(tmp_path: Path):
+    kept, less = (trained([1.0] * 20, tmp_path / str(decay), weight_decay=decay) for decay in (0.0, 1.0))
+    assert torch.equal(kept[1], torch.ones(2))
+    assert (less[1] < 0.95).all()
+
+
+def test_wild_steps_do_not_outweigh_the_others_where_they_are_clipped(tmp_path: Path):
+    wild = [1.0] * 26 + [-1e4] * 4
+    moved = [
+        (1 - trained(wild, tmp_path / str(norm), weight_decay=0.0, clip_norm=norm)[0]).mean() for norm in (0.0, 1.0)
+    ]
+    assert moved[1] > 0 > moved[0]  # four of thirty, which outweigh all others

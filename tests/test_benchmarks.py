@@ -1,0 +1,101 @@
+"""What benchmarks compute beside what the package does: means over segments, plans of an hour, baselines of their own."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from peftrec.backbone import Backbone
+from peftrec.data import Dataset
+from peftrec.evaluation.protocol import popular_lately
+from peftrec.evaluation.result import Evaluation
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch):
+    """Imports a benchmark as if its folder were where Python had been started."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    before = {*sys.modules}
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    yield load
+    for name in {*sys.modules} - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and Path(file).parent == FOLDER:
+            del sys.modules[name]
+
+
+def test_every_segment_counts_once_whatever_its_size(load):
+    segments, random = load("segments"), np.random.default_rng(0)
+    users = {"all": np.arange(500), "age=young": np.arange(450), "age=old": np.arange(450, 500)}
+    shared = random.random(500)
+    lead = np.where(np.arange(500) < 450, 0.0, 0.2) + random.normal(scale=0.01, size=500)
+    vectors = {}
+    for part, rows in users.items():
+        vectors[segments.SHARED, part, "ndcg@10"] = shared[rows]
+        vectors["per segment", part, "ndcg@10"] = (shared + lead)[rows]
+    result = Evaluation("shop", "ever", (segments.SHARED, "per segment"), users, vectors)
+    (row,) = segments.mean_over_segments(result, ["age=young", "age=old", "age=nobody"], "shop")
+    assert row["value"] == pytest.approx(0.1, abs=0.003)  # all shoppers alike would say 0.02
+    assert row["low"] < row["value"] < row["high"] < row["low"] + 0.01
+    assert (row["system"], row["against"]) == ("per segment", segments.SHARED)
+
+
+def test_an_hour_holds_what_fits_and_says_what_does_not(tmp_path: Path):
+    def plan(minutes: float) -> str:
+        command = [sys.executable, FOLDER / "hour.py", "--data", tmp_path, "--minutes", str(minutes), "--dry-run"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert "to run" not in plan(0.01)
+    assert "left out: registry.py" in plan(0.01)
+    whole = plan(10_000)
+    assert "to run: quality.py" in whole
+    assert "whose data (amazon_office) is not in" in whole
+    (tmp_path / "amazon_office").mkdir()
+    assert f"--data {tmp_path / 'amazon_office'}" in plan(10_000)
+
+
+def test_an_hour_that_is_over_stops_what_runs_and_fails(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    hour = load("hour")
+    (tmp_path / "slow.py").write_text("import time; time.sleep(60)")
+    (tmp_path / "broken.py").write_text("raise SystemExit(3)")
+    monkeypatch.setattr(hour, "HERE", tmp_path)
+    runs = (hour.Run("broken", ("broken.py",), minutes=0.001), hour.Run("slow", ("slow.py",), minutes=0.01))
+    monkeypatch.setattr(hour, "RUNS", runs)
+    monkeypatch.setattr(sys, "argv", ["hour.py", "--minutes", "0.02"])
+    with pytest.raises(SystemExit, match=r"no new result of broken\.py, slow\.py"):
+        hour.main()
+
+
+def test_the_frozen_encoder_finds_what_is_like_what_was_bought(load, grocery: Dataset, backbone: Backbone):
+    quality = load("quality")
+    past = grocery.split(at="2017-11-27T05:00")[0]
+    users = np.arange(60, dtype=np.int32)
+    found = quality.FrozenEncoder(backbone, half_life=84, popularity=0).fit(past)(users)
+    assert np.isfinite(found).all()
+    bought = np.zeros(found.shape, bool)
+    mine = past.log.user < len(users)
+    bought[past.log.user[mine], past.log.item[mine]] = True
+    above = [row[own].mean() - row[~own].mean() for row, own in zip(found, bought, strict=True) if own.any()]
+    assert np.mean(above) > 3 * np.std(above) / len(above) ** 0.5 > 0
+    popular = quality.FrozenEncoder(backbone, half_life=84, popularity=100.0).fit(past)(users)
+    assert (popular.argmax(axis=1) == popular_lately(past).argmax()).all()
+
+
+def test_results_tell_what_they_were_called_with_and_no_paths(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    results = load("results")
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["x.py", "--data", "/some/where/log.parquet", "--every", "3"])
+    told = json.loads(results.write("x", [], seed=1, chosen={"EASE": "3"}).read_text())
+    assert told["arguments"] == ["--data", "log.parquet", "--every", "3"]
+    assert told["chosen"] == {"EASE": "3"}
+    assert told["seed"] == 1
