@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.backbone import Backbone
-from peftrec.backbone.arithmetic import product
 from peftrec.backbone.items import cache_root
 from peftrec.data.dataset import Dataset
 from peftrec.data.histories import DAY
@@ -32,7 +31,7 @@ from peftrec.serving.pairs import score_pairs, told
 from peftrec.serving.preparing import Row, check_fits, id_of, places, prepare
 from peftrec.serving.requests import Product, Recommendation, Request, check_product, check_products, described
 from peftrec.serving.resolving import Following, References
-from peftrec.serving.retrieving import Norms, retrievals
+from peftrec.serving.retrieving import Norms, cosines, retrievals
 from peftrec.serving.rules import Allowed, Rules
 from peftrec.serving.shops import Shop, Shops
 from peftrec.serving.slots import Slots, parse_bytes
@@ -308,19 +307,7 @@ class Engine:
         row = self._prepare(Request(adapter=adapter, k=k), [item])
         catalog, base = row.platform.dataset.catalog, len(row.platform.dataset.catalog)
         at = base if described(item) else int(catalog.indices([id_of(item)])[0])
-        platform = row.shop.platform
-        vector = row.platform.items(np.array([at]))[0]
-        if row.loaded.adapter.form == "cross_encoder":
-            cosine = product(platform.vectors, vector)
-        else:
-            whole = row.loaded.extra("item_map").cpu().numpy()
-            mapped = product(vector, whole)
-            cosine = product(platform.vectors, product(whole, mapped))
-            cosine /= np.linalg.norm(mapped) * self._norms(row.loaded, platform)
-        cosine = cosine[platform.text_of]
-        cosine[row.shop.gone] = -np.inf
-        if at < base:
-            cosine[at] = -np.inf
+        cosine = cosines(row, at, self._norms)
         order = np.argsort(-cosine, kind="stable")[:k]
         return [(catalog.ids[int(index)], float(cosine[index])) for index in order if np.isfinite(cosine[index])]
 

@@ -88,3 +88,29 @@ class Norms:
         with self._lock:
             known[platform] = norms
         return norms
+
+
+def cosines(row: Row, at: int, norms: Norms) -> NDArray[np.float32]:
+    """Cosine of every product of the catalogue with one, under the adapter's map.
+
+    Args:
+        row: The request.
+        at: Index of that product, behind the catalogue's where the request describes it.
+        norms: Remembered.
+
+    Returns:
+        (n_items,), minus infinity for products that are gone and for that one itself.
+    """
+    platform, vector = row.shop.platform, row.platform.items(np.array([at]))[0]
+    if row.loaded.adapter.form == "cross_encoder":
+        found = product(platform.vectors, vector)
+    else:
+        whole = row.loaded.extra("item_map").cpu().numpy()
+        mapped = product(vector, whole)
+        found = product(platform.vectors, product(whole, mapped))
+        found /= np.linalg.norm(mapped) * norms(row.loaded, platform)
+    found = found[platform.text_of]
+    found[row.shop.gone] = -np.inf
+    if at < len(found):
+        found[at] = -np.inf
+    return found
