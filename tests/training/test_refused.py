@@ -19,8 +19,8 @@ from peftrec.training import TrainConfig, train_adapter
 from peftrec.training.callbacks import SILENT_STEPS
 from peftrec.training.checks import check_candidates
 from peftrec.training.rows import Rows
-from peftrec.training.trainer import run_stage
 from peftrec.tuners import AdaLoRAConfig, LoRAConfig
+from tests.training.stages import train_on
 
 
 def rows(labels: list[bool], features: np.ndarray, *, event: float = 0.0) -> Rows:
@@ -72,19 +72,7 @@ class Dead(nn.Module):
 
 
 def run(stage: nn.Module, folder: Path, *, steps: int) -> None:
-    data = torch.utils.data.StackDataset(x=torch.ones(steps))
-    run_stage(
-        stage,
-        data,
-        TrainConfig(),
-        folder=folder,
-        name="dead",
-        collate=lambda batch: {"x": torch.stack([one["x"] for one in batch])},  # pyright: ignore
-        epochs=1,
-        batch_size=1,
-        learning_rate=0.1,
-        progress=False,
-    )
+    train_on(stage, [1.0] * steps, TrainConfig(), folder=folder, name="dead", rate=0.1)
 
 
 @pytest.mark.parametrize("steps", [3, 100])

@@ -20,8 +20,8 @@ from peftrec.training.adversarial import worst
 from peftrec.training.platform_rows import PlatformRows
 from peftrec.training.rows import Batch
 from peftrec.training.stages import DecoderStage, FeatureStage
-from peftrec.training.trainer import run_stage
 from peftrec.tuners import LoRAConfig
+from tests.training.stages import train_on
 
 PLAIN = TrainConfig(horizon_days=7, anchors=1, sampled_candidates=12, negatives=8, precision="fp32")
 
@@ -174,19 +174,8 @@ class Rows(nn.Module):
 
 
 def trained(gradients: list[float], folder: Path, **settings: float) -> Tensor:
-    stage = Rows()
-    run_stage(
-        stage,
-        torch.utils.data.StackDataset(x=torch.tensor(gradients)),
-        TrainConfig(warmup_share=0.0, **settings),  # pyright: ignore[reportArgumentType]
-        folder=folder,
-        name="rows",
-        collate=lambda batch: {"x": torch.stack([one["x"] for one in batch])},  # pyright: ignore
-        epochs=1,
-        batch_size=1,
-        learning_rate=0.01,
-        progress=False,
-    )
+    stage, config = Rows(), TrainConfig(warmup_share=0.0, **settings)  # pyright: ignore[reportArgumentType]
+    train_on(stage, gradients, config, folder=folder, name="rows", rate=0.01)
     return stage.weight.detach()
 
 
