@@ -3,7 +3,7 @@
 RecTools pins numpy below 2, so it runs in an environment of its own, which this one asks for lists of 500 products through
 ``rectools_lists.py``. Its models are tuned like our baselines, on the last window of the past. Run it alone on the machine::
 
-    python -m venv rectools && rectools/bin/pip install "rectools[torch]==0.19.0" pyarrow
+    python -m venv rectools && rectools/bin/pip install "rectools[torch]==0.19.0" "pyarrow<19"
     python benchmarks/peers.py --rectools rectools/bin/python --dataset online_retail --data uci_online_retail.parquet
 """
 
@@ -92,6 +92,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", choices=sorted(GRIDS), default=list(GRIDS))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    tried = subprocess.run([options.rectools, "-c", "import rectools, pyarrow"], capture_output=True, text=True, check=False)
+    if tried.returncode:  # before anything is trained
+        parser.error(f"{options.rectools} lacks what this needs:\n{tried.stderr.strip()}\nMake it as --help says.")
     question = QUESTIONS[options.dataset]
     shop = load_dataset(question.source, options.data)
     past, future = shop.leave_last_out() if question.cut is None else shop.split(at=question.cut)

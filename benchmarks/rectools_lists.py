@@ -5,7 +5,7 @@
 Reads ``past.parquet`` (user, item, time in seconds) and ``users.parquet`` from a folder, fits one model, and writes the
 products it ranks highest for each of the users, with their scores, to ``lists.parquet``::
 
-    pip install "rectools[torch]==0.19.0" pyarrow
+    pip install "rectools[torch]==0.19.0" "pyarrow<19"
     python rectools_lists.py FOLDER '{"model": "sasrec", "n_factors": 128, "epochs": 20}'
 """
 

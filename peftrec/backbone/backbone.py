@@ -129,7 +129,7 @@ class Backbone:
         int8 (:meth:`encode`) and can be neither trained on nor saved.
 
         Raises:
-            ConfigError: Its vectors of texts say something else than those of this backbone.
+            ConfigError: What it makes of texts, or of shoppers, says something else than what this backbone does.
         """
         if is_int8(self.bert):
             return self
@@ -139,15 +139,23 @@ class Backbone:
         bert = copy.deepcopy(encoder_for(self.bert, "int8"))  # nothing is shared: each may move to another device
         twin = replace(self, bert=bert, shopping=shopping)
         twin.__dict__["fingerprint"] = self.fingerprint  # of the weights that adapters were trained on
-        exact, rounded = (one.encode(_TEXTS, progress=False) for one in (self, twin))
-        cosine = (exact * rounded).sum(axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
-        if not cosine.mean() >= LEAST_COSINE:
-            raise ConfigError(
-                f"int8 gives vectors of texts whose cosine to those of {self.name!r} is {cosine.mean():.4f} on average",
-                expected=f"at least {LEAST_COSINE}",
-                remedy="serve this backbone as it is",
-            )
+        pairs = [("vectors of texts", self.bert, twin.bert)]
+        if shopping is not None:
+            pairs.append(("outputs of the decoder", self.tuned_bert(), twin.tuned_bert()))
+        for what, exact, rounded in pairs:
+            cosine = self._alike(exact, rounded)
+            if not cosine >= LEAST_COSINE:
+                raise ConfigError(
+                    f"int8 gives {what} whose cosine to those of {self.name!r} is {cosine:.4f} on average",
+                    expected=f"at least {LEAST_COSINE}",
+                    remedy="serve this backbone as it is",
+                )
         return twin
+
+    def _alike(self, exact: BertModel, rounded: BertModel) -> float:
+        """Mean cosine of what two BERTs make of some texts."""
+        one, other = (encode(_TEXTS, bert, self.tokenizer, max_length=self.max_length) for bert in (exact, rounded))
+        return float(((one * other).sum(axis=1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)).mean())
 
     @property
     def is_quantised(self) -> bool:

@@ -170,21 +170,22 @@ class Batcher:
     def _answer(self, batch: list[_Waiting]) -> None:
         ready = [one for one in batch if one.warmed or self._is_warm(one)]
         wanted = [one for one in ready if one.answer.set_running_or_notify_cancel() and not _is_late(one)]
+        self._settle(wanted)
+
+    def _settle(self, wanted: list[_Waiting]) -> None:
+        """Answers requests at once; where that fails, each half by itself, until the one that is to blame is alone."""
         if not wanted:
             return
         found = self._asked(wanted)
         if isinstance(found, list):
-            for one, answer in zip(wanted, found, strict=False):
+            for one, answer in zip(wanted, found, strict=True):
                 one.answer.set_result(answer)
-            return
-        for one in wanted:  # one of them is to blame: each is asked alone
-            if _is_late(one):
-                continue
-            alone = found if len(wanted) == 1 else self._asked([one])
-            if isinstance(alone, list):
-                one.answer.set_result(alone[0])
-            else:
-                one.answer.set_exception(alone)
+        elif len(wanted) == 1:
+            wanted[0].answer.set_exception(found)
+        else:
+            half = len(wanted) // 2
+            for some in (wanted[:half], wanted[half:]):
+                self._settle([one for one in some if not _is_late(one)])
 
     def _is_warm(self, waiting: _Waiting) -> bool:
         """Whether a request can go on; if not, what it needs is loaded elsewhere, and then it comes first."""

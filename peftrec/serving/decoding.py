@@ -1,5 +1,6 @@
 """One backbone in one arithmetic, with whatever adapters the rows of a batch name."""
 
+import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import BertModel
 
 from peftrec.backbone import Backbone
-from peftrec.backbone.encoder import encoder_for
+from peftrec.errors import ConfigError
 from peftrec.model.adapter import first_layer
 from peftrec.model.candidates import Candidates, Closest
 from peftrec.model.cross import PairReader
@@ -21,6 +22,8 @@ from peftrec.serving.batch import Group, score_mixed, shoppers_of
 from peftrec.serving.loaded import Loaded, together
 from peftrec.serving.precision import decoder_for
 from peftrec.serving.preparing import Row
+
+_log = logging.getLogger(__name__)
 
 SCORED = 8
 """Shoppers whose candidates are scored at once: what they take in memory is handed out again, not asked of the system anew."""
@@ -47,14 +50,26 @@ class Decoding:
         return Reader(layers, extras, bf16=self.precision == "bf16")
 
     def pair_reader(self, loaded: Loaded) -> PairReader:
-        """A cross-encoder with an adapter; its BERT, in this arithmetic, is made when first asked for."""
+        """A cross-encoder with an adapter; its BERT, in this arithmetic, is made when first asked for.
+
+        Where int8 would make something else of texts, single precision serves, and a warning says so.
+        """
         with self._lock:
             if self._bert is None:
-                self._bert = encoder_for(self.backbone.bert, "int8" if self.precision == "int8" else "fp32")
+                self._bert = self._whole()
         first = first_layer(self.backbone)
         extras, mixture = together([loaded])
         layers = mixed_layers(self._bert.encoder.layer[first:], mixture, first_layer=first)
         return PairReader(self._bert, layers, extras, bf16=self.precision == "bf16")
+
+    def _whole(self) -> BertModel:
+        if self.precision != "int8":
+            return self.backbone.bert
+        try:
+            return self.backbone.quantised().bert
+        except ConfigError as error:
+            _log.warning(f"{error} Cross-encoders are served in fp32.")
+            return self.backbone.bert
 
     def read(self, rows: Sequence[Row]) -> "Batch":
         """Reads all shoppers of a batch at once."""

@@ -31,7 +31,7 @@ from peftrec.serving.pairs import score_pairs, told
 from peftrec.serving.preparing import Row, check_fits, id_of, places, prepare
 from peftrec.serving.requests import Product, Recommendation, Request, check_product, check_products, described
 from peftrec.serving.resolving import Following, References
-from peftrec.serving.retrieving import Norms, cosines, retrievals
+from peftrec.serving.retrieving import Norms, most_similar, retrievals
 from peftrec.serving.rules import Allowed, Rules
 from peftrec.serving.shops import Shop, Shops
 from peftrec.serving.slots import Slots, parse_bytes
@@ -307,9 +307,8 @@ class Engine:
         row = self._prepare(Request(adapter=adapter, k=k), [item])
         catalog, base = row.platform.dataset.catalog, len(row.platform.dataset.catalog)
         at = base if described(item) else int(catalog.indices([id_of(item)])[0])
-        cosine = cosines(row, at, self._norms)
-        order = np.argsort(-cosine, kind="stable")[:k]
-        return [(catalog.ids[int(index)], float(cosine[index])) for index in order if np.isfinite(cosine[index])]
+        found, cosine = most_similar(row, at, k, self._norms)
+        return [(catalog.ids[int(index)], float(value)) for index, value in zip(found, cosine, strict=True)]
 
     def is_warm(self, request: Request) -> bool:
         """Whether a request's adapter is in memory, as :class:`peftrec.serving.Batcher` asks before it lets others wait for it.

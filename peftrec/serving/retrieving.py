@@ -90,17 +90,29 @@ class Norms:
         return norms
 
 
-def cosines(row: Row, at: int, norms: Norms) -> NDArray[np.float32]:
-    """Cosine of every product of the catalogue with one, under the adapter's map.
+def most_similar(row: Row, at: int, count: int, norms: Norms) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Products of the catalogue closest to one under the adapter's map, best first; of equals, those of lower index first.
 
     Args:
         row: The request.
         at: Index of that product, behind the catalogue's where the request describes it.
+        count: How many, less where fewer are sold.
         norms: Remembered.
 
     Returns:
-        (n_items,), minus infinity for products that are gone and for that one itself.
+        (m,) indices, without products that are gone and that one itself, and their (m,) cosines.
     """
+    cosine = _cosines(row, at, norms)
+    allowed = ~row.shop.gone
+    if at < len(allowed):
+        allowed[at] = False
+    found = best_of(cosine, count, allowed)
+    found = found[np.lexsort((found, -cosine[found]))]
+    return found, cosine[found]
+
+
+def _cosines(row: Row, at: int, norms: Norms) -> NDArray[np.float32]:
+    """(n_items,) of every product."""
     platform, vector = row.shop.platform, row.platform.items(np.array([at]))[0]
     if row.loaded.adapter.form == "cross_encoder":
         found = product(platform.vectors, vector)
@@ -109,8 +121,4 @@ def cosines(row: Row, at: int, norms: Norms) -> NDArray[np.float32]:
         mapped = product(vector, whole)
         found = product(platform.vectors, product(whole, mapped))
         found /= np.linalg.norm(mapped) * norms(row.loaded, platform)
-    found = found[platform.text_of]
-    found[row.shop.gone] = -np.inf
-    if at < len(found):
-        found[at] = -np.inf
-    return found
+    return found[platform.text_of]

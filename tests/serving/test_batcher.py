@@ -161,6 +161,21 @@ def test_a_request_that_fails_fails_alone():
         assert found[2].result(10)[0].item_id == "b"
 
 
+def test_the_one_who_fails_is_found_by_halves():
+    engine = Echo(batch=32, held=True)
+    with Batcher(engine, wait_ms=0) as batcher:
+        batcher.submit(ask("first"))
+        assert engine.begun.acquire(timeout=10)
+        found = [batcher.submit(ask("nobody" if at == 20 else str(at))) for at in range(32)]
+        engine.go.set()
+        for at, one in enumerate(found):
+            if at == 20:
+                assert isinstance(one.exception(10), UnknownUserError)
+            else:
+                assert one.result(10)[0].item_id == str(at)
+    assert sorted(len(batch) for batch in engine.batches[1:]) == sorted([32, 16, 16, 8, 8, 4, 4, 2, 2, 1, 1])
+
+
 def test_a_full_queue_refuses_at_once():
     engine = Echo(held=True)
     with Batcher(engine, wait_ms=0, most_waiting=2) as batcher:

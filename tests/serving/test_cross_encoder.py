@@ -4,43 +4,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from peftrec.backbone import Backbone
 from peftrec.data import Dataset
-from peftrec.model import Adapter, CandidateConfig, cross
-from peftrec.model.adapter import first_layer
-from peftrec.model.cross import CrossEncoder
+from peftrec.model import Adapter
 from peftrec.registry import Registry
 from peftrec.serving import Engine
 from peftrec.serving.requests import Request
-from peftrec.tuners import BottleneckConfig, LoRAConfig, Tuner
+from peftrec.tuners import BottleneckConfig, LoRAConfig
+from tests.serving.adapters import worded
 
 CUT = "2017-11-27T05:00"
 ITEMS = 12
-
-
-def _made(backbone: Backbone, tuner: Tuner, seed: int) -> Adapter:
-    random = torch.Generator().manual_seed(seed)
-    layers = backbone.upper_layers()
-    attached = tuner.attach(layers, seed=seed, steps=10)
-    for value in layers.parameters():
-        if value.requires_grad:
-            value.data.normal_(std=0.05, generator=random)
-    extras = cross.initial(backbone.hidden)
-    extras["classifier"].normal_(std=0.05, generator=random)
-    model = CrossEncoder(backbone, layers, extras)
-    changes = attached.export(first_layer(backbone))
-    few = CandidateConfig(history=3, popular=3, neighbours=3, together=3, nearest=3)
-    return Adapter.of(model, backbone, tuner, changes, form="cross_encoder", words=64, candidates=few)
 
 
 @pytest.fixture(scope="module")
 def registry(backbone: Backbone, trained: Adapter, tmp_path_factory: pytest.TempPathFactory) -> Registry:
     registry = Registry(tmp_path_factory.mktemp("registry"))
     registry.publish("grocery", trained)
-    registry.publish("words", _made(backbone, LoRAConfig(rank=4), 1))
-    registry.publish("narrow", _made(backbone, BottleneckConfig(width=8), 2))
+    registry.publish("words", worded(backbone, LoRAConfig(rank=4), 1))
+    registry.publish("narrow", worded(backbone, BottleneckConfig(width=8), 2))
     return registry
 
 

@@ -290,10 +290,10 @@ def test_int8_stays_close_to_fp32(backbone: Backbone, registry: Registry, grocer
         _engine(backbone, registry, grocery, precision).recommender("grocery") for precision in ("fp32", "int8")
     )
     tops = [np.argsort(-each.score_catalog(past, users), axis=1, kind="stable")[:, :10] for each in (precise, served)]
-    assert np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(*tops, strict=True)]) >= 0.97
+    assert np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(*tops, strict=True)]) >= 0.98
     precise.name = "fp32"
     found = evaluate([precise, served], future, baselines=None, progress=False)
-    assert abs(found.value("fp32", "auc").value - found.value(served.name, "auc").value) < 0.002
+    assert abs(found.value("fp32", "auc").value - found.value(served.name, "auc").value) <= 0.001
 
 
 def test_numbers_that_are_none_are_refused_and_a_long_past_is_read(

@@ -10,29 +10,36 @@ from torch import nn
 
 from peftrec.backbone import Backbone
 from peftrec.backbone.int8 import Int8Linear
+from peftrec.backbone.shopping import Shopping
 from peftrec.data import Dataset
 from peftrec.errors import ConfigError
 from peftrec.model import Adapter
 from peftrec.registry import Registry
 from peftrec.serving import Engine
 from peftrec.serving.cuda import BitsAndBytesLinear
+from peftrec.serving.decoding import Decoding
+from peftrec.serving.loaded import Loaded
 from peftrec.serving.precision import LEAST_COSINE, agreement, decoder_for
 from peftrec.training import train_adapter
-from tests.serving.adapters import loud
+from peftrec.tuners import LoRAConfig
+from tests.serving.adapters import loud, worded
 
 CUT = "2017-11-27T05:00"
 
 
 def _outlying(backbone: Backbone) -> Backbone:
     """The same with single weights so large that the others of their rows round to nothing."""
-    layers = backbone.decoder()
     twin = replace(backbone, bert=backbone.tuned_bert())
-    with torch.no_grad():
-        for layer in twin.bert.encoder.layer[-len(layers) :]:
-            for module in layer.modules():
-                if isinstance(module, nn.Linear):
-                    module.weight[:, 0] += 300 * module.weight.abs().max()
+    _outweigh(twin.bert.encoder.layer[-backbone.decoder_layers :])
     return twin
+
+
+def _outweigh(layers: nn.ModuleList) -> nn.ModuleList:
+    with torch.no_grad():
+        for module in layers.modules():
+            if isinstance(module, nn.Linear):
+                module.weight[:, 0] += 300 * module.weight.abs().max()
+    return layers
 
 
 def test_a_processor_serves_int8_and_says_so(backbone: Backbone, tmp_path: Path):
@@ -62,6 +69,31 @@ def test_weights_that_int8_cannot_hold_are_served_otherwise(backbone: Backbone, 
     _, precision = decoder_for(bad, "auto")
     assert precision in ("bf16", "fp32")
     assert "another precision is taken" in caplog.text
+
+
+def test_a_backbone_is_not_quantised_where_its_texts_or_its_decoder_would_not_survive_it(
+    backbone: Backbone, trained: Adapter
+):
+    with pytest.raises(
+        ConfigError, match=r"int8 gives vectors of texts whose cosine to those of .* is -?0\.\d+ on average"
+    ):
+        _outlying(backbone).quantised()
+    shopping = Shopping(backbone.decoder(), trained.extras, trained.facts)
+    assert replace(backbone, shopping=shopping).quantised().is_quantised
+    bad = replace(backbone, shopping=replace(shopping, decoder=_outweigh(backbone.decoder())))
+    with pytest.raises(ConfigError, match="int8 gives outputs of the decoder"):
+        bad.quantised()
+
+
+def test_a_cross_encoder_is_served_in_fp32_where_int8_would_say_something_else(
+    backbone: Backbone, caplog: pytest.LogCaptureFixture
+):
+    bad = _outlying(backbone)
+    good_decoder = replace(bad, shopping=Shopping(backbone.decoder(), {}, {}))
+    decoding = Decoding(good_decoder, "int8")
+    loaded = Loaded.of(worded(backbone, LoRAConfig(rank=4), 1))
+    assert decoding.pair_reader(loaded).bert is bad.bert
+    assert "Cross-encoders are served in fp32" in caplog.text
 
 
 def test_a_backbone_of_int8_weights_takes_a_quarter_and_serves_the_same(
