@@ -92,7 +92,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", choices=sorted(GRIDS), default=list(GRIDS))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    tried = subprocess.run([options.rectools, "-c", "import rectools, pyarrow"], capture_output=True, text=True, check=False)
+    tried = subprocess.run(
+        [options.rectools, "-c", "import rectools, pyarrow"], capture_output=True, text=True, check=False
+    )
     if tried.returncode:  # before anything is trained
         parser.error(f"{options.rectools} lacks what this needs:\n{tried.stderr.strip()}\nMake it as --help says.")
     question = QUESTIONS[options.dataset]
