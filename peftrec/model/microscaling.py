@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from peftrec.model.compiled import compiled
+from peftrec.compiled import compiled
 
 BLOCK = 64
 """Values that share a step, one after the other."""
