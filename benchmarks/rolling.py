@@ -5,11 +5,13 @@ strongest baselines of quality.py. No choice was made on these windows. Their po
 over the windows and resamples shoppers. Run it alone on the machine::
 
     python benchmarks/rolling.py --dataset completejourney
+    python benchmarks/rolling.py --dataset online_retail --data uci_online_retail.parquet
 """
 
 import argparse
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from quality import boosting
 from results import write
@@ -18,7 +20,10 @@ from peftrec import Backbone, TrainConfig, evaluate, load_dataset, train_adapter
 from peftrec.evaluation import Evaluation
 from peftrec.evaluation.baselines import default_baselines
 
-CUTS = {"completejourney": ("2017-05-01T04:00", "2017-06-05T04:00", "2017-07-10T04:00")}
+CUTS = {
+    "completejourney": ("2017-05-01T04:00", "2017-06-05T04:00", "2017-07-10T04:00"),
+    "online_retail": ("2011-05-13", "2011-06-17", "2011-07-22"),
+}
 HORIZON = timedelta(weeks=5)
 STRONGEST = ("personal, decayed", "UP-CF")
 
@@ -26,9 +31,10 @@ STRONGEST = ("personal, decayed", "UP-CF")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", choices=sorted(CUTS), default="completejourney")
+    parser.add_argument("--data", type=Path, help="file of a data set that comes as one")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    shop, backbone = load_dataset(options.dataset), Backbone.load("minilm-l6")
+    shop, backbone = load_dataset(options.dataset, options.data), Backbone.load("minilm-l6")
     windows: list[Evaluation] = []
     rows: list[dict[str, object]] = []
     for cut in map(datetime.fromisoformat, CUTS[options.dataset]):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from peftrec.data.histories import PURCHASE, Histories, Ragged, first_of
+from peftrec.data.matrices import dense_product, product_at
 
 if TYPE_CHECKING:
     from peftrec.data.snapshot import Snapshot
@@ -111,9 +112,8 @@ def collaborative(histories: Histories, snapshot: "Snapshot") -> tuple[NDArray[n
     if not panel.frequency.shape[0]:
         return np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     alike, shared = _kinship(histories, snapshot)
-    neighbours = sparse.csr_matrix(alike) @ panel.recent
     together = panel.by_item[2] @ shared.T  # product by product: each is written once
-    return np.asarray(neighbours.todense(), np.float32), np.ascontiguousarray(together.T, np.float32)
+    return dense_product(sparse.csr_matrix(alike), panel.recent), np.ascontiguousarray(together.T, np.float32)
 
 
 def collaborative_at(
@@ -124,12 +124,7 @@ def collaborative_at(
         return np.zeros(len(items.values), np.float32), np.zeros(len(items.values), np.float32)
     _, recent, affinity = snapshot.panel.by_item
     alike, shared = _kinship(histories, snapshot)
-    scores = [np.empty(len(items.values), np.float32) for _ in range(2)]
-    for row in range(len(items)):
-        at = slice(int(items.offsets[row]), int(items.offsets[row + 1]))
-        for score, matrix, weight in zip(scores, (recent, affinity), (alike, shared), strict=True):
-            score[at] = matrix[items[row]] @ weight[row]
-    return scores[0], scores[1]
+    return product_at(recent, alike, items.values, items.rows), product_at(affinity, shared, items.values, items.rows)
 
 
 def _kinship(histories: Histories, snapshot: "Snapshot") -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -142,7 +137,7 @@ def _kinship(histories: Histories, snapshot: "Snapshot") -> tuple[NDArray[np.flo
     frequency = matrix_of(np.ones(len(row)), row, item, shape)  # duplicates add up; rows need no scaling for a cosine
     frequency = sparse.csr_matrix(sparse.diags(1 / row_norms(frequency)) @ frequency)
     frequency_of, _, affinity_of = panel.by_item
-    alike = np.asarray((frequency @ frequency_of).todense(), dtype=np.float32)
+    alike = dense_product(frequency, frequency_of)
     alike[alike > 1 - 1e-5] = 0
     if alike.shape[1] > NEIGHBOURS:
         rest = np.argpartition(-alike, NEIGHBOURS, axis=1)[:, NEIGHBOURS:]
@@ -150,5 +145,4 @@ def _kinship(histories: Histories, snapshot: "Snapshot") -> tuple[NDArray[np.flo
     alike /= alike.sum(axis=1, keepdims=True) + 1e-9
     long = matrix_of(np.exp(age * (-np.log(2) / LONG)), row, item, shape)
     long.data = np.log1p(long.data) * panel.scale[long.indices]
-    shared = np.asarray((long @ affinity_of).todense())  # nearly every two shoppers share a product
-    return alike, shared
+    return alike, dense_product(long, affinity_of)

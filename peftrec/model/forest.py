@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from peftrec.model.compiled import compiled
+from peftrec.compiled import compiled
 
 TREES, LEAVES, DEPTH = 400, 31, 10
 """Trees of a forest, and the most leaves and splits in a row that each may have."""

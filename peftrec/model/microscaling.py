@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from peftrec.compiled import compiled
+
 BLOCK = 64
 """Values that share a step, one after the other."""
 
@@ -21,11 +23,11 @@ _MOST = 127.0
 _FRACTION, _BIAS = 10, 15
 """Of half precision: bits of the fraction, and what is added to the exponent."""
 
-_PART = 1024
-"""Blocks that are single precision at once: larger pieces leave holes in the process's memory, load after load."""
-
 _STEPS = 6
 """Binary places of a count: the greatest of a block is at least two to this power."""
+
+_REBASED = np.float32(2.0**112)
+"""What a half is worth more than single precision reads in its bits, moved there: their exponents begin that far apart."""
 
 
 def fits(value: NDArray[np.floating]) -> bool:
@@ -53,21 +55,45 @@ def bytes_of(halves: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Blocks as bytes.
 
     Args:
-        halves: (n * BLOCK,) half precision, finite.
+        halves: (n * BLOCK,) half precision, finite, in main memory.
 
     Returns:
-        (n * BLOCK,) int8 counts of steps, (n,) int8 exponents of the steps; and (n * BLOCK,) bool, whether that is all that there
-        was to a value.
+        (n * BLOCK,) int8 counts of steps, (n,) int8 exponents of the steps; and (n,) bool, whether that is all that there was
+        to a block.
     """
-    # By their bits, which order as the values do, in a fifth of the time.
-    greatest = (halves.view(torch.int16) & 0x7FFF).view(-1, BLOCK).amax(dim=1)
-    exponents = ((greatest >> _FRACTION) - _BIAS).clamp_(min=1 - _BIAS).sub_(_STEPS).int()
-    counts, exact = torch.empty_like(halves, dtype=torch.int8), torch.empty_like(halves, dtype=torch.bool)
-    blocks = [torch.split(one.view(-1, BLOCK), _PART) for one in (halves, counts, exact)]
-    for some, steps, whole, same in zip(blocks[0], torch.split(exponents, _PART), *blocks[1:], strict=True):
-        values = some.float().mul_(_power_of_two(-steps)[:, None])
-        torch.eq(whole.copy_(values), values, out=same)
-    return counts, exponents.to(torch.int8), exact
+    blocks = len(halves) // BLOCK
+    counts = torch.empty(len(halves), dtype=torch.int8)
+    exponents, exact = torch.empty(blocks, dtype=torch.int8), torch.empty(blocks, dtype=torch.bool)
+    bits = halves.numpy().view(np.uint16).reshape(-1, BLOCK)
+    _count(bits, counts.numpy().reshape(-1, BLOCK), exponents.numpy(), exact.numpy())
+    return counts, exponents, exact
+
+
+@compiled("void(uint16[:, ::1], int8[:, ::1], int8[::1], boolean[::1])")
+def _count(
+    halves: NDArray[np.uint16], counts: NDArray[np.int8], exponents: NDArray[np.int8], exact: NDArray[np.bool_]
+) -> None:
+    """Fills the results of :func:`bytes_of` from the bits of (n, BLOCK) halves, block by block, with a third of torch's time."""
+    bits = np.empty(BLOCK, np.uint32)
+    values = bits.view(np.float32)
+    for block in range(len(halves)):
+        own, found = halves[block], counts[block]
+        greatest = np.uint16(0)
+        for at in range(BLOCK):  # magnitudes order as their bits do
+            greatest = max(greatest, np.uint16(own[at] & np.uint16(0x7FFF)))
+        exponent = max(np.int32(greatest >> np.uint16(_FRACTION)) - _BIAS, 1 - _BIAS) - _STEPS
+        finer = np.float32(2.0) ** np.float32(-exponent)
+        for at in range(BLOCK):
+            half = np.uint32(own[at])
+            magnitude = (half & np.uint32(0x7FFF)) << np.uint32(23 - _FRACTION)
+            bits[at] = magnitude | ((half & np.uint32(0x8000)) << np.uint32(16))
+        lost = 0
+        for at in range(BLOCK):
+            steps = values[at] * _REBASED * finer
+            whole = np.int32(steps)
+            lost += np.float32(whole) != steps
+            found[at] = whole
+        exponents[block], exact[block] = exponent, lost == 0
 
 
 def halves_of(counts: Tensor, exponents: Tensor) -> Tensor:

@@ -166,14 +166,13 @@ def _compact(arrays: Sequence[NDArray[np.floating]]) -> tuple[tuple[Kind, ...], 
     kinds: list[Kind] = ["half" if value.dtype == np.float16 or _is_half(value) else "single" for value in arrays]
     tried = [at for at, kind in enumerate(kinds) if kind == "half" and fits(arrays[at])]
     counts, exponents, lossless = bytes_of(_blocks([arrays[at] for at in tried]))
-    exact, sizes = lossless.numpy(), [whole_blocks(arrays[at].size) for at in tried]
-    whole = [bool(exact[end - size : end].all()) for size, end in zip(sizes, accumulate(sizes), strict=True)]
+    sizes = [whole_blocks(arrays[at].size) // BLOCK for at in tried]
+    whole = [bool(one.all()) for one in torch.split(lossless, sizes)]
     for at, holds in zip(tried, whole, strict=True):
         kinds[at] = "byte" if holds else "half"
     if not all(whole):
-        counts = torch.cat([counts[:0], *compress(torch.split(counts, sizes), whole)])
-        steps = torch.split(exponents, [size // BLOCK for size in sizes])
-        exponents = torch.cat([exponents[:0], *compress(steps, whole)])
+        counts = torch.cat([counts[:0], *compress(torch.split(counts, [BLOCK * size for size in sizes]), whole)])
+        exponents = torch.cat([exponents[:0], *compress(torch.split(exponents, sizes), whole)])
     halves, singles = (
         _joined(dtype, [value for value, kind in zip(arrays, kinds, strict=True) if kind == name])
         for dtype, name in ((np.float16, "half"), (np.float32, "single"))

@@ -1,6 +1,8 @@
 """Adapting a backbone to two real platforms, whole: what comes out, how it is kept, and how a killed run goes on."""
 
+import functools
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -22,11 +24,12 @@ from peftrec.adaptation.shopping import PooledBatches, shares
 from peftrec.backbone import Backbone
 from peftrec.cli.main import app
 from peftrec.data import Dataset
-from peftrec.errors import BackboneWriteError, ConfigError, NotEnoughDataError
+from peftrec.errors import BackboneWriteError, ConfigError, NotEnoughDataError, TrainingError
 from peftrec.evaluation import evaluate
 from peftrec.model import Adapter
 from peftrec.model.adapter import first_layer
 from peftrec.registry import Registry
+from peftrec.training.stages import DecoderStage
 from peftrec.training.train import starting_extras
 
 CUT, PRODUCTS = "2017-11-27T05:00", 1000
@@ -222,6 +225,28 @@ def test_where_nobody_is_held_out_it_trains_to_the_end(tiny_backbone: Backbone, 
     config = AdaptConfig(language=None, shopping=ShoppingConfig(training=training))
     [told] = adapt(tiny_backbone, shops[:1], config, progress=False).origin["stages"]  # pyright: ignore
     assert told["steps"] > 0
+
+
+@pytest.mark.slow
+def test_a_loss_of_the_shopping_stage_that_is_no_number_reaches_no_weight(
+    tiny_backbone: Backbone, shops: list[Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    training = replace(small().shopping.training, anchors=1)  # pyright: ignore
+    config = AdaptConfig(language=None, shopping=ShoppingConfig(training=training))
+    learn, steps = DecoderStage.forward, iter(range(1, 10**6))
+
+    @functools.wraps(learn)  # the Trainer reads which inputs there are off it
+    def broken(self: DecoderStage, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+        losses = learn(self, *args, **kwargs)
+        return {"loss": losses["loss"] * math.nan} if self.training and next(steps) == 3 else losses
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DecoderStage, "forward", broken)
+        with pytest.raises(TrainingError, match=r"shopping: .* no number in step 3"):
+            adapt(tiny_backbone, shops[:1], config, folder=tmp_path / "shops", progress=False)
+    assert not (tmp_path / "shops").exists()
+    again = adapt(tiny_backbone, shops[:1], config, folder=tmp_path / "shops", resume=True, progress=False)
+    assert all(value.isfinite().all() for value in again.decoder().parameters())
 
 
 CHILD = """

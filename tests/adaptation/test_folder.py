@@ -3,6 +3,8 @@
 The stage of shopping is a stand-in here: what it learns is no matter.
 """
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +17,7 @@ from peftrec.adaptation import AdaptConfig, ShoppingConfig, ShoppingResult, adap
 from peftrec.backbone import Backbone, Shopping
 from peftrec.data import Dataset
 from peftrec.data.augment import SynonymReplacement
-from peftrec.errors import ConfigError, NotEnoughDataError, TrainingError
+from peftrec.errors import BackboneWriteError, ConfigError, NotEnoughDataError, TrainingError
 from peftrec.text import ProductTemplate, Templates
 from peftrec.training import Augmentation, TrainConfig
 from peftrec.training.checks import check_log
@@ -104,6 +106,26 @@ def test_a_kill_between_the_stages_costs_nothing(
     assert made.origin == whole.origin
     assert [one.template_fingerprint for one in stage.given] == [backbone.template_fingerprint] * 2
     assert run(backbone, tmp_path / "shops", resume=True).template_fingerprint == backbone.template_fingerprint
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shops", "whole"]
+
+
+def test_a_full_disk_between_the_stages_costs_nothing(
+    tiny_backbone: Backbone, tmp_path: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch
+):
+    whole = run(tiny_backbone, tmp_path / "whole")
+
+    def full(_: Backbone, folder: Path) -> None:
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("peftrec.backbone.saving._write", full)
+        with pytest.raises(BackboneWriteError, match="No space left on device"):
+            run(tiny_backbone, tmp_path / "shops")
+    work = tmp_path / "shops.work"
+    assert not [path for path in work.iterdir() if "encoder" in path.name]
+    assert [*work.glob("language/checkpoint-*")]
+    assert run(tiny_backbone, tmp_path / "shops", resume=True).fingerprint == whole.fingerprint
     assert sorted(path.name for path in tmp_path.iterdir()) == ["shops", "whole"]
 
 

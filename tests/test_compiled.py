@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from peftrec.model.compiled import compiled
+from peftrec.compiled import compiled
 
 
 def double(x: np.ndarray, out: np.ndarray) -> None:
