@@ -1,10 +1,10 @@
 """One adapter for each segment of the shoppers, beside one that all of them share.
 
-All adapters stand on the same fitted numbers and read the same platform; they differ in whose rows the decoder's stage is
-trained on, and in what it starts from. Four ways to have one adapter per segment are tried: each from scratch; with a
-quarter of the rank; from the shared one with a tenth of the rate; and likewise, while the tuner is pulled back to the
-shared one (L2-SP, Xuhong et al., 2018). Each shopper is asked of the adapter of its own segment; differences are paired. Run
-it alone on the machine::
+All adapters read the same platform; they differ in whose rows they are trained on, and in what they start from. Five ways to
+have one adapter per segment are tried. Four stand on the numbers that are fitted to all shoppers: the decoder's stage from
+scratch; with a quarter of the rank; from the shared one with a tenth of the rate; and likewise, while the tuner is pulled
+back to the shared one (L2-SP, Xuhong et al., 2018). The fifth fits trees and feature network to the segment as well. Each
+shopper is asked of the adapter of its own segment; differences are paired. Run it alone on the machine::
 
     python benchmarks/segments.py --by age
 """
@@ -30,7 +30,9 @@ from peftrec.data.segments import user_labels
 from peftrec.evaluation import Evaluation
 from peftrec.evaluation.bootstrap import percentile_interval, resampled_sums
 from peftrec.model import Adapter, Platform
+from peftrec.model.purchase import PurchaseModel
 from peftrec.model.scoring import AdapterRecommender
+from peftrec.training.feature_path import events_of, fit_feature_path, labelled_of
 from peftrec.training.platform_rows import PlatformRows
 from peftrec.training.rows import RowDataset
 from peftrec.training.train import Prepared, prepare, tune
@@ -70,11 +72,13 @@ class Way:
         tuner: Of each.
         shared: Whether it starts from the shared one.
         rate: Factor of the learning rate.
+        numbers: Whether trees and feature network are the segment's own.
     """
 
     tuner: LoRAConfig
     shared: bool = False
     rate: float = 1.0
+    numbers: bool = False
 
 
 WAYS = {
@@ -82,6 +86,7 @@ WAYS = {
     "per segment, rank 4": Way(LoRAConfig(rank=4)),
     "per segment, from the shared one": Way(LoRAConfig(), shared=True, rate=0.1),
     "per segment, pulled to the shared one": Way(Pulled(), shared=True, rate=0.1),
+    "per segment, with numbers of its own": Way(LoRAConfig(), numbers=True),
 }
 
 
@@ -158,7 +163,7 @@ def main() -> None:
 
 
 def _tuned(prepared: Prepared, shared: Adapter, way: Way, mine: NDArray[np.bool_]) -> Adapter:
-    """An adapter of some shoppers' rows, on the numbers of all."""
+    """An adapter of some shoppers' rows."""
     source = prepared.source
     config = replace(source.config, learning_rate=way.rate * source.config.learning_rate)
     moment, parts = source.anchors[0].moment, prepared.train.parts
@@ -166,16 +171,25 @@ def _tuned(prepared: Prepared, shared: Adapter, way: Way, mine: NDArray[np.bool_
     def rows(keep: NDArray[np.bool_], of: list) -> RowDataset:
         return RowDataset(source.platform, of, config, keep=keep & mine, moment=moment)
 
-    extras = {name: torch.from_numpy(np.array(value)) for name, value in shared.extras.items()}
-    own = Prepared(
-        replace(source, config=config),
-        extras if way.shared else prepared.extras,
-        rows(~source.held_out, parts),
-        rows(source.held_out, parts[:1]),
-    )
     with tempfile.TemporaryDirectory() as folder:
+        extras = prepared.extras
+        if way.shared:
+            extras = {name: torch.from_numpy(np.array(value)) for name, value in shared.extras.items()}
+        elif way.numbers:
+            extras = _fitted(prepared, shared.backbone, mine, Path(folder, "numbers"))
+        own = Prepared(
+            replace(source, config=config), extras, rows(~source.held_out, parts), rows(source.held_out, parts[:1])
+        )
         start = shared.changes if way.shared else None
         return tune(own, shared.backbone, way.tuner, start=start, folder=Path(folder))
+
+
+def _fitted(prepared: Prepared, backbone: Backbone, mine: NDArray[np.bool_], folder: Path) -> dict[str, Tensor]:
+    """What is fitted to all, trees and feature network to some shoppers alone."""
+    model, source, parts = PurchaseModel(backbone.decoder(), prepared.extras), prepared.source, prepared.train.parts
+    labelled = labelled_of(parts, keep=mine)
+    fit_feature_path(model, labelled, events_of(parts), source.config, source.rng, folder=folder, progress=True)
+    return {name: value.detach().clone() for name, value in model.extras.items()}
 
 
 def mean_over_segments(result: Evaluation, parts: Sequence[str], dataset: str) -> list[dict[str, object]]:
