@@ -1,4 +1,4 @@
-# pyright: basic, reportAttributeAccessIssue=false
+# pyright: basic, reportOptionalSubscript=false, reportReturnType=false
 # scipy has no types; the rest of the package is checked strictly.
 """Products of sparse matrices of which all or a few entries are wanted, written where they are wanted."""
 
