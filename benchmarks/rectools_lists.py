@@ -40,7 +40,10 @@ def main() -> None:
     dataset, model = Dataset.construct(table), _model(settings)
     model.fit(dataset)
     k = min(K, table[Columns.Item].nunique())
-    found = model.recommend(users=known.to_numpy(), dataset=dataset, k=k, filter_viewed=False)
+    # SASRec knows nobody who bought once: such shoppers have no list.
+    found = model.recommend(
+        users=known.to_numpy(), dataset=dataset, k=k, filter_viewed=False, on_unsupported_targets="ignore"
+    )
     lists = found.rename(columns={Columns.User: "user", Columns.Item: "item", Columns.Score: "score"})
     lists[["user", "item", "score"]].to_parquet(folder / "lists.parquet")
 
