@@ -30,9 +30,9 @@ from peftrec.evaluation.baselines import Baseline
 from peftrec.evaluation.baselines.base import Scorer
 
 SCRIPT = Path(__file__).with_name("rectools_lists.py")
-SASREC = {"model": "sasrec", "session_max_len": 100, "n_blocks": 2, "n_heads": 2, "batch_size": 64}
-SASREC_EPOCHS, TRIED_EPOCHS = 20, 5
-"""Of the training with the chosen setting, and of those that it is chosen by."""
+SASREC = {"model": "sasrec", "session_max_len": 100, "n_blocks": 2, "n_heads": 2, "batch_size": 64, "epochs": 20}
+TRIED_EPOCHS = 5
+"""Of the trainings that a setting is chosen by."""
 
 GRIDS: Mapping[str, Sequence[Mapping[str, object]]] = {
     "RecTools SASRec": [
@@ -115,13 +115,13 @@ def main() -> None:
 
 
 def _tuned(name: str, python: str) -> Baseline:
-    """A model with the grid that its setting is chosen from; SASRec's by short trainings."""
-    grid = GRIDS[name]
-    if not name.endswith("SASRec"):
-        return Baseline(name, [OfRecTools(python, json.dumps(settings)) for settings in grid])
+    """A model with the grid that its setting is chosen from, by short trainings where it has epochs."""
     whole, tried = (
-        [OfRecTools(python, json.dumps({**settings, "epochs": epochs})) for settings in grid]
-        for epochs in (SASREC_EPOCHS, TRIED_EPOCHS)
+        [
+            OfRecTools(python, json.dumps({**settings, **(short if "epochs" in settings else {})}))
+            for settings in GRIDS[name]
+        ]
+        for short in ({}, {"epochs": TRIED_EPOCHS})
     )
     return Baseline(name, whole, trials=tried)
 
