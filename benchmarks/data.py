@@ -34,9 +34,9 @@ import synthetic
 from results import write
 
 from peftrec.data import Dataset
+from peftrec.data.collaborative import collaborative
 from peftrec.data.features import pair_features, pairs_of
 from peftrec.data.histories import Histories, Ragged
-from peftrec.data.panel import collaborative
 from peftrec.data.snapshot import Snapshot
 from peftrec.data.sources.completejourney import load_completejourney
 from peftrec.data.streaming.stream import stream_events

@@ -286,7 +286,7 @@ def pair_features(
         candidates: Product indices per shopper, C in all.
         snapshot: The platform at that moment.
         pairs: :func:`pairs_of` the same histories.
-        neighbours: (C,) collaborative score of each candidate, see :func:`peftrec.data.panel.collaborative`.
+        neighbours: (C,) collaborative score of each candidate, see :func:`peftrec.data.collaborative.collaborative`.
         together: (C,) the other collaborative score.
 
     Returns:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from peftrec.data.collaborative import collaborative, collaborative_at
 from peftrec.data.features import PAIR_FEATURES, Pairs, pair_features, pairs_of
 from peftrec.data.histories import Histories, Ragged
-from peftrec.data.panel import collaborative, collaborative_at
 from peftrec.data.snapshot import Snapshot
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from peftrec.data import Catalog, Dataset, Events
+from peftrec.data.collaborative import collaborative
 from peftrec.data.features import FEATURES, PAIR_FEATURES, pair_features, pairs_of
 from peftrec.data.histories import Histories, Ragged
-from peftrec.data.panel import collaborative
 from peftrec.data.snapshot import ITEM_FEATURES, Snapshot
 from peftrec.data.tokens import EVENT_FEATURES, history_tokens
 

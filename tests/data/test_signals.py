@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from peftrec.data import Catalog, Coupons, Dataset, Events
 from peftrec.data.browsing import BROWSING_FEATURES
+from peftrec.data.collaborative import collaborative
 from peftrec.data.columns import STRENGTHS
 from peftrec.data.features import FEATURES, PAIR_FEATURES, SHOPPER_FEATURES, pair_features, pairs_of
 from peftrec.data.histories import Histories, Ragged
 from peftrec.data.log import kind_of
-from peftrec.data.panel import collaborative
 from peftrec.data.snapshot import ITEM_FEATURES, Snapshot
 from peftrec.data.tokens import EVENT_FEATURES, history_tokens
 from peftrec.errors import InvalidValueError, SchemaError, UnknownItemError

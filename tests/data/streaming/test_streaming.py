@@ -15,9 +15,9 @@ import pytest
 from filelock import FileLock
 
 from peftrec.data import CleaningRules, Coupons, Dataset
+from peftrec.data.collaborative import collaborative
 from peftrec.data.features import pair_features, pairs_of
 from peftrec.data.histories import EVENT_ARRAYS, Histories, Ragged
-from peftrec.data.panel import collaborative
 from peftrec.data.snapshot import Snapshot
 from peftrec.data.streaming.sharded import ShardedDataset
 from peftrec.data.streaming.spool import Spool
