@@ -204,6 +204,7 @@ VARIANTS: Mapping[str, Callable[[World, str], list[Recommender]]] = {
     "item vectors of layer 3": lambda world, name: _vectors_of_layer(world, name, layer=3),
     **{f"without the source {source}": _without_source(source) for source in SOURCES},
     "one nearest product": _with_one_nearest,
+    "without products never sold": _with(newcomers=0),
     "without profiles": _without_profiles,
     "with the scene": _with(scene=True),
     "texts augmented": _with(augmentation=Augmentation(text=WordDrop())),

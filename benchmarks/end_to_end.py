@@ -20,9 +20,9 @@ from peftrec import Backbone, LoRAConfig
 from peftrec.backbone.fingerprint import weights_fingerprint
 from peftrec.data import Dataset
 from peftrec.model import Adapter, Platform
-from peftrec.model.adapter import first_layer
 from peftrec.model.purchase import PurchaseModel
 from peftrec.model.scoring import AdapterRecommender
+from peftrec.model.shapes import first_layer
 from peftrec.text.words import TOKEN_BUDGET
 from peftrec.training.rows import Batch, RowDataset
 from peftrec.training.stages import DecoderStage

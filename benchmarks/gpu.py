@@ -26,9 +26,9 @@ from transformers import BertConfig, BertModel
 
 from peftrec import Backbone
 from peftrec.model import Adapter
-from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import read_candidates, read_shopper
 from peftrec.model.mixed import Mixture, mixed_layers
+from peftrec.model.shapes import first_layer
 from peftrec.serving.loaded import Loaded, together
 from peftrec.serving.precision import PRECISIONS, decoder_for
 from peftrec.tuners import Changes, LoRAConfig

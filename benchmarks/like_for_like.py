@@ -9,9 +9,9 @@ from timing import alternately, median, multiplies_bf16, row
 from torch import Tensor, nn
 
 from peftrec import Backbone
-from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import Memory, read_candidates, read_shopper
 from peftrec.model.mixed import Mixture, mixed_layers, some_rows
+from peftrec.model.shapes import first_layer
 from peftrec.serving.decoding import SCORED
 from peftrec.serving.loaded import Loaded, together
 from peftrec.serving.precision import PRECISIONS, decoder_for

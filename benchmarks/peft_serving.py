@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import BertForSequenceClassification
 
 from peftrec import Backbone
-from peftrec.model.adapter import first_layer
+from peftrec.model.shapes import first_layer
 from peftrec.tuners import Changes
 
 TARGETS = "attention.self.query|attention.self.key|attention.self.value|attention.output.dense|intermediate.dense|output.dense"

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from peftrec import Backbone, LoRAConfig, TrainConfig, load_dataset
 from peftrec.model import Platform
-from peftrec.model.adapter import first_layer
 from peftrec.model.purchase import PurchaseModel
+from peftrec.model.shapes import first_layer
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
 from peftrec.training.stages import DecoderStage
 from peftrec.training.train import attach, starting_extras

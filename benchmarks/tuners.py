@@ -43,9 +43,9 @@ from peftrec import AdaLoRAConfig, Backbone, BottleneckConfig, LoRAConfig, Train
 from peftrec.data import Dataset
 from peftrec.evaluation import Evaluation
 from peftrec.model import Adapter, CandidateConfig, Platform, cross
-from peftrec.model.adapter import first_layer
 from peftrec.model.cross import CrossEncoder
 from peftrec.model.scoring import AdapterRecommender
+from peftrec.model.shapes import first_layer
 from peftrec.training.cross import UNREAD, CrossEncoderConfig, tune_cross_encoder
 from peftrec.training.platform_rows import PlatformRows
 from peftrec.training.train import Prepared, choose_popularity, prepare, tune

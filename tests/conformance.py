@@ -22,11 +22,11 @@ from peftrec.data.tokens import EVENT_FEATURES
 from peftrec.errors import ConfigError, IncompatibleAdapterError
 from peftrec.model import Adapter, cross
 from peftrec.model import extras as ops
-from peftrec.model.adapter import first_layer
 from peftrec.model.cross import CrossEncoder, Pairs
 from peftrec.model.decoder import Layer, read_shopper
 from peftrec.model.extras import Shoppers
 from peftrec.model.purchase import NEVER, PurchaseModel
+from peftrec.model.shapes import first_layer
 from peftrec.registry import Registry
 from peftrec.serving import Engine
 from peftrec.training import CrossEncoderConfig, TrainConfig, train_adapter, train_cross_encoder

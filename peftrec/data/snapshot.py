@@ -89,6 +89,11 @@ class Snapshot:
         """Products in the catalogue."""
         return len(self.buyers)
 
+    @property
+    def unsold(self) -> NDArray[np.bool_]:
+        """(n_items,) products that nobody has bought before the moment."""
+        return self.items[:, ITEM_FEATURES.index("never_sold")] > 0
+
     @classmethod
     def at(cls, dataset: Dataset, moment: float) -> "Snapshot":
         """Computes the statistics of all events before ``moment`` (seconds since the epoch)."""

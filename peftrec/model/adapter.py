@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, get_args
 
 import numpy as np
 import torch
@@ -24,13 +24,13 @@ from peftrec.model.candidates import CandidateConfig
 from peftrec.model.decoder import Layer
 from peftrec.model.mixed import Mixture, mixed_layers, with_differences
 from peftrec.model.purchase import PurchaseModel
+from peftrec.model.shapes import Form, check_shapes, expected_shapes, first_layer
 from peftrec.tuners import Arrays, Changes, Tuner, from_tensors, to_tensors, tuner_of
 
 if TYPE_CHECKING:
     from peftrec.model.cross_scoring import CrossRecommender
     from peftrec.model.scoring import AdapterRecommender
 
-Form = Literal["decoder", "cross_encoder"]
 CONFIG_FILE, TUNER_FILE, DECODER_FILE = "adapter_config.json", "adapter_model.safetensors", "decoder.safetensors"
 SETTINGS_KEY = "peftrec"
 
@@ -141,8 +141,9 @@ class Adapter:
                 remedy="adapt it once with peftrec.adapt(backbone, datasets, folder=...), or train an adapter",
             )
         _check_numbers(shopping.settings.get("numbers"), f"the backbone {backbone.name!r} was adapted to")
-        _check_shapes(shopping.extras, ops.shapes(backbone.hidden))
-        extras = {name: np.require(value, np.float32, "W") for name, value in shopping.extras.items()}
+        told = ops.completed(shopping.extras)
+        check_shapes(told, ops.shapes(backbone.hidden))
+        extras = {name: np.require(value, np.float32, "W") for name, value in told.items()}
         read = _reading(shopping.settings)
         return cls(backbone=backbone, config=None, changes=Changes(), extras=extras, **read)
 
@@ -190,7 +191,8 @@ class Adapter:
             "numbers": numbers_digest(),
             "learning_curve": [dict(point) for point in self.learning_curve],
         }
-        extras = {name: _stored(name, value) for name, value in self.extras.items()}
+        untold = () if self.candidates.newcomers else ops.OPTIONAL
+        extras = {name: _stored(name, value) for name, value in self.extras.items() if name not in untold}
         return {
             CONFIG_FILE: json.dumps(config, indent=1, sort_keys=True, default=str).encode(),
             TUNER_FILE: save_tensors(dict(to_tensors(self.changes, tuner.scale)), {"format": "pt"}),
@@ -250,7 +252,8 @@ class Adapter:
                 remedy="restore the file, or train and publish the adapter again",
             )
         tuner, extras = load_tensors(folder.read(TUNER_FILE)), load_tensors(decoder)
-        _check_shapes({**tuner, **extras}, expected_shapes(backbone, config, ranks, form=form))
+        shapes = expected_shapes(backbone, config, ranks, form=form, newcomers=settings["candidates"].newcomers > 0)
+        check_shapes({**tuner, **extras}, shapes)
         if not all(map(_is_finite, (*extras.values(), *tuner.values()))):
             raise CorruptAdapterError(
                 "a tensor holds values that are no numbers",
@@ -263,6 +266,7 @@ class Adapter:
                 expected="trees whose nodes stay within their tables",
                 remedy="train and publish the adapter again; do not serve this version",
             )
+        extras = ops.completed(extras) if form == "decoder" else extras
         values = extras if stored else {name: value.astype(np.float32) for name, value in extras.items()}
         changes = _read_changes(tuner, config, stored=stored)
         return cls(backbone=backbone, changes=changes, extras=values, facts=folder.facts, **settings)
@@ -284,27 +288,6 @@ def _finite(point: Mapping[str, float]) -> dict[str, float]:
 def numbers_digest() -> str:
     """sha256 of the names, in order, of all numbers that a model reads: weights mean nothing for others."""
     return hashlib.sha256(json.dumps([FEATURES, EVENT_FEATURES, ENTRIES]).encode()).hexdigest()
-
-
-def first_layer(backbone: Backbone) -> int:
-    """Number of the decoder's lowest layer within the whole BERT."""
-    return backbone.layers - backbone.decoder_layers
-
-
-def expected_shapes(
-    backbone: Backbone, config: Tuner | None, ranks: Mapping[str, int], *, form: Form = "decoder"
-) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor that an adapter for this backbone holds, in both files.
-
-    Args:
-        backbone: Whose decoder is tuned.
-        config: The tuner's, if there is one.
-        ranks: Of the maps, for methods that choose them in training.
-        form: Of the adapter.
-    """
-    extras = (ops if form == "decoder" else cross).shapes(backbone.hidden)
-    layers = {number: backbone.bert.encoder.layer[number] for number in range(first_layer(backbone), backbone.layers)}
-    return extras | ({} if config is None else config.shapes(layers, ranks))
 
 
 def _read_changes(tensors: Mapping[str, NDArray[np.floating]], config: Tuner, *, stored: bool = False) -> Arrays:
@@ -381,20 +364,4 @@ def _check_numbers(numbers: object, told: str) -> None:
             f"{told} other numbers about shoppers and products than this peftrec computes",
             expected=f"names of features with the digest {numbers_digest()[:12]}, not {str(numbers)[:12]}",
             remedy="use the peftrec version that it was made with, or make it again with this one",
-        )
-
-
-def _check_shapes(tensors: Mapping[str, NDArray[np.generic]], expected: Mapping[str, tuple[int, ...]]) -> None:
-    problems = [f"{name} is missing" for name in expected if name not in tensors]
-    problems += [f"{name} is not known" for name in tensors if name not in expected]
-    problems += [
-        f"{name} is {tensors[name].shape}, not {tuple(shape)}"
-        for name, shape in expected.items()
-        if name in tensors and tensors[name].shape != tuple(shape)
-    ]
-    if problems:
-        raise IncompatibleAdapterError(
-            f"{len(problems)} tensors do not fit: {'; '.join(problems)}",
-            expected="the tensors of an adapter trained on this backbone with this decoder depth",
-            remedy="load the backbone and use the peftrec that the manifest names, or train the adapter again on these",
         )

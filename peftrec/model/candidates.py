@@ -59,6 +59,8 @@ class CandidateConfig:
         nearest: Products closest to the shopper vector, over the whole catalogue. It also takes the places that the three
             sources before it cannot fill, because fewer products than their number were sold in the last four weeks: all
             places in a shop that has sold nothing yet, none in one that has sold at least ``popular`` products.
+        newcomers: Products that nobody has bought yet, closest to the shopper vector. Training sets it where it learns how likely
+            they are to be bought, see :mod:`peftrec.model.newcomers`.
     """
 
     history: int = 400
@@ -66,6 +68,7 @@ class CandidateConfig:
     neighbours: int = 150
     together: int = 150
     nearest: int = 100
+    newcomers: int = 0
 
     def reach(self, snapshot: Snapshot, *, least: int = 0) -> int:
         """How many products the nearest source names: at least ``least`` where it takes the places of others."""
@@ -206,7 +209,8 @@ def _named(
     if allowed is not None:
         own, popular = [items[allowed[items]] for items in own], snapshot.popular[allowed[snapshot.popular]]
         popular, reach = popular[: config.popular], max(reach, least)
-    near = None if nearest is None or not reach else nearest(rows)
+    near = None if nearest is None or not reach + config.newcomers else nearest(rows)
+    unsold = snapshot.unsold if config.newcomers else None
     chosen: list[NDArray[np.int32]] = []
     for row in range(len(histories)):
         new = np.ones(snapshot.n_items, bool) if allowed is None else allowed.copy()
@@ -218,7 +222,10 @@ def _named(
             best_of(together[row], config.together, new & sold & (together[row] > 0)),
         ]
         if near is not None:
-            sources.append(near.top(row, reach, new))
+            if reach:
+                sources.append(near.top(row, reach, new))
+            if unsold is not None:
+                sources.append(near.top(row, config.newcomers, new & unsold))
         chosen.append(np.unique(np.concatenate(sources)).astype(np.int32))
     return Ragged.join(chosen)
 

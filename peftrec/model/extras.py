@@ -8,7 +8,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # its usual name
 
@@ -29,8 +31,11 @@ KNOTS = 33
 STATISTICS = ("feature_mean", "feature_scale", "feature_knots", "event_mean", "event_scale")
 """Extras that are measured on the training rows, not learned."""
 
-FIXED = (*STATISTICS, *forest.SHAPES)
+FIXED = (*STATISTICS, *forest.SHAPES, "newcomer")
 """Extras that gradients do not reach."""
+
+OPTIONAL = ("newcomer",)
+"""Extras that files hold only where something was learned; elsewhere they are zeros."""
 
 EXACT = STATISTICS
 """Extras that keep single precision in files: inverse scales can lie outside half precision."""
@@ -46,6 +51,7 @@ def shapes(hidden: int) -> dict[str, tuple[int, int]]:
         "feature_scale": (1, len(FEATURES)),
         "feature_knots": (KNOTS, len(FEATURES)),
         **forest.SHAPES,
+        "newcomer": (1, 3),  # zeros where nothing is told of products never sold
         "event_mean": (1, len(EVENT_FEATURES)),
         "event_scale": (1, len(EVENT_FEATURES)),
         "features_1": (2 * len(FEATURES), MEMBERS * WIDE),  # member by member, as are all of features_*
@@ -99,6 +105,11 @@ def initial(hidden: int, *, gain: float, generator: torch.Generator) -> dict[str
     extras["sharpness"].fill_(10.0)
     extras["popularity"].fill_(1.0)
     return extras
+
+
+def completed(extras: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[np.floating]]:
+    """Extras of a decoder as read from files, with zeros for those that files may leave out."""
+    return {**extras, **{name: np.zeros((1, 3), np.float16) for name in OPTIONAL if name not in extras}}
 
 
 @dataclass(frozen=True)

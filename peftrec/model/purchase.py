@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from peftrec.data.features import FEATURES
 from peftrec.model import extras as ops
+from peftrec.model import newcomers
 from peftrec.model.decoder import Layer, Memory, read_candidates, read_shopper
 from peftrec.model.extras import Extras, Shoppers
 
@@ -26,17 +27,19 @@ class Reading:
         mean: (B, H) its part that is the decayed mean of the mapped history.
         mask: (B, N + 3) bool of the shopper's words.
         memories: Keys and values per layer.
+        history: (B, N, H) unit vectors of its products.
     """
 
     vector: Tensor
     mean: Tensor
     mask: Tensor
     memories: list[Memory]
+    history: Tensor
 
     def rows(self, at: slice) -> "Reading":
         """Some of the shoppers; nothing is copied."""
         memories = [Memory(memory.key[at], memory.value[at]) for memory in self.memories]
-        return Reading(self.vector[at], self.mean[at], self.mask[at], memories)
+        return Reading(self.vector[at], self.mean[at], self.mask[at], memories, self.history[at])
 
 
 def read(layers: Sequence[Layer], extras: Extras, shoppers: Shoppers) -> Reading:
@@ -45,7 +48,7 @@ def read(layers: Sequence[Layer], extras: Extras, shoppers: Shoppers) -> Reading
     output, memories = read_shopper(layers, words.x, words.mask, asked=slice(-1, None))
     mean = ops.mapped(extras, shoppers.weight[:, None] @ shoppers.vectors)[:, 0]
     vector = mean + output[:, 0] * extras["shopper_gate"].squeeze(-2)
-    return Reading(vector, mean, words.mask, memories)
+    return Reading(vector, mean, words.mask, memories, shoppers.vectors)
 
 
 class Scored(NamedTuple):
@@ -53,7 +56,7 @@ class Scored(NamedTuple):
 
     Attributes:
         logits: (B, M) of a purchase.
-        at: (B, W) which candidates were read: those never bought, then padding.
+        at: (B, W) which candidates were read: those that the shopper never bought, then padding.
         output: (B, W, H) of the decoder for them.
     """
 
@@ -66,7 +69,8 @@ def score(layers: Sequence[Layer], extras: Extras, reading: Reading, vectors: Te
     """Purchase logits of candidates, and what they were read from.
 
     The decoder reads only products that the shopper has never bought. For the others the numbers say all there is, and
-    what a decoder learns about them beyond that goes stale within weeks (measured, see ``benchmarks/LOG.md``).
+    what a decoder learns about them beyond that goes stale within weeks (measured, see ``benchmarks/LOG.md``). Products that
+    nobody has bought yet it does not read either where the adapter has learned to tell of them by their texts alone.
 
     Args:
         layers: The decoder, lowest first.
@@ -76,19 +80,40 @@ def score(layers: Sequence[Layer], extras: Extras, reading: Reading, vectors: Te
         features: (B, M, len(FEATURES)).
     """
     summary, logits = ops.feature_path(extras, features)
-    new = never_bought(features)
-    width = int(new.sum(dim=1).max())
-    if not width:
-        nothing = torch.argsort(new, dim=1)[:, :0]
-        return Scored(logits, nothing, vectors[:, :0])
-    width = min(-(-width // WIDTH_STEP) * WIDTH_STEP, new.shape[1])
-    at = torch.argsort(~new, dim=1, stable=True)[:, :width]  # (B, W): the new ones of each row, then padding
-    vectors, summary = (x.gather(1, at[..., None].expand(-1, -1, x.shape[-1])) for x in (vectors, summary))
+    unsold = newcomers.are_told(extras, features)
+    logits = _with_newcomers(logits, unsold, extras, reading, vectors)
+    new = never_bought(features) & ~unsold
+    at = _places(new)
+    if not at.shape[1]:
+        return Scored(logits, at, vectors[:, :0])
+    vectors, summary = (_at(x, at) for x in (vectors, summary))
     output = read_candidates(layers, ops.candidate_words(extras, vectors, summary), reading.mask, reading.memories)
     both = torch.stack([reading.vector, reading.mean], dim=-1)  # (B, H, 2)
     near, alike = (vectors @ (extras["item_map"] @ both)).unbind(-1)
     seen = ops.correction(extras, output, summary, near, alike)
     return Scored(logits.scatter_add(1, at, (seen * new.gather(1, at)).to(logits.dtype)), at, output)
+
+
+def _with_newcomers(logits: Tensor, unsold: Tensor, extras: Extras, reading: Reading, vectors: Tensor) -> Tensor:
+    """(B, M) logits, of products never sold (B, M) by how close they are to the shopper's."""
+    at = _places(unsold)
+    if not at.shape[1]:
+        return logits
+    closest = newcomers.closeness(_at(vectors, at), reading.history, reading.mask[:, 2:-1])
+    own = newcomers.newcomer_logits(extras, closest).to(logits.dtype)
+    return logits.scatter(1, at, torch.where(unsold.gather(1, at), own, logits.gather(1, at)))
+
+
+def _places(wanted: Tensor) -> Tensor:
+    """(B, W) places of what is wanted (B, M) in each row, then padding; there are few distinct numbers W."""
+    width = int(wanted.sum(dim=1).max())
+    width = min(-(-width // WIDTH_STEP) * WIDTH_STEP, wanted.shape[1])
+    return torch.argsort(~wanted, dim=1, stable=True)[:, :width]
+
+
+def _at(x: Tensor, at: Tensor) -> Tensor:
+    """(B, W, …) what stands at some places of (B, M, …)."""
+    return x.gather(1, at[..., None].expand(-1, -1, x.shape[-1]))
 
 
 def never_bought(features: Tensor) -> Tensor:

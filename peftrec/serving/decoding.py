@@ -11,12 +11,12 @@ from transformers import BertModel
 
 from peftrec.backbone import Backbone
 from peftrec.errors import ConfigError
-from peftrec.model.adapter import first_layer
 from peftrec.model.candidates import Candidates, Closest
 from peftrec.model.cross import PairReader
 from peftrec.model.mixed import mixed_layers
 from peftrec.model.purchase import Reading
 from peftrec.model.scoring import Reader
+from peftrec.model.shapes import first_layer
 from peftrec.serving.answers import named
 from peftrec.serving.batch import Group, score_mixed, shoppers_of
 from peftrec.serving.loaded import Loaded, together

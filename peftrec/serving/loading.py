@@ -2,7 +2,8 @@
 
 from peftrec.backbone import Backbone
 from peftrec.errors import IncompatibleAdapterError
-from peftrec.model.adapter import Adapter, expected_shapes
+from peftrec.model.adapter import Adapter
+from peftrec.model.shapes import expected_shapes
 from peftrec.registry import Fingerprints, Version
 from peftrec.registry.compatibility import check, told_together
 from peftrec.tuners import TUNERS
@@ -25,11 +26,14 @@ def load_adapter(version: Version, backbone: Backbone) -> Adapter:
         _refuse_shared(version, version.manifest.method.partition(" ")[0])  # the form may stand behind it
         adapter = Adapter.load(version, backbone, stored=True)
         _refuse_shared(version, "" if adapter.config is None else adapter.config.method)  # what its files say
+        newcomers = adapter.candidates.newcomers > 0
         check(
             version.manifest,
             fingerprints=version.manifest.fingerprints,
             decoder_layers=backbone.decoder_layers,
-            shapes=expected_shapes(backbone, adapter.config, adapter.changes.ranks, form=adapter.form),
+            shapes=expected_shapes(
+                backbone, adapter.config, adapter.changes.ranks, form=adapter.form, newcomers=newcomers
+            ),
         )
     return adapter
 

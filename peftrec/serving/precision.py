@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from peftrec.backbone import Backbone
 from peftrec.backbone.int8 import int8_linears, packed
 from peftrec.errors import ConfigError
-from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import Layer, read_shopper
+from peftrec.model.shapes import first_layer
 
 _log = logging.getLogger(__name__)
 

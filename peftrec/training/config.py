@@ -95,7 +95,9 @@ class TrainConfig:
         report_to: Where losses are told of while training runs, by the names that ``transformers`` has for it, such as
             ``("tensorboard",)`` or ``("wandb",)``; each stage is a run of its own.
         run_name: Of the runs, the stage's name behind it; the data set's name when left out.
-        candidates: Products per source of the candidate generator.
+        newcomers: Products that nobody has bought yet that are named to each shopper where enough such products were bought in
+            the past to learn how likely that is; 0 for none.
+        candidates: Products per source of the candidate generator; training sets its ``newcomers``.
     """
 
     horizon_days: float | None = None
@@ -128,11 +130,12 @@ class TrainConfig:
     seed: int = 0
     report_to: tuple[str, ...] = field(default=(), repr=False)  # what a training ends in does not depend on it
     run_name: str | None = field(default=None, repr=False)
+    newcomers: int = 50
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
 
     def __post_init__(self) -> None:
         lowest = {"anchors": 1, "history": 1, "sampled_candidates": 2, "batch_size": 1, "negatives": 1, "patience": 1}
-        lowest |= {"seed": 0}
+        lowest |= {"seed": 0, "newcomers": 0}
         above_zero = (
             "horizon_days",
             "stride_days",

@@ -14,9 +14,10 @@ from peftrec.backbone import Backbone
 from peftrec.data.dataset import Dataset
 from peftrec.errors import ConfigError
 from peftrec.model import cross, losses
-from peftrec.model.adapter import Adapter, first_layer
+from peftrec.model.adapter import Adapter
 from peftrec.model.cross import CrossEncoder, Pairs, PairWriter
 from peftrec.model.platform import Platform, padded
+from peftrec.model.shapes import first_layer
 from peftrec.training import parallel
 from peftrec.training.checks import check_candidates, check_log
 from peftrec.training.config import TrainConfig

@@ -15,6 +15,7 @@ from peftrec.training.anchors import Anchor, anchors_of
 from peftrec.training.checks import check_rows
 from peftrec.training.config import TrainConfig
 from peftrec.training.inherited import says_little
+from peftrec.training.newcomers import ENOUGH
 from peftrec.training.objectives import targets_of
 from peftrec.training.rows import RowDataset, Rows
 
@@ -81,11 +82,24 @@ class PlatformRows:
 
     @classmethod
     def for_adapter(cls, platform: Platform, config: TrainConfig) -> "PlatformRows":
-        """The rows that an adapter is trained on: silent where the backbone knows shopping and there are few of them."""
+        """The rows that an adapter is trained on.
+
+        They are silent where the backbone knows shopping and there are few of them, and name products never sold where enough of
+        those were bought.
+        """
         found = cls.of(platform, config)
         if platform.backbone.shopping is not None and says_little(found.shoppers):
             return cls.of(platform, config, silent=True)
-        return found
+        if found.newly_sold < ENOUGH:
+            return found
+        candidates = replace(config.candidates, newcomers=config.newcomers)
+        return replace(found, config=replace(config, candidates=candidates))
+
+    @property
+    def newly_sold(self) -> int:
+        """Purchases, at all anchors, of products that nobody had bought before."""
+        pairs = zip(self.anchors, self.snapshots, strict=True)
+        return sum(int(snapshot.unsold[one.bought.values].sum()) for one, snapshot in pairs)
 
     @property
     def shoppers(self) -> int:

@@ -99,6 +99,18 @@ class Rows:
         half = replace(candidates, features=candidates.features.astype(np.float16))
         return replace(self, candidates=half, labels=labels)
 
+    def only(self, keep: NDArray[np.bool_]) -> "Rows":
+        """The same with some of the candidates, for which ``keep`` (C,) is true."""
+        items, weight = self.candidates.items, self.candidates.weight
+        offsets = np.concatenate([[0], np.cumsum(keep)])[items.offsets].astype(np.int64)
+        candidates = Candidates(
+            Ragged(offsets, items.values[keep]),
+            self.candidates.features[keep],
+            None if weight is None else weight[keep],
+        )
+        targets = None if self.targets is None else self.targets[keep]
+        return replace(self, candidates=candidates, labels=self.labels[keep], targets=targets)
+
     @property
     def weight(self) -> NDArray[np.float32]:
         """(C,) how many candidates each of those kept stands for."""

@@ -11,8 +11,8 @@ from transformers.trainer_utils import BestRun
 
 from peftrec.backbone import Backbone
 from peftrec.errors import ConfigError, MissingExtraError
-from peftrec.model.adapter import first_layer
 from peftrec.model.purchase import PurchaseModel
+from peftrec.model.shapes import first_layer
 from peftrec.training.callbacks import Guard, show
 from peftrec.training.checkpoints import KeepingTrainer
 from peftrec.training.config import TrainConfig

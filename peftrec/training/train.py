@@ -14,16 +14,18 @@ from torch import nn
 from peftrec.backbone import Backbone
 from peftrec.data.dataset import Dataset
 from peftrec.model import extras as ops
-from peftrec.model.adapter import Adapter, first_layer, numbers_digest
+from peftrec.model.adapter import Adapter, numbers_digest
 from peftrec.model.extras import Extras
 from peftrec.model.platform import Platform
 from peftrec.model.purchase import PurchaseModel
+from peftrec.model.shapes import first_layer
 from peftrec.training import parallel
 from peftrec.training.augmenting import text_variants
 from peftrec.training.checks import check_candidates, check_log
 from peftrec.training.config import TrainConfig
 from peftrec.training.feature_path import events_of, fit_feature_path, labelled_of
 from peftrec.training.inherited import adjust, is_young
+from peftrec.training.newcomers import learn_newcomers
 from peftrec.training.objectives import check_tasks
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
 from peftrec.training.reporting import check_report_to
@@ -120,6 +122,8 @@ def prepare(source: PlatformRows, backbone: Backbone, *, folder: Path, progress:
     with candidates_bar(source.shoppers, show=progress) as bar:
         offered = source.offered(model.extras, bar)
     check_candidates(offered, platform=platform.dataset.name)
+    if config.candidates.newcomers:
+        offered = learn_newcomers(model, platform, offered)
     variants = text_variants(platform, backbone, config.augmentation, source.rng, progress=progress)
     if backbone.shopping is not None and is_young(offered):
         adjust(model, offered, config)

@@ -27,7 +27,7 @@ from peftrec.data import Dataset
 from peftrec.errors import BackboneWriteError, ConfigError, NotEnoughDataError, TrainingError
 from peftrec.evaluation import evaluate
 from peftrec.model import Adapter
-from peftrec.model.adapter import first_layer
+from peftrec.model.shapes import first_layer
 from peftrec.registry import Registry
 from peftrec.training.stages import DecoderStage
 from peftrec.training.train import starting_extras

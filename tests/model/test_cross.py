@@ -17,9 +17,10 @@ from peftrec.data.histories import Histories
 from peftrec.data.tokens import HistoryTokens, history_tokens
 from peftrec.errors import CorruptAdapterError, IncompatibleAdapterError
 from peftrec.model import Adapter, Platform, cross
-from peftrec.model.adapter import DECODER_FILE, first_layer
+from peftrec.model.adapter import DECODER_FILE
 from peftrec.model.cross import CrossEncoder, PairReader, PairWriter, read_pairs
 from peftrec.model.decoder import Layer
+from peftrec.model.shapes import first_layer
 from peftrec.tuners import LoRAConfig
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from peftrec.backbone import Backbone
 from peftrec.backbone.int8 import int8_linears, packed
-from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import read_candidates, read_shopper
 from peftrec.model.mixed import Mixture, each, mixed_layers
+from peftrec.model.shapes import first_layer
 from peftrec.tuners import AdaLoRAConfig, BottleneckConfig, Changes, HeadOnlyConfig, LoRAConfig, Tuner
 
 TUNERS = (

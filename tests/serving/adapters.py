@@ -7,8 +7,8 @@ import torch
 
 from peftrec.backbone import Backbone
 from peftrec.model import Adapter, CandidateConfig, cross
-from peftrec.model.adapter import first_layer
 from peftrec.model.cross import CrossEncoder
+from peftrec.model.shapes import first_layer
 from peftrec.tuners import Tuner
 
 

@@ -19,7 +19,7 @@ from peftrec.backbone.fingerprint import weights_fingerprint
 from peftrec.data import Dataset
 from peftrec.errors import CorruptAdapterError, IncompatibleAdapterError
 from peftrec.model import Adapter
-from peftrec.model.adapter import first_layer
+from peftrec.model.shapes import first_layer
 from peftrec.registry import Registry
 from peftrec.serving import Engine
 from peftrec.serving.requests import Request

@@ -10,8 +10,8 @@ import torch
 from peftrec.backbone import Backbone
 from peftrec.model import Adapter, PurchaseModel
 from peftrec.model import extras as ops
-from peftrec.model.adapter import first_layer
 from peftrec.model.microscaling import fits
+from peftrec.model.shapes import first_layer
 from peftrec.serving.loaded import Loaded, together
 from peftrec.tuners import BottleneckConfig, HeadOnlyConfig, LoRAConfig, Tuner
 

@@ -4,7 +4,7 @@ import pytest
 
 from peftrec.backbone import Backbone
 from peftrec.errors import ConfigError, TrainingError
-from peftrec.model.adapter import first_layer
+from peftrec.model.shapes import first_layer
 from peftrec.tuners import AdaLoRAConfig
 from tests.conformance import FORMS, STEPS, checkerboard_model, learn
 

@@ -10,8 +10,8 @@ from scipy.stats import binomtest
 
 from peftrec.backbone import Backbone
 from peftrec.errors import ConfigError
-from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import Layer, read_shopper
+from peftrec.model.shapes import first_layer
 from peftrec.tuners import LoRAConfig
 from peftrec.tuners.low_rank import TunedLinear
 from peftrec.tuners.maps import TARGETS

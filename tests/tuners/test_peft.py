@@ -17,11 +17,11 @@ from peftrec.backbone import Backbone
 from peftrec.data import Dataset
 from peftrec.errors import ConfigError, CorruptAdapterError, IncompatibleAdapterError
 from peftrec.model import Adapter
-from peftrec.model.adapter import first_layer
 from peftrec.model.decoder import Layer, read_shopper
 from peftrec.model.extras import initial
 from peftrec.model.mixed import Mixture, mixed_layers
 from peftrec.model.purchase import PurchaseModel
+from peftrec.model.shapes import first_layer
 from peftrec.training import TrainConfig, train_adapter
 from peftrec.tuners import AdaLoRAConfig, Arrays, BottleneckConfig, LoRAConfig, Tuner, import_peft
 
