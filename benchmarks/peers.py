@@ -13,7 +13,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ class OfRecTools:
         settings: As JSON.
     """
 
-    python: str
+    python: str = field(repr=False)
     settings: str
 
     def fit(self, past: Dataset) -> Scorer:

@@ -17,7 +17,7 @@ from peftrec.training.rows import Rows
 class CandidateTable:
     """Candidates and features as :class:`peftrec.evaluation.baselines.LightGBMRanker` takes them.
 
-    The source *nearest* is left out, since it needs a trained adapter; all others are those of the model.
+    The sources *nearest* and *newcomers* are left out, since they need a trained adapter; all others are those of the model.
 
     Args:
         backbone: Only its templates and item table are used.
