@@ -45,12 +45,13 @@ def _knowing(backbone: Backbone, adapter: Adapter, **settings: object) -> Backbo
                 weight.add_(torch.randn_like(weight), alpha=0.02)  # pyright: ignore[reportArgumentType]
     told = {
         "history": adapter.history,
-        "candidates": asdict(adapter.candidates),
+        "candidates": asdict(replace(adapter.candidates, newcomers=0)),  # only platforms learn of those
         "scene": adapter.scene,
         "numbers": numbers_digest(),
         **settings,
     }
-    return replace(backbone, shopping=Shopping(decoder, adapter.extras, told))
+    extras = {**adapter.extras, "newcomer": np.zeros((1, 3), np.float32)}
+    return replace(backbone, shopping=Shopping(decoder, extras, told))
 
 
 @pytest.fixture(scope="module")
