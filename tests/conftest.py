@@ -163,8 +163,6 @@ def make_board_shop() -> "Dataset":
     """A shop with a known answer: forty shoppers, each of whom buys things of one colour, two a week for ten weeks."""
     import numpy as np
 
-    from peftrec.data import Dataset
-
     colours, things = ("red", "green"), ("tea", "kettle", "pot", "socks", "milk", "bread", "paper", "box")
     rng = np.random.default_rng(0)
     rows = [
@@ -173,11 +171,19 @@ def make_board_shop() -> "Dataset":
         for week in range(10)
         for thing in rng.choice(things, 2, replace=False)
     ]
+    return weekly_shop("board", [f"{colour} {thing}" for colour in colours for thing in things], rows)
+
+
+def weekly_shop(name: str, titles: Sequence[str], rows: Sequence[tuple[str, str, int]]) -> "Dataset":
+    """A shop whose products are their titles, from who bought which of them in which week."""
+    import numpy as np
+
+    from peftrec.data import Dataset
+
     users, items, weeks = zip(*rows, strict=True)
-    titles = [f"{colour} {thing}" for colour in colours for thing in things]
     moments = np.datetime64("2024-01-01T12:00") + np.array(weeks) * np.timedelta64(7, "D")
     return Dataset.build(
-        name="board",
+        name=name,
         catalog={"item_id": titles, "title": titles},
         events={"user_id": users, "item_id": items, "timestamp": moments.astype(str).tolist()},
     )

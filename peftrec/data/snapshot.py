@@ -8,6 +8,7 @@ panel of anonymous baskets for collaborative scores.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -89,7 +90,7 @@ class Snapshot:
         """Products in the catalogue."""
         return len(self.buyers)
 
-    @property
+    @cached_property
     def unsold(self) -> NDArray[np.bool_]:
         """(n_items,) products that nobody has bought before the moment."""
         return self.items[:, ITEM_FEATURES.index("never_sold")] > 0

@@ -108,8 +108,8 @@ def initial(hidden: int, *, gain: float, generator: torch.Generator) -> dict[str
 
 
 def completed(extras: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[np.floating]]:
-    """Extras of a decoder as read from files, with zeros for those that files may leave out."""
-    return {**extras, **{name: np.zeros((1, 3), np.float16) for name in OPTIONAL if name not in extras}}
+    """Extras of a decoder as read from files, with zeros for those that files may leave out; their shapes depend on no width."""
+    return {**extras, **{name: np.zeros(shapes(1)[name], np.float16) for name in OPTIONAL if name not in extras}}
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,17 @@ class TrainConfig:
         return self.horizon if self.stride_days is None else DAY * self.stride_days
 
     def on(self, dataset: Dataset) -> "TrainConfig":
-        """The same with a horizon that fits the data set and a name for its runs, where none was asked for."""
+        """The same with a horizon that fits the data set and a name for its runs, where none was asked for.
+
+        Raises:
+            ConfigError: ``candidates`` hold what training sets.
+        """
+        if self.candidates.newcomers:
+            raise ConfigError(
+                f"candidates.newcomers={self.candidates.newcomers!r}",
+                expected="0: training sets it where it learns how likely such products are to be bought",
+                remedy=f"set TrainConfig(newcomers={self.candidates.newcomers!r}) instead",
+            )
         named = replace(self, run_name=self.run_name or dataset.name)
         if self.horizon_days is not None or not dataset.ordered:
             return named

@@ -71,7 +71,7 @@ def test_their_logit_is_the_adapter_s_curve_and_others_keep_theirs(
         return np.stack(reader.score(reading, platform, Candidates(found.items, features)))
 
     before, after = (logits(adapter, found.features) for adapter in (silent, knowing))
-    np.testing.assert_array_equal(before[:, 40:], after[:, 40:])
+    np.testing.assert_allclose(before[:, 40:], after[:, 40:], atol=1e-5)  # fewer are read at once
     for row, user in enumerate(users):
         own = np.unique(past.log.item[past.log.user == user])
         closest = (platform.items(asked[:40]) @ platform.items(own).T).max(axis=1).clip(min=0)
@@ -80,4 +80,4 @@ def test_their_logit_is_the_adapter_s_curve_and_others_keep_theirs(
     # What the shopper has looked at already is told by what they did.
     looked = found.features.copy()
     looked[:, FEATURES.index("touched")] = 1
-    np.testing.assert_array_equal(logits(silent, looked), logits(knowing, looked))
+    np.testing.assert_allclose(logits(silent, looked), logits(knowing, looked), atol=1e-5)

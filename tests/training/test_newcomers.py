@@ -9,13 +9,15 @@ from safetensors.numpy import load
 
 from peftrec.backbone import Backbone
 from peftrec.data import Dataset
-from peftrec.model import Adapter
+from peftrec.errors import ConfigError
+from peftrec.model import Adapter, CandidateConfig
 from peftrec.model.adapter import DECODER_FILE
 from peftrec.registry import Registry
 from peftrec.serving import Engine
 from peftrec.serving.requests import Request
 from peftrec.training import TrainConfig, train_adapter
 from peftrec.training.newcomers import fitted
+from tests.conftest import weekly_shop
 
 KINDS = {
     "tea": ("green", "black", "herbal", "mint", "white", "oolong", "ginger", "lemon", "jasmine", "chamomile"),
@@ -40,14 +42,7 @@ def novelties() -> Dataset:
                 rows.append((f"u{user:02d}", f"{KINDS[kind][week]} {kind}", week))
             if week and random.random() < 0.5:  # or one of those before once more
                 rows.append((f"u{user:02d}", f"{KINDS[kind][random.integers(week)]} {kind}", week))
-    users, items, weeks = zip(*rows, strict=True)
-    titles = [f"{word} {kind}" for kind, words in KINDS.items() for word in words]
-    moments = np.datetime64("2024-01-01T12:00") + np.array(weeks) * np.timedelta64(7, "D")
-    return Dataset.build(
-        name="novelties",
-        catalog={"item_id": titles, "title": titles},
-        events={"user_id": users, "item_id": items, "timestamp": moments.astype(str).tolist()},
-    )
+    return weekly_shop("novelties", [f"{word} {kind}" for kind, words in KINDS.items() for word in words], rows)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +106,11 @@ def test_who_has_not_learned_it_says_nothing_of_it(plain: Adapter):
     assert plain.candidates.newcomers == 0
     assert not plain.extras["newcomer"].any()
     assert "newcomer" not in load(plain.files()[DECODER_FILE])
+
+
+def test_their_number_is_said_in_one_place(board_shop: Dataset, tiny_backbone: Backbone):
+    with pytest.raises(ConfigError, match=r"candidates.newcomers=20.*\n.*\n.*TrainConfig\(newcomers=20\)"):
+        train_adapter(board_shop, tiny_backbone, config=TrainConfig(candidates=CandidateConfig(newcomers=20)))
 
 
 def test_too_few_purchases_of_new_things_teach_nothing(board_shop: Dataset, tiny_backbone: Backbone):
