@@ -189,6 +189,8 @@ def served(path: Path) -> str:
 
     systems = ("peftrec", "peftrec bf16", "peftrec fp32")
     costs = [f"{rows[key]:.0%}" for name in systems if (key := (name, "mixed_overhead_over_base", 32)) in rows]
+    encoders = ((name, rate) for (name, metric, _), rate in rows.items() if metric == "texts_per_second")
+    others = ", ".join(f"{name} {rate:,.0f}" for name, rate in encoders if not name.startswith("peftrec"))
     lines = [
         "| serving | peftrec | beside it |",
         "|---|--:|--:|",
@@ -200,6 +202,7 @@ def served(path: Path) -> str:
         f"| what that costs above the bare base{', in int8, bf16 and fp32' if len(costs) > 2 else ', in int8 and fp32'} |"
         f" {' and '.join(', '.join(costs).rsplit(', ', 1))} |"
         f" peft {of('mixed_overhead_over_base', 32, 'peft'):.0%} |",
+        f"| product texts encoded in a second | {best('texts_per_second'):,.0f} | {others} |",
         f"| loading an adapter beside 1,000 others, p50 and p99 | {of('adapter_load_p50_ms', 1000):.1f} and"
         f" {of('adapter_load_p99_ms', 1000):.1f} ms | peft's 30th: {of('load_ms', 30, 'peft'):.0f} ms |",
         f"| top 10 of {of('products'):,.0f} products, {of('candidates'):.0f} candidates, p50 and p99 |"
