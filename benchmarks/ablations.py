@@ -1,11 +1,12 @@
 """What each part of the model adds: the default beside models without the part, or with another setting of it.
 
 On the window before the test window, which is for choosing; differences are paired over shoppers. Parts of the feature
-path are left out when an adapter answers, everything else when it is trained. Run it alone on the machine::
+path are left out when an adapter answers, everything else when it is trained. The adapted backbone is adapted here, to the
+language and the shoppers of the same past. Run it alone on the machine::
 
     python benchmarks/ablations.py --dataset completejourney --every 4
     python benchmarks/ablations.py --dataset online_retail --data uci_online_retail.parquet
-    python benchmarks/ablations.py --dataset amazon_office --data amazon_office --adapted backbones/shops
+    python benchmarks/ablations.py --dataset amazon_office --data amazon_office
 """
 
 import argparse
@@ -22,7 +23,17 @@ from results import write
 from sampling import every, some
 from tuners import CUTS, WEEKS, numbers_alone
 
-from peftrec import Backbone, LoRAConfig, TrainConfig, evaluate, load_dataset
+from peftrec import (
+    AdaptConfig,
+    Backbone,
+    LanguageConfig,
+    LoRAConfig,
+    ShoppingConfig,
+    TrainConfig,
+    adapt,
+    evaluate,
+    load_dataset,
+)
 from peftrec.backbone.fingerprint import weights_fingerprint
 from peftrec.data import Dataset
 from peftrec.data.augment import EventDrop, WordDrop
@@ -46,20 +57,17 @@ class World:
         past: They are trained on it.
         backbone: As loaded.
         config: The default one.
-        adapted: Folder of an adapted backbone, if there is one.
     """
 
     past: Dataset
     backbone: Backbone
     config: TrainConfig
-    adapted: str | None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", choices=sorted({*CUTS, "amazon_office"}), default="completejourney")
     parser.add_argument("--data", type=Path, help="file or folder of a data set that comes as one")
-    parser.add_argument("--adapted", metavar="FOLDER", help="an adapted backbone to try as well")
     parser.add_argument("--every", type=int, default=1, help="train on every n-th shopper")
     parser.add_argument("--asked", type=int, default=800, help="shoppers that are asked about, drawn evenly")
     parser.add_argument("--seed", type=int, default=0)
@@ -68,13 +76,13 @@ def main() -> None:
     shop = every(shop, options.every) if options.every > 1 else shop
     past, future = _earlier(shop, options.dataset)
     future = some(future, options.asked, seed=options.seed)
-    world = World(past, Backbone.load("minilm-l6"), TrainConfig(seed=options.seed).on(past), options.adapted)
+    world = World(past, Backbone.load("minilm-l6"), TrainConfig(seed=options.seed).on(past))
     systems = list[Recommender]()
     for name, make in VARIANTS.items():
         print(name, flush=True)
         made = make(world, name)
         if not made:
-            print(f"left out: {name}; the data or the options do not hold what it takes")
+            print(f"left out: {name}; the data does not hold what it takes")
         systems += made
     result = evaluate(systems, future, baselines=None, seed=options.seed)
     print(result)
@@ -192,9 +200,10 @@ def _quantities(world: World, name: str) -> list[Recommender]:
 
 
 def _adapted(world: World, name: str) -> list[Recommender]:
-    if world.adapted is None:
-        return []
-    return [_adapter(world, backbone=Backbone.load(world.adapted))[0].recommender(name=name)]
+    seed = world.config.seed
+    shopping = ShoppingConfig(training=replace(ShoppingConfig().training, seed=seed))
+    adapted = adapt(world.backbone, [world.past], AdaptConfig(language=LanguageConfig(seed=seed), shopping=shopping))
+    return [_adapter(world, backbone=adapted)[0].recommender(name=name)]
 
 
 VARIANTS: Mapping[str, Callable[[World, str], list[Recommender]]] = {
