@@ -29,8 +29,8 @@ from peftrec.model import Adapter
 from peftrec.model.decoder import read_candidates, read_shopper
 from peftrec.model.mixed import Mixture, mixed_layers
 from peftrec.model.shapes import first_layer
-from peftrec.serving.loaded import Loaded, together
-from peftrec.serving.precision import PRECISIONS, decoder_for
+from peftrec.serving.loaded import Loaded, mixture_of
+from peftrec.serving.precision import PRECISIONS, decoder_for, words_of
 from peftrec.tuners import Changes, LoRAConfig
 from peftrec.tuners.maps import TARGETS
 from peftrec.tuners.neutral import LowRankPair
@@ -90,6 +90,7 @@ def measured(
     device, rows = backbone.device, list[dict[str, object]]()
     _forget(device)
     decoder, _ = decoder_for(backbone, precision)
+    travel = words_of(precision, device)
     generator = torch.Generator().manual_seed(seed)
     words = torch.randn(batch, history + 3, backbone.hidden, generator=generator).to(device)
     products = torch.randn(batch, candidates, backbone.hidden, generator=generator).to(device)
@@ -98,8 +99,8 @@ def measured(
 
     def run(chosen: Sequence[Loaded], count: int) -> None:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            mixture = together(chosen)[1] if chosen else Mixture([])
-            layers = mixed_layers(decoder, mixture, first_layer=first)
+            mixture = mixture_of(chosen, travel or torch.half) if chosen else Mixture([])
+            layers = mixed_layers(decoder, mixture, first_layer=first, words=travel)
             _, memories = read_shopper(layers, words[:count], mask[:count])
             read_candidates(layers, products[:count], mask[:count], memories)
 

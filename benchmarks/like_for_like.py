@@ -1,6 +1,6 @@
 """What peft and peftrec make of the same decoder, the same words and the same adapters, for benchmarks/serving.py."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 import torch
@@ -9,12 +9,12 @@ from timing import alternately, median, multiplies_bf16, row
 from torch import Tensor, nn
 
 from peftrec import Backbone
-from peftrec.model.decoder import Memory, read_candidates, read_shopper
-from peftrec.model.mixed import Mixture, mixed_layers, some_rows
+from peftrec.model.decoder import read_candidates, read_shopper
+from peftrec.model.mixed import Mixture, mixed_layers
 from peftrec.model.shapes import first_layer
-from peftrec.serving.decoding import SCORED
-from peftrec.serving.loaded import Loaded, together
-from peftrec.serving.precision import PRECISIONS, decoder_for
+from peftrec.serving.decoding import parts_of
+from peftrec.serving.loaded import Loaded, mixture_of
+from peftrec.serving.precision import PRECISIONS, decoder_for, words_of
 
 NUMBERS = (1, 8, 32, 128, 1_000)
 """Of adapters: so many are at hand, and each batch names as many of them as it has rows."""
@@ -36,18 +36,16 @@ def like_for_like(
     theirs = PeftDecoder(backbone, [one.restored().changes.map(torch.as_tensor) for one in adapters[:batch]])
     joint, seen = torch.cat([words, candidates], dim=1), joint_mask(mask, candidates.shape[1])
 
-    def ours(decoder: nn.ModuleList, rows: Sequence[Loaded], *, bf16: bool) -> Tensor:
+    def ours(decoder: nn.ModuleList, rows: Sequence[Loaded], precision: str) -> Tensor:
         """The engine's own lines, with as many rows at once; what each row's adapter changes is put together anew."""
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            mixture = together(rows)[1] if rows else Mixture([])
-            layers = mixed_layers(decoder, mixture, first_layer=first_layer(backbone))
-            _, memories = read_shopper(layers, words, mask)
-            parts = list[Tensor]()
-            for start in range(0, batch, SCORED):
-                at = slice(start, start + SCORED)
-                own = [Memory(memory.key[at], memory.value[at]) for memory in memories]
-                parts.append(read_candidates(some_rows(layers, at), candidates[at], mask[at], own))
-            return torch.cat(parts)
+        travel, first, found = words_of(precision, torch.device("cpu")), first_layer(backbone), list[Tensor]()
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            for at in parts_of(batch):
+                mixture = mixture_of(rows[at], travel or torch.half) if rows else Mixture([])
+                layers = mixed_layers(decoder, mixture, first_layer=first, words=travel)
+                _, memories = read_shopper(layers, words[at], mask[at])
+                found.append(read_candidates(layers, candidates[at], mask[at], memories))
+            return torch.cat(found).float()
 
     yield from _of_peft(theirs, joint, seen, total)
 
@@ -57,23 +55,23 @@ def like_for_like(
     for precision in PRECISIONS[::-1]:
         if precision == "bf16" and not multiplies_bf16():
             continue
-        decoder, bf16 = decoder_for(backbone, precision)[0], precision == "bf16"
+        decoder, _ = decoder_for(backbone, precision)
         system = "peftrec" if precision == "int8" else f"peftrec {precision}"
-        found = ours(decoder, adapters[:batch], bf16=bf16)
+        found = ours(decoder, adapters[:batch], precision)
         there = peft()[:, words.shape[1] :]
         yield row(system, "largest_difference_to_peft", float((there - found).abs().max()), "")
 
-        def mixed(at_hand: int, run: Callable[..., Tensor] = ours, decoder: nn.ModuleList = decoder, bf16: bool = bf16):
+        def mixed(at_hand: int, decoder: nn.ModuleList = decoder, precision: str = precision):
             turns = count()  # other adapters at every turn, where there are more than rows
 
             def once() -> None:
                 begun = next(turns) * batch if at_hand > batch else 0
-                run(decoder, [adapters[(begun + at) % at_hand] for at in range(batch)], bf16=bf16)
+                ours(decoder, [adapters[(begun + at) % at_hand] for at in range(batch)], precision)
 
             return once
 
-        def base(run: Callable[..., Tensor] = ours, decoder: nn.ModuleList = decoder, bf16: bool = bf16) -> None:
-            run(decoder, [], bf16=bf16)
+        def base(decoder: nn.ModuleList = decoder, precision: str = precision) -> None:
+            ours(decoder, [], precision)
 
         alone, with_all, of_peft = alternately(base, mixed(batch), peft, times=9)
         yield row(system, "scores_per_second", total / alone, "1/s", adapters=0)

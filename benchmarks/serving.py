@@ -302,7 +302,7 @@ class Run:
             found = []
             for one in engines:
                 asked = one._prepare(Request(adapter="grocery@1", user=user))
-                near = retrievals([asked], one._decoding.read([asked]).reading)[0]
+                near = retrievals([asked], one._decoding.read([asked]).vectors)[0]
                 found.append(near.top(0, 100, np.ones(len(self.past.catalog), bool)))
             shares.append(np.isin(found[1], found[0]).mean())
         yield row("peftrec", "index_recall@100", float(np.mean(shares)), "")
@@ -454,7 +454,7 @@ def _alike(answer: Sequence[Recommendation], right: Sequence[Recommendation]) ->
 
 def _candidates(engine: Engine, request: Request) -> np.ndarray:
     asked = engine._prepare(request)
-    return named(asked, retrievals([asked], engine._decoding.read([asked]).reading)[0]).items.values
+    return named(asked, retrievals([asked], engine._decoding.read([asked]).vectors)[0]).items.values
 
 
 if __name__ == "__main__":

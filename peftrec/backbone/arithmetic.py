@@ -67,18 +67,19 @@ class PackedWeight:
         """Whether there is such a kernel for a matrix, and it is the fastest way; of one column, it gives wrong sums."""
         return not weight.is_cuda and weight.shape[1] > 1 and _packs()
 
-    def product(self, rows: Tensor, scale: Tensor) -> Tensor:
+    def product(self, rows: Tensor, scale: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """``rows @ weightᵀ * scale``, the same bits as :func:`whole_product` times the scale.
 
         Args:
             rows: (n, columns) int8, n at least 1.
             scale: (m,) float32.
+            dtype: Of the result.
 
         Returns:
-            (n, m) float32.
+            (n, m).
         """
         return torch.ops.onednn.qlinear_pointwise(
-            rows, 1.0, 0, self._packed, scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
+            rows, 1.0, 0, self._packed, scale, self._zeros, None, 1.0, 0, dtype, "none", [], ""
         )
 
 

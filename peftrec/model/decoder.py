@@ -9,7 +9,7 @@ where nobody asks for gradients: on a processor the backward pass of fused atten
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # its usual name
 
 Map = Callable[[Tensor], Tensor]
+TILE = 32
+"""Keys that fused attention reads at once in bfloat16."""
+
 Each = Callable[[Sequence[Map], Tensor], list[Tensor]]
 """What several maps make of the same words."""
 
@@ -31,7 +34,8 @@ def one_by_one(maps: Sequence[Map], x: Tensor) -> list[Tensor]:
 class Layer:
     """One transformer layer as the maps it is made of, each (B, T, in) -> (B, T, out).
 
-    ``parallel`` is added to the output's; ``each`` applies maps that read the same words, and may spare what they do alike.
+    ``parallel`` is added to the output's; ``each`` applies maps that read the same words, and may spare what they do alike;
+    ``words`` is what they travel in, from the lowest layer on, and as they come where it is None.
     """
 
     query: Map
@@ -46,9 +50,10 @@ class Layer:
     heads: int
     parallel: Map | None = None
     each: Each = one_by_one
+    words: torch.dtype | None = None
 
     @classmethod
-    def of(cls, layer: nn.Module) -> "Layer":
+    def of(cls, layer: nn.Module, *, words: torch.dtype | None = None) -> "Layer":
         """Takes apart a ``transformers`` ``BertLayer``, tuned or not."""
         attention = layer.attention
         return cls(
@@ -63,11 +68,12 @@ class Layer:
             output_norm=layer.output.LayerNorm,
             heads=attention.self.num_attention_heads,
             parallel=getattr(layer, "parallel", None),
+            words=words,
         )
 
 
 class Memory(NamedTuple):
-    """What a layer remembers of the shopper side: keys and values, each (B, heads, N, width)."""
+    """What a layer remembers of the shopper side: keys and values, each (B, heads, N or more, width), zeros behind the words."""
 
     key: Tensor
     value: Tensor
@@ -77,8 +83,25 @@ def _split(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, T, H) -> (B, heads, T, width)
 
 
+def _filled(x: Tensor) -> Tensor:
+    """(B, heads, N, width) with zeros up to whole tiles, where nobody asks for gradients.
+
+    Fused attention then gives the same bits however many words other rows of a batch have, and is no slower.
+    """
+    return x if torch.is_grad_enabled() else F.pad(x, (0, 0, 0, -x.shape[2] % TILE))
+
+
+def _hidden(mask: Tensor, key: Tensor) -> Tensor:
+    """(B, 1, 1, N or more) bool, True where there is no word."""
+    return F.pad(~mask, (0, key.shape[2] - mask.shape[1]), value=True)[:, None, None, :]
+
+
 def _joined(attended: Tensor) -> Tensor:
     return attended.transpose(1, 2).flatten(2)  # (B, heads, T, width) -> (B, T, H)
+
+
+def _travelling(layers: Sequence[Layer], x: Tensor) -> Tensor:
+    return x if layers[0].words is None else x.to(layers[0].words)
 
 
 def finish(layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
@@ -103,21 +126,22 @@ def read_shopper(
         (B, asked, H) output, and each layer's memory for the candidates.
     """
     memories: list[Memory] = []
-    hidden = ~mask[:, None, None, :]  # (B, 1, 1, N)
+    x = _travelling(layers, x)
     for number, layer in enumerate(layers, start=1):
         last = number == len(layers)
         maps = [layer.key, layer.value] if last else [layer.key, layer.value, layer.query]
         key, value, *found = (_split(one, layer.heads) for one in layer.each(maps, x))
+        key, value = _filled(key), _filled(value)
         memories.append(Memory(key, value))
         if last:
             x = x[:, asked].contiguous()
             found = [_split(layer.query(x), layer.heads)]
         query = found[0]
-        x = finish(layer, x, _joined(_shopper_attention(query, key, value, hidden)))
+        x = finish(layer, x, _joined(_shopper_attention(query, key, value, _hidden(mask, key))))
     return x, memories
 
 
-def read_candidates(layers: Iterable[Layer], x: Tensor, mask: Tensor, memories: list[Memory]) -> Tensor:
+def read_candidates(layers: Sequence[Layer], x: Tensor, mask: Tensor, memories: list[Memory]) -> Tensor:
     """Runs candidates against the shopper side's memory.
 
     Args:
@@ -129,7 +153,8 @@ def read_candidates(layers: Iterable[Layer], x: Tensor, mask: Tensor, memories: 
     Returns:
         (B, M, H).
     """
-    hidden = ~mask[:, None, None, :]  # (B, 1, 1, N)
+    x = _travelling(layers, x)
+    hidden = _hidden(mask, memories[0].key)
     for layer, memory in zip(layers, memories, strict=True):
         maps = [layer.query, layer.key, layer.value]
         query, key, value = (_split(one, layer.heads) for one in layer.each(maps, x))

@@ -157,6 +157,10 @@ class Shoppers:
         """The same on another device."""
         return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
+    def rows(self, at: slice) -> "Shoppers":
+        """Some of the requests; nothing is copied."""
+        return replace(self, **{field.name: getattr(self, field.name)[at] for field in fields(self)})
+
 
 def shopper_words(extras: Extras, shoppers: Shoppers) -> Words:
     """Builds the sentences of B shoppers."""

@@ -4,8 +4,8 @@ Row by row another adapter: changes are stacked, ranks padded with zeros, and ad
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,17 +22,13 @@ class MixedLinear:
 
     Args:
         base: int8 or float.
-        a: (B, rank, in), ranks padded with zeros; (1, rank, in) where all rows share one adapter. In half precision where
-            adapters are held so: what a call needs becomes single precision within it, and stays in the cache.
+        a: (B, rank, in), ranks padded with zeros; (1, rank, in) where all rows share one adapter. Of any type: what a call
+            needs becomes that of the words within it, and stays in the cache.
         b: (B, out, rank) or (1, out, rank), likewise.
     """
 
     def __init__(self, base: nn.Module, a: Tensor, b: Tensor) -> None:
         self.base, self.a, self.b = base, a, b
-
-    def rows(self, at: slice) -> "MixedLinear":
-        """The same for some rows of the batch; nothing is copied."""
-        return self if len(self.a) == 1 else MixedLinear(self.base, self.a[at], self.b[at])
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, T, in) -> (B, T, out)."""
@@ -41,13 +37,11 @@ class MixedLinear:
     def change(self, found: Tensor, inner: Tensor) -> None:
         """Adds to what the base gives, (B, T, out), what ``inner = A_row x``, (B, T, rank), is mapped to.
 
-        In place: to write the change by itself, and the sum again, costs more than to compute it.
+        In place: to write the change by itself, and the sum again, costs more than to compute it. Row by row, also where all
+        rows share one adapter: so they have the same bits whoever else is in the batch.
         """
         inner, up = inner.to(found.dtype), self.b.to(found.dtype).transpose(1, 2)
-        if len(up) == 1:
-            found.flatten(0, 1).addmm_(inner.flatten(0, 1), up[0])
-        else:
-            found.baddbmm_(inner, up)
+        found.baddbmm_(inner, up.expand(len(found), -1, -1))
 
 
 def each(maps: Sequence[Map], x: Tensor) -> list[Tensor]:
@@ -65,7 +59,8 @@ def each(maps: Sequence[Map], x: Tensor) -> list[Tensor]:
         found = [base(x) for base in bases]
     changed = [(result, map_) for result, map_ in zip(found, maps, strict=True) if isinstance(map_, MixedLinear)]
     if changed:
-        a = torch.cat([map_.a.float() for _, map_ in changed], dim=1)
+        parts = [map_.a.to(x.dtype) for _, map_ in changed]
+        a = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         inner = torch.split(x @ a.transpose(1, 2), [map_.a.shape[1] for _, map_ in changed], dim=-1)
         for (result, map_), part in zip(changed, inner, strict=True):
             map_.change(result, part)
@@ -92,20 +87,14 @@ class MixedBottleneck:
     chosen: Tensor
     activations: tuple[str, ...]
 
-    def rows(self, at: slice) -> "MixedBottleneck":
-        """The same for some rows of the batch; nothing is copied."""
-        if len(self.down) == 1:
-            return self
-        names = ("down", "down_bias", "up", "up_bias", "chosen")
-        return replace(self, **{name: getattr(self, name)[at] for name in names})
-
     def __call__(self, x: Tensor) -> Tensor:
         """(B, T, H) -> (B, T, H)."""
-        inner = x @ self.down.float().transpose(1, 2) + self.down_bias.float()
+        down, down_bias, up, up_bias = (one.to(x.dtype) for one in (self.down, self.down_bias, self.up, self.up_bias))
+        inner = x @ down.transpose(1, 2) + down_bias
         found = ACTIVATIONS[self.activations[0]](inner)
         for at, name in enumerate(self.activations[1:], start=1):
             found = torch.where(self.chosen == at, ACTIVATIONS[name](inner), found)
-        return found @ self.up.float().transpose(1, 2) + self.up_bias.float()
+        return found @ up.transpose(1, 2) + up_bias
 
 
 @dataclass(frozen=True)
@@ -189,9 +178,9 @@ class Mixture:
         present = [one for one in of_groups if one is not None]
         stacks: list[Tensor] = []
         for at, like in enumerate(present[0]):
-            halves = all(one[at].dtype == torch.half for one in present)
+            dtypes = {one[at].dtype for one in present}
             shape = (self.size, max(one[at].shape[1] for one in present), like.shape[2])
-            stack = like.new_zeros(shape, dtype=torch.half if halves else torch.float)
+            stack = like.new_zeros(shape, dtype=dtypes.pop() if len(dtypes) == 1 else torch.float)
             for group, one in zip(self.groups, of_groups, strict=True):
                 if one is not None:
                     stack[group.rows, : one[at].shape[1]] = group.spread(one[at])
@@ -199,13 +188,16 @@ class Mixture:
         return stacks
 
 
-def mixed_layers(base: nn.ModuleList, mixture: Mixture, *, first_layer: int) -> list[Layer]:
+def mixed_layers(
+    base: nn.ModuleList, mixture: Mixture, *, first_layer: int, words: torch.dtype | None = None
+) -> list[Layer]:
     """The decoder with each row's own tuner; differences are not looked at, see :func:`with_differences`.
 
     Args:
         base: The shared layers.
         mixture: Of one row for each of the batch, or of one for all.
         first_layer: Number of the decoder's lowest layer within the whole BERT.
+        words: What words travel in, see :class:`Layer`.
     """
 
     def layer(number: int, module: nn.Module) -> Layer:
@@ -228,6 +220,7 @@ def mixed_layers(base: nn.ModuleList, mixture: Mixture, *, first_layer: int) -> 
             output_norm=module.get_submodule("output.LayerNorm"),
             heads=int(module.get_submodule("attention.self").num_attention_heads),  # pyright: ignore[reportArgumentType]
             each=each,
+            words=words,
         )
 
     return [layer(first_layer + index, module) for index, module in enumerate(base)]
@@ -245,24 +238,10 @@ class Then:
         x = self.map(x)
         return x + self.bottleneck(x)
 
-    def rows(self, at: slice) -> "Then":
-        """The same for some rows of the batch; nothing is copied."""
-        return Then(_rows(self.map, at), _rows(self.bottleneck, at))
-
 
 def then(map_: Map, bottleneck: Map | None) -> Map:
     """A map with a bottleneck behind it, if there is one."""
     return map_ if bottleneck is None else Then(map_, bottleneck)
-
-
-def some_rows(layers: Sequence[Layer], at: slice) -> list[Layer]:
-    """What :func:`mixed_layers` made of a batch, for some of its rows; nothing is copied."""
-    names = ("query", "key", "value", "attention_output", "output", "intermediate", "parallel")
-    return [replace(layer, **{name: _rows(getattr(layer, name), at) for name in names}) for layer in layers]
-
-
-def _rows(map_: Any, at: slice) -> Any:
-    return map_.rows(at) if isinstance(map_, MixedLinear | MixedBottleneck | Then) else map_
 
 
 def with_differences(decoder: nn.ModuleList, changes: Changes[Tensor], *, first_layer: int) -> nn.ModuleList:

@@ -36,11 +36,6 @@ class Reading:
     memories: list[Memory]
     history: Tensor
 
-    def rows(self, at: slice) -> "Reading":
-        """Some of the shoppers; nothing is copied."""
-        memories = [Memory(memory.key[at], memory.value[at]) for memory in self.memories]
-        return Reading(self.vector[at], self.mean[at], self.mask[at], memories, self.history[at])
-
 
 def read(layers: Sequence[Layer], extras: Extras, shoppers: Shoppers) -> Reading:
     """Runs the shopper side once."""

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -20,7 +20,6 @@ from peftrec.model.adapter import Adapter
 from peftrec.model.candidates import CandidateConfig, Candidates, Scores, describe, generate
 from peftrec.model.decoder import Layer
 from peftrec.model.extras import Extras, Shoppers
-from peftrec.model.mixed import some_rows
 from peftrec.model.platform import Platform, padded, shoppers
 from peftrec.model.purchase import Reading, read, score
 
@@ -41,11 +40,6 @@ class Reader:
     layers: Sequence[Layer]
     extras: Extras
     bf16: bool = False
-
-    def rows(self, at: slice) -> "Reader":
-        """The same for some rows of a batch; nothing is copied."""
-        extras = {name: value[at] if value.ndim > 2 else value for name, value in self.extras.items()}
-        return replace(self, layers=some_rows(self.layers, at), extras=extras)
 
     @property
     def device(self) -> torch.device:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import BertModel
 
 from peftrec.backbone import Backbone
@@ -19,14 +21,14 @@ from peftrec.model.scoring import Reader
 from peftrec.model.shapes import first_layer
 from peftrec.serving.answers import named
 from peftrec.serving.batch import Group, score_mixed, shoppers_of
-from peftrec.serving.loaded import Loaded, together
-from peftrec.serving.precision import decoder_for
+from peftrec.serving.loaded import Loaded, extras_of, mixture_of
+from peftrec.serving.precision import decoder_for, words_of
 from peftrec.serving.preparing import Row
 
 _log = logging.getLogger(__name__)
 
-SCORED = 8
-"""Shoppers whose candidates are scored at once: what they take in memory is handed out again, not asked of the system anew."""
+TOGETHER = 16
+"""Shoppers that go through the decoder at once: what they take in memory is handed out again, not asked of the system anew."""
 
 
 class Decoding:
@@ -40,14 +42,15 @@ class Decoding:
     def __init__(self, backbone: Backbone, precision: str) -> None:
         self.backbone = backbone
         self.decoder, self.precision = decoder_for(backbone, precision)
+        self.words = words_of(self.precision, backbone.device)
         self._bert: BertModel | None = None
         self._lock = threading.Lock()
 
     def reader(self, rows: Sequence[Loaded]) -> Reader:
         """The decoder with one adapter per row of a batch, or with one for all."""
-        extras, mixture = together(rows)
-        layers = mixed_layers(self.decoder, mixture, first_layer=first_layer(self.backbone))
-        return Reader(layers, extras, bf16=self.precision == "bf16")
+        mixture = mixture_of(rows, self.words or torch.half)
+        layers = mixed_layers(self.decoder, mixture, first_layer=first_layer(self.backbone), words=self.words)
+        return Reader(layers, extras_of(rows), bf16=self.precision == "bf16")
 
     def pair_reader(self, loaded: Loaded) -> PairReader:
         """A cross-encoder with an adapter; its BERT, in this arithmetic, is made when first asked for.
@@ -58,9 +61,8 @@ class Decoding:
             if self._bert is None:
                 self._bert = self._whole()
         first = first_layer(self.backbone)
-        extras, mixture = together([loaded])
-        layers = mixed_layers(self._bert.encoder.layer[first:], mixture, first_layer=first)
-        return PairReader(self._bert, layers, extras, bf16=self.precision == "bf16")
+        layers = mixed_layers(self._bert.encoder.layer[first:], mixture_of([loaded]), first_layer=first)
+        return PairReader(self._bert, layers, loaded.extras, bf16=self.precision == "bf16")
 
     def _whole(self) -> BertModel:
         if self.precision != "int8":
@@ -72,9 +74,19 @@ class Decoding:
             return self.backbone.bert
 
     def read(self, rows: Sequence[Row]) -> "Batch":
-        """Reads all shoppers of a batch at once."""
-        reader, groups = self.reader([row.loaded for row in rows]), Group.of(rows)
-        return Batch(rows, groups, reader, reader.read_batch(shoppers_of(groups)))
+        """Reads all shoppers of a batch."""
+        loaded, groups = [row.loaded for row in rows], Group.of(rows)
+        shoppers, parts = shoppers_of(groups), list[tuple[slice, Reader, Reading]]()
+        for at in parts_of(len(rows)):
+            same = parts and len({id(one) for one in loaded[: at.stop]}) == 1
+            reader = parts[-1][1] if same else self.reader(loaded[at])
+            parts.append((at, reader, reader.read_batch(shoppers.rows(at))))
+        return Batch(rows, groups, parts)
+
+
+def parts_of(rows: int) -> list[slice]:
+    """A batch in parts of :data:`TOGETHER`."""
+    return [slice(start, start + TOGETHER) for start in range(0, rows, TOGETHER)]
 
 
 @dataclass(frozen=True)
@@ -84,14 +96,17 @@ class Batch:
     Attributes:
         rows: Requests.
         groups: The same, taken apart by what they look at.
-        reader: One adapter per row, or one for all.
-        reading: Of all of them.
+        parts: Some rows each, with one adapter per row, or one for all, and what it made of them.
     """
 
     rows: Sequence[Row]
     groups: Sequence[Group]
-    reader: Reader
-    reading: Reading
+    parts: Sequence[tuple[slice, Reader, Reading]]
+
+    @property
+    def vectors(self) -> Tensor:
+        """(B, H) of the shoppers, in single precision."""
+        return torch.cat([reading.vector for _, _, reading in self.parts]).float()
 
     def described(self, chosen: Sequence[NDArray[np.int32]]) -> list[Candidates]:
         """Numbers about each row's own products."""
@@ -111,8 +126,7 @@ class Batch:
     def score(self, found: Sequence[Candidates]) -> list[NDArray[np.float32]]:
         """Purchase logits of each row's candidates; what was read of the shoppers serves all of them."""
         logits = list[NDArray[np.float32]]()
-        for start in range(0, len(self.rows), SCORED):
-            at = slice(start, start + SCORED)
+        for at, reader, reading in self.parts:
             platforms = [row.platform for row in self.rows[at]]
-            logits += score_mixed(self.reader.rows(at), self.reading.rows(at), platforms, found[at])
+            logits += score_mixed(reader, reading, platforms, found[at])
         return logits

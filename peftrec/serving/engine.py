@@ -199,7 +199,7 @@ class Engine:
         if not rows:
             return []
         batch = self._decoding.read(rows)
-        near = retrievals(rows, batch.reading)
+        near = retrievals(rows, batch.vectors)
         found = batch.named(near)
         logits = batch.score(found)
         items = [one.items.values for one in found]
@@ -293,7 +293,7 @@ class Engine:
         row = self._prepare(request)
         if row.loaded.adapter.form == "cross_encoder":
             return history_means(row.platform, told(row))[0]
-        vector = self._decoding.read([row]).reading.vector[0].float()
+        vector = self._decoding.read([row]).vectors[0]
         return (row.loaded.extra("item_map") @ vector).cpu().numpy()
 
     def similar(self, adapter: str, item: Product, *, k: int = 10) -> list[tuple[str, float]]:

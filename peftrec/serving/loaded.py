@@ -5,7 +5,7 @@ import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import accumulate, compress, islice
+from itertools import compress, islice
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peftrec.model.adapter import Adapter
-from peftrec.model.microscaling import BLOCK, bytes_of, fits, halves_of, whole_blocks
+from peftrec.model.microscaling import BLOCK, bytes_of, fill, fits, values_of, whole_blocks
 from peftrec.model.mixed import Group, Mixture
 from peftrec.tuners import BottleneckPair, Changes, LowRankPair
 
@@ -22,8 +22,49 @@ Shape = tuple[int, ...]
 Kind = Literal["byte", "half", "single"]
 """What an array is held in: bytes with a step for every few, see :mod:`peftrec.model.microscaling`; half or single precision."""
 
-Flats = Mapping[Kind, Tensor]
-"""The arrays of each kind, one after the other: (…, n)."""
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """Some arrays, those of each kind one after the other.
+
+    Attributes:
+        shapes: Of the arrays.
+        kinds: What each of them is held in.
+    """
+
+    shapes: tuple[Shape, ...]
+    kinds: tuple[Kind, ...]
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """Of each array, where it begins among those of its kind; bytes come in whole blocks."""
+        return [start for start, _ in self._extents]
+
+    @cached_property
+    def total(self) -> dict[Kind, int]:
+        """Numbers of each kind."""
+        ends = dict.fromkeys(get_args(Kind), 0)
+        return ends | {kind: end for kind, (_, end) in zip(self.kinds, self._extents, strict=True)}
+
+    @cached_property
+    def _extents(self) -> list[tuple[int, int]]:
+        ends, extents = dict.fromkeys(get_args(Kind), 0), list[tuple[int, int]]()
+        for kind, shape in zip(self.kinds, self.shapes, strict=True):
+            size, start = math.prod(shape), ends[kind]
+            ends[kind] += whole_blocks(size) if kind == "byte" else size
+            extents.append((start, ends[kind]))
+        return extents
+
+    @cached_property
+    def _strides(self) -> list[Shape]:
+        return [tuple(math.prod(shape[at + 1 :]) for at in range(len(shape))) for shape in self.shapes]
+
+    def apart(self, flats: Mapping[Kind, Tensor]) -> list[Tensor]:
+        """Takes the flat tensors of A adapters apart, (A, n) of each kind: (A, *shape), nothing is copied."""
+        return [
+            flats[kind].as_strided((len(flats[kind]), *shape), (flats[kind].stride(0), *strides), start)
+            for kind, shape, strides, start in zip(self.kinds, self.shapes, self._strides, self.starts, strict=True)
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,39 +72,16 @@ class Layout:
     """Where each array of an adapter lies. Adapters that are made alike mostly share the object, and batches gain by it.
 
     Attributes:
-        extras: Name -> number of its array.
+        names: Of the extras.
         changes: Numbers in place of arrays.
-        shapes: Of the arrays.
-        kinds: What each of them is held in.
+        of_extras: The extras' arrays, which come first.
+        of_changes: Those of the changes.
     """
 
-    extras: Mapping[str, int]
+    names: tuple[str, ...]
     changes: Changes[int]
-    shapes: tuple[Shape, ...]
-    kinds: tuple[Kind, ...]
-
-    @cached_property
-    def sizes(self) -> dict[Kind, list[int]]:
-        """Numbers in each array of a kind; bytes come in whole blocks."""
-        sizes: dict[Kind, list[int]] = {kind: [] for kind in get_args(Kind)}
-        for kind, shape in zip(self.kinds, self.shapes, strict=True):
-            size = math.prod(shape)
-            sizes[kind].append(whole_blocks(size) if kind == "byte" else size)
-        return sizes
-
-    @cached_property
-    def starts(self) -> list[int]:
-        """Of each array, where it begins among those of its kind."""
-        ahead = {kind: accumulate(sizes, initial=0) for kind, sizes in self.sizes.items()}
-        return [next(ahead[kind]) for kind in self.kinds]
-
-    def arrays(self, flats: Flats) -> list[Tensor]:
-        """Takes the flat tensors of one adapter apart, or of a stack of them: (…, *shape), nothing is copied."""
-        parts = {kind: iter(torch.split(flat, self.sizes[kind], dim=-1)) for kind, flat in flats.items()}
-        return [
-            next(parts[kind])[..., : math.prod(shape)].unflatten(-1, shape)
-            for kind, shape in zip(self.kinds, self.shapes, strict=True)
-        ]
+    of_extras: Arrays
+    of_changes: Arrays
 
 
 @lru_cache(maxsize=256)  # recipes to make adapters by are few, but what AdaLoRA leaves of ranks is its own each time
@@ -75,16 +93,16 @@ def _layout(
     shapes: tuple[Shape, ...],
     kinds: tuple[Kind, ...],
 ) -> Layout:
-    numbers = iter(range(len(shapes)))
+    numbers, ours = iter(range(len(shapes))), len(extras)
     return Layout(
-        {name: next(numbers) for name in extras},
+        extras,
         Changes(
             {name: LowRankPair(next(numbers), next(numbers)) for name in low_rank},
             {name: BottleneckPair(*islice(numbers, 4), activation) for name, activation in bottlenecks},  # pyright: ignore[reportCallIssue]
             {name: next(numbers) for name in differences},
         ),
-        shapes,
-        kinds,
+        Arrays(shapes[:ours], kinds[:ours]),
+        Arrays(shapes[ours:], kinds[ours:]),
     )
 
 
@@ -128,32 +146,26 @@ class Loaded:
         return cls(bare, layout, *(_in_one_block(flat) if torch.device(device).type == "cpu" else _moved(flat, device)))
 
     @property
-    def flats(self) -> dict[Kind, Tensor]:
-        """As numbers to compute with, what is held in bytes in half precision."""
-        return {"byte": halves_of(self.counts, self.exponents), "half": self.half, "single": self.single}
-
-    @property
     def extras(self) -> dict[str, Tensor]:
-        """Matrices, in half or single precision."""
-        arrays = self.layout.arrays(self.flats)
-        return {name: arrays[at] for name, at in self.layout.extras.items()}
+        """Matrices, in single precision."""
+        return {name: value[0] for name, value in _extras([self]).items()}
 
     def extra(self, name: str) -> Tensor:
-        """One of :attr:`extras`, in single precision."""
-        at = self.layout.extras[name]
-        start, shape, kind = self.layout.starts[at], self.layout.shapes[at], self.layout.kinds[at]
+        """One of :attr:`extras`."""
+        arrays, at = self.layout.of_extras, self.layout.names.index(name)
+        start, shape, kind = arrays.starts[at], arrays.shapes[at], arrays.kinds[at]
         end = start + math.prod(shape)
         if kind != "byte":
             return (self.half if kind == "half" else self.single)[start:end].view(shape).float()
         blocks = slice(start // BLOCK, whole_blocks(end) // BLOCK)
-        flat = halves_of(self.counts[start : whole_blocks(end)], self.exponents[blocks])
-        return flat[: end - start].view(shape).float()
+        flat = values_of(self.counts[start : whole_blocks(end)], self.exponents[blocks], torch.float32)
+        return flat[: end - start].view(shape)
 
     def restored(self) -> Adapter:
         """The adapter with its arrays again, in single precision."""
-        arrays = [value.float().cpu().numpy() for value in self.layout.arrays(self.flats)]
-        extras = {name: arrays[at] for name, at in self.layout.extras.items()}
-        return replace(self.adapter, changes=self.layout.changes.map(arrays.__getitem__), extras=extras)
+        changes = _changes([self], torch.float32).map(lambda value: value[0].cpu().numpy())
+        extras = {name: value.cpu().numpy() for name, value in self.extras.items()}
+        return replace(self.adapter, changes=changes, extras=extras)
 
     @cached_property
     def size(self) -> int:
@@ -220,55 +232,71 @@ def _is_half(value: NDArray[np.floating]) -> bool:
         return bool((value.astype(np.float16) == value).all())
 
 
-def together(rows: Sequence[Loaded]) -> tuple[dict[str, Tensor], Mixture]:
-    """The adapters of a batch, ready for use.
+def extras_of(rows: Sequence[Loaded]) -> dict[str, Tensor]:
+    """The extras of each row, (B, rows, columns), or matrices where all rows share one adapter, in single precision."""
+    if len(set(map(id, rows))) == 1:
+        return rows[0].extras
+    groups = _groups(rows)
+    stacks = [
+        {name: value if of_row is None else value[of_row] for name, value in _extras(alike).items()}
+        for alike, _, of_row in groups
+    ]
+    if len(groups) == 1:
+        return stacks[0]
+    order = torch.cat([at for _, at, _ in groups]).argsort()
+    return {name: torch.cat([stack[name] for stack in stacks])[order] for name in stacks[0]}
 
-    Args:
-        rows: The adapter of each row.
 
-    Returns:
-        The extras of each row, (B, rows, columns), or matrices where all rows share one adapter, in single precision; and what
-        they change, as it is held.
-    """
-    distinct = list({id(loaded): loaded for loaded in rows}.values())
-    if len(distinct) == 1:
-        arrays = distinct[0].layout.arrays(distinct[0].flats)
-        changes = distinct[0].layout.changes.map(lambda at: arrays[at][None])
-        own = torch.zeros(1, dtype=torch.long, device=distinct[0].half.device)
-        return {name: arrays[at].float() for name, at in distinct[0].layout.extras.items()}, Mixture(
-            [Group(changes, own)]
-        )
-    groups, stacks = list[Group](), list[dict[str, Tensor]]()
+def mixture_of(rows: Sequence[Loaded], dtype: torch.dtype = torch.half) -> Mixture:
+    """What each row's adapter changes, in a type but for what half precision does not hold."""
+    return Mixture([Group(_changes(alike, dtype), at, of_row) for alike, at, of_row in _groups(rows)])
+
+
+def _groups(rows: Sequence[Loaded]) -> list[tuple[list[Loaded], Tensor, Tensor | None]]:
+    """Adapters of one layout each, the rows that they are for, and which of them it is, as :class:`Group` has both."""
+    device, distinct = rows[0].half.device, list({id(loaded): loaded for loaded in rows}.values())
+    if len(distinct) == 1:  # one stands for all rows
+        return [(distinct, torch.zeros(1, dtype=torch.long, device=device), None)]
+    groups = list[tuple[list[Loaded], Tensor, Tensor | None]]()
     for layout in {id(loaded.layout): loaded.layout for loaded in distinct}.values():
         alike = [loaded for loaded in distinct if loaded.layout is layout]
-        arrays = layout.arrays(_stacked(alike))
         place = {id(loaded): at for at, loaded in enumerate(alike)}
         at = [row for row, loaded in enumerate(rows) if id(loaded) in place]
         of_row = [place[id(rows[row])] for row in at]
         whole = of_row == list(range(len(of_row)))
-        where, which = (torch.tensor(some, device=rows[0].half.device) for some in (at, of_row))
-        group = Group(layout.changes.map(arrays.__getitem__), where, None if whole else which)
-        groups.append(group)
-        stacks.append({name: group.spread(arrays[number]).float() for name, number in layout.extras.items()})
-    if len(groups) == 1:
-        return stacks[0], Mixture(groups)
-    order = torch.cat([group.rows for group in groups]).argsort()
-    return {name: torch.cat([stack[name] for stack in stacks])[order] for name in stacks[0]}, Mixture(groups)
+        where, which = (torch.tensor(some, device=device) for some in (at, of_row))
+        groups.append((alike, where, None if whole else which))
+    return groups
 
 
-def _stacked(alike: Sequence[Loaded]) -> dict[Kind, Tensor]:
-    """The flat tensors of adapters of one layout, (A, n) of each kind."""
-    blocks = halves_of(torch.cat([one.counts for one in alike]), torch.cat([one.exponents for one in alike]))
-    return {
-        "byte": blocks.view(len(alike), -1),
-        "half": _rows([one.half for one in alike]),
-        "single": _rows([one.single for one in alike]),
-    }
+def _extras(alike: Sequence[Loaded]) -> dict[str, Tensor]:
+    """Of adapters of one layout, (A, rows, columns) each, in single precision."""
+    layout = alike[0].layout
+    return dict(zip(layout.names, _stacked(alike, layout.of_extras, torch.float32), strict=True))
 
 
-def _rows(flats: Sequence[Tensor]) -> Tensor:
-    """(A, n), not by ``torch.stack``, which refuses halves where bf16 is the arithmetic."""
-    stack = torch.empty(len(flats), len(flats[0]), dtype=flats[0].dtype, device=flats[0].device)
-    for row, flat in zip(stack, flats, strict=True):
-        row.copy_(flat)
-    return stack
+def _changes(alike: Sequence[Loaded], dtype: torch.dtype) -> Changes[Tensor]:
+    """Of adapters of one layout, (A, …) each."""
+    layout = alike[0].layout
+    return layout.changes.map(_stacked(alike, layout.of_changes, dtype, behind=layout.of_extras.total).__getitem__)
+
+
+def _stacked(
+    alike: Sequence[Loaded], arrays: Arrays, dtype: torch.dtype, *, behind: Mapping[Kind, int] | None = None
+) -> list[Tensor]:
+    """Some arrays of adapters of one layout, (A, *shape) each: numbers of each kind ``behind`` those that come first.
+
+    Adapter by adapter: what one holds stays in the cache, and all of them together would not.
+    """
+    flats = dict[Kind, Tensor]()
+    for kind, size in arrays.total.items():
+        start = behind[kind] if behind else 0
+        at, blocks = slice(start, start + size), slice(start // BLOCK, (start + size) // BLOCK)
+        own = torch.float32 if kind == "single" else dtype
+        flats[kind] = torch.empty(len(alike), size, dtype=own, device=alike[0].half.device)
+        for row, one in zip(flats[kind], alike, strict=True):
+            if kind == "byte":
+                fill(row, one.counts[at], one.exponents[blocks])
+            else:
+                row.copy_((one.half if kind == "half" else one.single)[at])
+    return arrays.apart(flats)

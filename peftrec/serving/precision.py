@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from peftrec.backbone import Backbone
+from peftrec.backbone import Backbone, native_precision
 from peftrec.backbone.int8 import int8_linears, packed
 from peftrec.errors import ConfigError
 from peftrec.model.decoder import Layer, read_shopper
@@ -57,7 +57,7 @@ def decoder_for(backbone: Backbone, precision: str) -> tuple[nn.ModuleList, str]
         if name == "fp32":
             break
         decoder = _converted(exact, name, backbone.device)
-        cosine = agreement(backbone, exact, decoder, bf16=name == "bf16")
+        cosine = agreement(backbone, exact, decoder, name)
         if cosine >= LEAST_COSINE[name]:
             return decoder, name
         told = f"{name} gives outputs of this backbone's decoder whose cosine to fp32 is {cosine:.4f} on average"
@@ -67,6 +67,16 @@ def decoder_for(backbone: Backbone, precision: str) -> tuple[nn.ModuleList, str]
             )
         _log.warning(f"{told}, below {LEAST_COSINE[name]}: another precision is taken")
     return exact, "fp32"
+
+
+def words_of(precision: str, device: torch.device) -> torch.dtype | None:
+    """What words travel in between the maps of a decoder: half the memory where a processor multiplies bfloat16 itself.
+
+    int8 maps round their words anyway, and reading and writing what is between them takes longer than the maps.
+    """
+    if precision == "fp32" or device.type != "cpu" or native_precision() != "bf16":
+        return None
+    return torch.bfloat16
 
 
 def _converted(exact: nn.ModuleList, precision: str, device: torch.device) -> nn.ModuleList:
@@ -85,15 +95,23 @@ def _converted(exact: nn.ModuleList, precision: str, device: torch.device) -> nn
 
 
 @torch.inference_mode()
-def agreement(backbone: Backbone, exact: nn.ModuleList, other: nn.ModuleList, *, bf16: bool) -> float:
-    """Mean cosine of two decoders' outputs for the words of some texts, as the BERT hands them to its upper layers."""
+def agreement(backbone: Backbone, exact: nn.ModuleList, other: nn.ModuleList, precision: str) -> float:
+    """Mean cosine of two decoders' outputs for the words of some texts, as the BERT hands them to its upper layers.
+
+    Args:
+        backbone: Whose decoders they are.
+        exact: In single precision.
+        other: In another one.
+        precision: Which.
+    """
     words = backbone.tokenizer(list(_TEXTS), padding=True, truncation=True, max_length=64, return_tensors="pt")
     words = {name: words[name].to(backbone.device) for name in ("input_ids", "attention_mask")}
     x = backbone.bert(**words, output_hidden_states=True).hidden_states[first_layer(backbone)]
     mask = words["attention_mask"].bool()
 
-    def output(decoder: nn.ModuleList, *, bf16: bool) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-            return read_shopper([Layer.of(layer) for layer in decoder], x, mask)[0][mask].float()
+    def output(decoder: nn.ModuleList, precision: str) -> Tensor:
+        words = words_of(precision, x.device)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return read_shopper([Layer.of(layer, words=words) for layer in decoder], x, mask)[0][mask].float()
 
-    return float(torch.cosine_similarity(output(exact, bf16=False), output(other, bf16=bf16), dim=-1).mean())
+    return float(torch.cosine_similarity(output(exact, "fp32"), output(other, precision), dim=-1).mean())

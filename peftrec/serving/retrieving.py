@@ -6,11 +6,11 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from peftrec.backbone.arithmetic import product
 from peftrec.model.candidates import best_of
 from peftrec.model.platform import Platform
-from peftrec.model.purchase import Reading
 from peftrec.serving.loaded import Loaded
 from peftrec.serving.preparing import Row
 
@@ -50,15 +50,15 @@ class Retrieval:
         return best_of(texts[shop.platform.text_of] + self._beta * np.log1p(buyers), count, allowed)
 
 
-def retrievals(rows: Sequence[Row], reading: Reading) -> list[Retrieval]:
+def retrievals(rows: Sequence[Row], vectors: Tensor) -> list[Retrieval]:
     """One for each row of a batch.
 
     Args:
         rows: Whose adapters read products.
-        reading: Of all of them.
+        vectors: (B, H) of the shoppers, in single precision.
     """
-    queries, betas = np.empty((len(rows), reading.vector.shape[1]), np.float32), list[float]()
-    for at, (row, vector) in enumerate(zip(rows, reading.vector.float().cpu().numpy(), strict=True)):
+    queries, betas = np.empty((len(rows), vectors.shape[1]), np.float32), list[float]()
+    for at, (row, vector) in enumerate(zip(rows, vectors.cpu().numpy(), strict=True)):
         extras = [row.loaded.extra(name).cpu().numpy() for name in ("item_map", "sharpness", "popularity")]
         queries[at] = extras[1].item() * product(extras[0], vector)
         betas.append(extras[2].item())

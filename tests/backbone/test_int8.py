@@ -23,9 +23,19 @@ def test_rounding_is_within_half_a_step(random: torch.Generator):
     assert ((rows * steps - values).abs() <= steps * 0.5001).all()
 
 
-def test_a_row_of_zeros_stays_zero():
-    rows, steps = quantise_rows(torch.zeros(2, 8))
+def test_words_of_bfloat16_have_steps_that_bfloat16_holds(random: torch.Generator):
+    values = (torch.randn(50, 64, generator=random) * torch.logspace(-3, 3, 50)[:, None]).bfloat16()
+    rows, steps = quantise_rows(values)
+    assert torch.equal(steps.bfloat16().float(), steps)
+    assert rows.int().abs().amax(dim=1).clamp(126, 127).eq(rows.int().abs().amax(dim=1)).all()
+    assert ((rows * steps - values.float()).abs() <= steps * 0.5001).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_row_of_zeros_stays_zero(dtype: torch.dtype):
+    rows, steps = quantise_rows(torch.zeros(2, 8, dtype=dtype))
     assert (rows * steps).eq(0).all()
+    assert steps.isfinite().all()
 
 
 def test_whole_numbers_come_out_exactly():
@@ -49,9 +59,16 @@ def test_a_linear_keeps_shape_and_direction(shape: tuple[int, ...], bias: bool, 
         assert cosine(answer, expected) > 0.9995
 
 
-def test_a_linear_answers_in_the_type_it_was_asked_in(random: torch.Generator):
-    layer = Int8Linear(nn.Linear(16, 8))
-    assert layer(torch.randn(4, 16, generator=random).bfloat16()).dtype == torch.bfloat16
+@pytest.mark.parametrize("packs", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_answers_in_the_type_it_was_asked_in(packs: bool, bias: bool, random: torch.Generator):
+    linear = nn.Linear(48, 40, bias=bias)
+    layer, x = Int8Linear(linear), torch.randn(4, 48, generator=random)
+    if packs:
+        layer.pack()
+    answer = layer(x.bfloat16())
+    assert answer.dtype == torch.bfloat16
+    assert cosine(answer.float(), linear(x)) > 0.9995
 
 
 def test_layers_that_read_the_same_input_share_its_rounding(random: torch.Generator):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from peftrec.model.microscaling import BLOCK, bytes_of, fits, halves_of, rounded
+from peftrec.model.microscaling import BLOCK, bytes_of, fits, rounded, values_of
 
 
 def halves(value: np.ndarray) -> torch.Tensor:
@@ -20,7 +20,7 @@ def test_rounded_values_become_bytes_and_come_back_bit_for_bit(scale: float):
     counts, exponents, exact = bytes_of(halves(found))
     assert exact.all()
     assert (counts.dtype, exponents.dtype, exponents.shape) == (torch.int8, torch.int8, (80,))
-    np.testing.assert_array_equal(halves_of(counts, exponents).float().numpy(), found.ravel())
+    np.testing.assert_array_equal(values_of(counts, exponents).float().numpy(), found.ravel())
     np.testing.assert_array_equal(rounded(found), found)
 
 
@@ -35,7 +35,7 @@ def test_whole_numbers_of_tables_are_exact():
     table = np.random.default_rng(2).integers(0, 128, size=(64, 61)).astype(np.float16)
     counts, exponents, exact = bytes_of(halves(table))
     assert exact.all()
-    np.testing.assert_array_equal(halves_of(counts, exponents).numpy(), table.ravel())
+    np.testing.assert_array_equal(values_of(counts, exponents).numpy(), table.ravel())
 
 
 def test_what_has_more_digits_is_told_block_by_block():

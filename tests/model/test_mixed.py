@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from peftrec.backbone import Backbone
+from peftrec.backbone import Backbone, native_precision
 from peftrec.backbone.int8 import int8_linears, packed
 from peftrec.model.decoder import read_candidates, read_shopper
 from peftrec.model.mixed import Mixture, each, mixed_layers
@@ -82,6 +82,28 @@ def test_maps_of_the_same_words_make_of_them_together_what_each_makes_alone(back
                 alone = map_(x)
                 assert found.dtype == alone.dtype
                 torch.testing.assert_close(found, alone, atol=1e-5 if precision != "bf16" else 0.05, rtol=0)
+
+
+def test_each_row_of_a_mixture_has_the_very_bits_of_the_row_alone(backbone: Backbone):
+    """Where words travel in bfloat16: whoever else is in the batch, and however long their histories are."""
+    if native_precision() != "bf16":
+        pytest.skip("this processor does not multiply bfloat16")
+    rows = [changed(tuner, backbone, seed=at) for at, tuner in enumerate(TUNERS)]
+    base = packed(int8_linears(backbone.decoder()))
+    lengths = (3, 31, 32, 33, 70, 9)
+    mask = torch.arange(max(lengths)) >= max(lengths) - torch.tensor(lengths)[:, None]
+    x, candidates = torch.randn(*mask.shape, 64), torch.randn(len(rows), 40, 64)
+
+    def run(changes: list[Changes[Tensor]], at: slice, longest: int) -> Tensor:
+        first, own = first_layer(backbone), (x[at, -longest:], mask[at, -longest:])
+        layers = mixed_layers(base, Mixture.of(changes), first_layer=first, words=torch.bfloat16)  # pyright: ignore
+        _, memories = read_shopper(layers, *own)
+        return read_candidates(layers, candidates[at], own[1], memories)
+
+    with torch.inference_mode():
+        together = run(rows, slice(None), max(lengths))
+        alone = [run([row], slice(at, at + 1), lengths[at]) for at, row in enumerate(rows)]
+    assert torch.equal(together, torch.cat(alone))
 
 
 def test_maps_that_nobody_changes_stay_the_shared_modules(backbone: Backbone):

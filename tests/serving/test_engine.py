@@ -190,7 +190,7 @@ def test_a_shopper_as_a_vector_ranks_products_as_retrieval_does(engine: Engine, 
     vector = engine.embed("other", user=user)
     assert vector.shape == (backbone.hidden,)
     row = engine._prepare(Request(adapter="other", user=user))
-    near = retrievals([row], engine._decoding.read([row]).reading)[0]
+    near = retrievals([row], engine._decoding.read([row]).vectors)[0]
     items = np.arange(len(grocery.catalog))
     popularity = row.loaded.extras["popularity"].item() * np.log1p(row.snapshot.buyers)
     told = (near.of(items) - popularity) / row.loaded.extras["sharpness"].item()

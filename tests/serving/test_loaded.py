@@ -12,7 +12,7 @@ from peftrec.model import Adapter, PurchaseModel
 from peftrec.model import extras as ops
 from peftrec.model.microscaling import fits
 from peftrec.model.shapes import first_layer
-from peftrec.serving.loaded import Loaded, together
+from peftrec.serving.loaded import Loaded, extras_of, mixture_of
 from peftrec.tuners import BottleneckConfig, HeadOnlyConfig, LoRAConfig, Tuner
 
 RECIPES = (
@@ -55,7 +55,7 @@ def test_nothing_is_lost(tiny: Backbone, tuner: Tuner):
     for name, value in adapter.extras.items():
         np.testing.assert_array_equal(back.extras[name], value.astype(np.float32))
         np.testing.assert_array_equal(loaded.extra(name).numpy(), value.astype(np.float32))
-        np.testing.assert_array_equal(loaded.extras[name].float().numpy(), value.astype(np.float32))
+        np.testing.assert_array_equal(loaded.extras[name].numpy(), value.astype(np.float32))
     assert [*back.changes.low_rank] == [*adapter.changes.low_rank]
     assert [*back.changes.bottlenecks] == [*adapter.changes.bottlenecks]
     for ours, theirs in zip(back.changes.arrays(), adapter.changes.arrays(), strict=True):
@@ -85,20 +85,17 @@ def test_what_training_exports_takes_a_byte_a_value(tiny: Backbone, tuner: Tuner
         np.testing.assert_array_equal(loaded.extra(name).numpy(), value)
     for ours, theirs in zip(back.changes.arrays(), adapter.changes.arrays(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    kinds = loaded.layout.kinds
-    for name, at in loaded.layout.extras.items():
-        assert name in (*ops.FIXED, *ops.NEAR_IDENTITY) or (kinds[at] == "byte") == fits(adapter.extras[name])
+    for name, kind in zip(loaded.layout.names, loaded.layout.of_extras.kinds, strict=True):
+        assert name in (*ops.FIXED, *ops.NEAR_IDENTITY) or (kind == "byte") == fits(adapter.extras[name])
     if tuner.scale(8) in (1.0, 2.0):  # a power of two moves no digit
-        places = loaded.layout.changes.arrays()
-        assert all(
-            (kinds[at] == "byte") == fits(value) for at, value in zip(places, adapter.changes.arrays(), strict=True)
-        )
+        kinds = loaded.layout.of_changes.kinds
+        assert all((kind == "byte") == fits(value) for kind, value in zip(kinds, adapter.changes.arrays(), strict=True))
 
 
 def test_an_adapter_without_large_matrices_is_held_too(tiny: Backbone):
     bare = replace(adapter_of(tiny, HeadOnlyConfig(), seed=0), extras={"popularity": np.ones((1, 1), np.float32)})
     loaded = Loaded.of(bare)
-    assert (loaded.size, loaded.layout.kinds) == (2, ("half",))
+    assert (loaded.size, loaded.layout.of_extras.kinds) == (2, ("half",))
     assert loaded.extra("popularity").tolist() == [[1.0]]
     assert loaded.restored().extras["popularity"].tolist() == [[1.0]]
 
@@ -108,14 +105,14 @@ def test_a_batch_of_every_kind_holds_for_each_row_what_it_holds_alone(tiny: Back
     kinds.append(Loaded.of(adapter_of(tiny, RECIPES[0], seed=9)))  # the layout of the first
     assert kinds[-1].layout is kinds[0].layout
     rows = [kinds[at] for at in (5, 1, 0, 3, 4, 0, 2, 5)]
-    extras, mixture = together(rows)
+    extras, mixture = extras_of(rows), mixture_of(rows)
     assert mixture.size == len(rows)
     assert len(mixture.groups) == len(RECIPES)
     x = torch.randn(len(rows), 3, tiny.hidden)
     base = tiny.decoder()[0].attention.self.query
     mixed = mixture.linear(base, f"encoder.layer.{first_layer(tiny)}.attention.self.query")(x)
     for at, loaded in enumerate(rows):
-        alone, own = together([loaded])
+        alone, own = extras_of([loaded]), mixture_of([loaded])
         for name, value in alone.items():
             torch.testing.assert_close(extras[name][at], value, rtol=0, atol=0)
         by_itself = own.linear(base, f"encoder.layer.{first_layer(tiny)}.attention.self.query")(x[at : at + 1])
@@ -135,6 +132,6 @@ def test_an_adapter_is_a_few_objects_to_the_garbage_collector(tiny: Backbone):
 def test_adapters_are_put_together_within_bf16_arithmetic(tiny: Backbone):
     held = [Loaded.of(adapter_of(tiny, RECIPES[0], seed)) for seed in range(2)]
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        within, _ = together(held)
-    outside, _ = together(held)
+        within = extras_of(held)
+    outside = extras_of(held)
     assert all(torch.equal(within[name], outside[name]) for name in outside)

@@ -50,16 +50,14 @@ def test_a_processor_serves_int8_and_says_so(backbone: Backbone, tmp_path: Path)
 
 def test_rounding_changes_outputs_and_not_much(backbone: Backbone):
     decoder, _ = decoder_for(backbone, "int8")
-    assert LEAST_COSINE["int8"] < agreement(backbone, backbone.decoder(), decoder, bf16=False) < 1
+    assert LEAST_COSINE["int8"] < agreement(backbone, backbone.decoder(), decoder, "int8") < 1
 
 
 def test_every_precision_agrees_with_fp32_on_real_weights(backbone: Backbone):
     for precision in ("int8", "bf16", "fp32"):
         decoder, chosen = decoder_for(backbone, precision)
         assert chosen == precision
-        assert (
-            agreement(backbone, backbone.decoder(), decoder, bf16=precision == "bf16") >= LEAST_COSINE[precision] - 1e-6
-        )
+        assert agreement(backbone, backbone.decoder(), decoder, precision) >= LEAST_COSINE[precision] - 1e-6
 
 
 def test_weights_that_int8_cannot_hold_are_served_otherwise(backbone: Backbone, caplog: pytest.LogCaptureFixture):

@@ -205,8 +205,8 @@ def test_of_products_that_are_as_likely_the_nearer_come_first(
     assert _ids(young) != _ids(old)
     assert _ids(young) != new_shop.catalog.ids[:20].to_list()
     row = engine._prepare(Request(adapter="new", profile={"age": "65+"}))
-    reading = engine._decoding.read([row]).reading
-    shopper = (reading.vector.float() @ row.loaded.extras["item_map"].float().T)[0].numpy()
+    vectors = engine._decoding.read([row]).vectors
+    shopper = (vectors @ row.loaded.extras["item_map"].T)[0].numpy()
     near = (row.platform.vectors @ shopper)[row.platform.text_of]
     place = dict(zip(new_shop.catalog.ids, near, strict=True))
     shown = np.array([place[item] for item in _ids(old)])
