@@ -35,25 +35,25 @@ class Arrays:
     shapes: tuple[Shape, ...]
     kinds: tuple[Kind, ...]
 
-    @cached_property
+    @property
     def starts(self) -> list[int]:
-        """Of each array, where it begins among those of its kind; bytes come in whole blocks."""
-        return [start for start, _ in self._extents]
+        """Of each array, where it begins among those of its kind."""
+        return self._placed[0]
 
-    @cached_property
+    @property
     def total(self) -> dict[Kind, int]:
         """Numbers of each kind."""
-        ends = dict.fromkeys(get_args(Kind), 0)
-        return ends | {kind: end for kind, (_, end) in zip(self.kinds, self._extents, strict=True)}
+        return self._placed[1]
 
     @cached_property
-    def _extents(self) -> list[tuple[int, int]]:
-        ends, extents = dict.fromkeys(get_args(Kind), 0), list[tuple[int, int]]()
+    def _placed(self) -> tuple[list[int], dict[Kind, int]]:
+        """Bytes come in whole blocks."""
+        starts, total = list[int](), dict[Kind, int].fromkeys(get_args(Kind), 0)
         for kind, shape in zip(self.kinds, self.shapes, strict=True):
-            size, start = math.prod(shape), ends[kind]
-            ends[kind] += whole_blocks(size) if kind == "byte" else size
-            extents.append((start, ends[kind]))
-        return extents
+            size = math.prod(shape)
+            starts.append(total[kind])
+            total[kind] += whole_blocks(size) if kind == "byte" else size
+        return starts, total
 
     @cached_property
     def _strides(self) -> list[Shape]:
