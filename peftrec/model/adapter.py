@@ -251,7 +251,8 @@ class Adapter:
                 expected=f"{cross.LEAST_WORDS} to {backbone.bert.config.max_position_embeddings}, as this BERT reads them",
                 remedy="restore the file, or train and publish the adapter again",
             )
-        tuner, extras = load_tensors(folder.read(TUNER_FILE)), load_tensors(decoder)
+        # A file gives its tensors in another order at each reading; adapters in the same one are put together at once.
+        tuner, extras = (dict(sorted(load_tensors(file).items())) for file in (folder.read(TUNER_FILE), decoder))
         shapes = expected_shapes(backbone, config, ranks, form=form, newcomers=settings["candidates"].newcomers > 0)
         check_shapes({**tuner, **extras}, shapes)
         if not all(map(_is_finite, (*extras.values(), *tuner.values()))):

@@ -2,6 +2,7 @@
 
 import gc
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import torch
 from peftrec.backbone import Backbone
 from peftrec.model import Adapter, PurchaseModel
 from peftrec.model import extras as ops
+from peftrec.model import forest
 from peftrec.model.microscaling import fits
 from peftrec.model.shapes import first_layer
+from peftrec.registry import Registry
 from peftrec.serving.loaded import Loaded, extras_of, mixture_of
 from peftrec.tuners import BottleneckConfig, HeadOnlyConfig, LoRAConfig, Tuner
 
@@ -135,3 +138,12 @@ def test_adapters_are_put_together_within_bf16_arithmetic(tiny: Backbone):
         within = extras_of(held)
     outside = extras_of(held)
     assert all(torch.equal(within[name], outside[name]) for name in outside)
+
+
+def test_adapters_from_files_share_a_layout(tiny: Backbone, tmp_path: Path):
+    registry, adapter = Registry(tmp_path), adapter_of(tiny, RECIPES[0], seed=0)
+    trees = {name: value.numpy() for name, value in forest.empty().items()}
+    adapter = replace(adapter, extras={**adapter.extras, **trees})
+    versions = [registry.publish("shop", adapter) for _ in range(4)]  # a file gives its tensors in any order
+    held = [Loaded.of(Adapter.load(registry.open(version.reference), tiny, stored=True)) for version in versions]
+    assert len({id(loaded.layout) for loaded in held}) == 1
