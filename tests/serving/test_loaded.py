@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from peftrec.backbone import Backbone
-from peftrec.model import Adapter, PurchaseModel
+from peftrec.model import Adapter, PurchaseModel, forest
 from peftrec.model import extras as ops
-from peftrec.model import forest
 from peftrec.model.microscaling import fits
 from peftrec.model.shapes import first_layer
 from peftrec.registry import Registry
