@@ -159,7 +159,7 @@ class Shoppers:
 
     def rows(self, at: slice, *, step: int) -> "Shoppers":
         """Some of the requests, with as many words as the longest of them has, brought up to a multiple of ``step``."""
-        width = -(-int(self.mask[at].sum(dim=1).max()) // step) * step
+        width = -(-max(1, int(self.mask[at].sum(dim=1).max())) // step) * step
         missing = max(width - self.mask.shape[1], 0)
         kept = {field.name: getattr(self, field.name)[at] for field in fields(self)}
         for name in ("vectors", "kind", "entry", "features", "weight", "mask"):
