@@ -2,7 +2,7 @@
 
 On the window before the test window, which is for choosing; differences are paired over shoppers. Parts of the feature
 path are left out when an adapter answers, everything else when it is trained. The adapted backbone is adapted here, to the
-language and the shoppers of the same past. Run it alone on the machine::
+language and the shoppers of that past. Run it alone on the machine::
 
     python benchmarks/ablations.py --dataset completejourney --every 4
     python benchmarks/ablations.py --dataset online_retail --data uci_online_retail.parquet

@@ -30,7 +30,7 @@ from peftrec.model.decoder import read_candidates, read_shopper
 from peftrec.model.mixed import Mixture, mixed_layers
 from peftrec.model.shapes import first_layer
 from peftrec.serving.loaded import Loaded, mixture_of
-from peftrec.serving.precision import PRECISIONS, decoder_for, words_of
+from peftrec.serving.precision import PRECISIONS, decoder_for, words_dtype
 from peftrec.tuners import Changes, LoRAConfig
 from peftrec.tuners.maps import TARGETS
 from peftrec.tuners.neutral import LowRankPair
@@ -90,7 +90,7 @@ def measured(
     device, rows = backbone.device, list[dict[str, object]]()
     _forget(device)
     decoder, _ = decoder_for(backbone, precision)
-    travel = words_of(precision, device)
+    travel = words_dtype(precision, device)
     generator = torch.Generator().manual_seed(seed)
     words = torch.randn(batch, history + 3, backbone.hidden, generator=generator).to(device)
     products = torch.randn(batch, candidates, backbone.hidden, generator=generator).to(device)

@@ -14,7 +14,7 @@ from peftrec.model.mixed import Mixture, mixed_layers
 from peftrec.model.shapes import first_layer
 from peftrec.serving.decoding import parts_of
 from peftrec.serving.loaded import Loaded, mixture_of
-from peftrec.serving.precision import PRECISIONS, decoder_for, words_of
+from peftrec.serving.precision import PRECISIONS, decoder_for, words_dtype
 
 NUMBERS = (1, 8, 32, 128, 1_000)
 """Of adapters: so many are at hand, and each batch names as many of them as it has rows."""
@@ -38,11 +38,14 @@ def like_for_like(
 
     def ours(decoder: nn.ModuleList, rows: Sequence[Loaded], precision: str) -> Tensor:
         """The engine's own lines, with as many rows at once; what each row's adapter changes is put together anew."""
-        travel, first, found = words_of(precision, torch.device("cpu")), first_layer(backbone), list[Tensor]()
+        device, first, found = torch.device("cpu"), first_layer(backbone), list[Tensor]()
+        travel = words_dtype(precision, device)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            for at in parts_of(batch):
-                mixture = mixture_of(rows[at], travel or torch.half) if rows else Mixture([])
-                layers = mixed_layers(decoder, mixture, first_layer=first, words=travel)
+            shared = len(set(map(id, rows))) <= 1
+            for at in parts_of(batch, device):
+                if not (found and shared):
+                    mixture = mixture_of(rows[at], travel or torch.half) if rows else Mixture([])
+                    layers = mixed_layers(decoder, mixture, first_layer=first, words=travel)
                 _, memories = read_shopper(layers, words[at], mask[at])
                 found.append(read_candidates(layers, candidates[at], mask[at], memories))
             return torch.cat(found).float()

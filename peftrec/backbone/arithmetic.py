@@ -119,11 +119,13 @@ def _packs() -> bool:
     n, columns, m = _TRIAL
     drawn = torch.Generator().manual_seed(0)
     rows, weight = (torch.randint(-127, 128, (size, columns), generator=drawn, dtype=torch.int8) for size in (n, m))
+    exact = _by_integers(rows, weight)
+    dtypes = [torch.float32, *([torch.bfloat16] if native_precision() == "bf16" else [])]
     try:
-        found = PackedWeight(weight).product(rows, torch.ones(m))
+        packed = PackedWeight(weight)
+        return all(torch.equal(packed.product(rows, torch.ones(m), dtype), exact.to(dtype)) for dtype in dtypes)
     except (AttributeError, RuntimeError):
         return False
-    return torch.equal(found, _by_integers(rows, weight))
 
 
 def _seconds(product: Callable[[], object]) -> float:

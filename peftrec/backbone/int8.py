@@ -35,7 +35,7 @@ def quantise_rows(values: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         The int8 rows (rows, columns) and their float32 steps (rows, 1); ``rows * steps`` gives the values back within
-        half a step. A row of zeros stays zero. Steps of bfloat16 values are numbers that bfloat16 holds.
+        half a step. A row of zeros stays zero. On a processor, steps of bfloat16 values are numbers that bfloat16 holds.
     """
     if values.dtype == torch.bfloat16 and values.is_cpu:
         rows, steps = torch.empty(values.shape, dtype=torch.int8), torch.empty(len(values), 1)

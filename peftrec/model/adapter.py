@@ -251,8 +251,7 @@ class Adapter:
                 expected=f"{cross.LEAST_WORDS} to {backbone.bert.config.max_position_embeddings}, as this BERT reads them",
                 remedy="restore the file, or train and publish the adapter again",
             )
-        # A file gives its tensors in another order at each reading; adapters in the same one are put together at once.
-        tuner, extras = (dict(sorted(load_tensors(file).items())) for file in (folder.read(TUNER_FILE), decoder))
+        tuner, extras = load_tensors(folder.read(TUNER_FILE)), load_tensors(decoder)
         shapes = expected_shapes(backbone, config, ranks, form=form, newcomers=settings["candidates"].newcomers > 0)
         check_shapes({**tuner, **extras}, shapes)
         if not all(map(_is_finite, (*extras.values(), *tuner.values()))):
@@ -268,6 +267,8 @@ class Adapter:
                 remedy="train and publish the adapter again; do not serve this version",
             )
         extras = ops.completed(extras) if form == "decoder" else extras
+        # A file gives its tensors in another order at each reading; adapters in the same one are put together at once.
+        tuner, extras = dict(sorted(tuner.items())), dict(sorted(extras.items()))
         values = extras if stored else {name: value.astype(np.float32) for name, value in extras.items()}
         changes = _read_changes(tuner, config, stored=stored)
         return cls(backbone=backbone, changes=changes, extras=values, facts=folder.facts, **settings)

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # its usual name
 
 Map = Callable[[Tensor], Tensor]
-TILE = 32
-"""Keys that fused attention reads at once in bfloat16."""
-
 Each = Callable[[Sequence[Map], Tensor], list[Tensor]]
 """What several maps make of the same words."""
+
+
+TILE = 32
+"""Keys that fused attention is given at once."""
 
 
 def one_by_one(maps: Sequence[Map], x: Tensor) -> list[Tensor]:
@@ -86,7 +87,8 @@ def _split(x: Tensor, heads: int) -> Tensor:
 def _filled(x: Tensor) -> Tensor:
     """(B, heads, N, width) with zeros up to whole tiles, where nobody asks for gradients.
 
-    Fused attention then gives the same bits however many words other rows of a batch have, and is no slower.
+    How many words other rows of a batch have then changes nothing, or a last bit here and there, and fused attention in
+    bfloat16 is no slower.
     """
     return x if torch.is_grad_enabled() else F.pad(x, (0, 0, 0, -x.shape[2] % TILE))
 
@@ -101,7 +103,7 @@ def _joined(attended: Tensor) -> Tensor:
 
 
 def _travelling(layers: Sequence[Layer], x: Tensor) -> Tensor:
-    return x if layers[0].words is None else x.to(layers[0].words)
+    return x.to(layers[0].words) if layers and layers[0].words else x
 
 
 def finish(layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
@@ -177,7 +179,7 @@ def _candidate_attention(query: Tensor, key: Tensor, value: Tensor, memory: Memo
     The logarithm of its denominator says how much of the sum it is (as Dao et al., 2022, put blocks of keys together).
     """
     scale = 1 / math.sqrt(query.shape[-1])
-    itself = (query * key).sum(-1, keepdim=True) * scale  # (B, heads, M, 1)
+    itself = (query * key).sum(-1, keepdim=True, dtype=torch.float32) * scale  # (B, heads, M, 1)
     if query.is_cpu and not torch.is_grad_enabled():
         bias = hidden.new_zeros(hidden.shape, dtype=query.dtype).masked_fill_(hidden, -torch.inf)
         # The one kernel that tells the denominator has no public name.
@@ -186,5 +188,5 @@ def _candidate_attention(query: Tensor, key: Tensor, value: Tensor, memory: Memo
         share = torch.sigmoid(itself - logsumexp.unsqueeze(-1)).to(value.dtype)
         return torch.lerp(shopper, value, share)
     scores = (query @ memory.key.transpose(-1, -2)).masked_fill(hidden, -torch.inf) * scale  # (B, heads, M, N)
-    weight = torch.softmax(torch.cat([scores, itself], dim=-1), dim=-1).to(value.dtype)
+    weight = torch.softmax(torch.cat([scores.float(), itself], dim=-1), dim=-1).to(value.dtype)
     return weight[..., :-1] @ memory.value + weight[..., -1:] * value

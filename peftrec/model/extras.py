@@ -157,9 +157,14 @@ class Shoppers:
         """The same on another device."""
         return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
-    def rows(self, at: slice) -> "Shoppers":
-        """Some of the requests; nothing is copied."""
-        return replace(self, **{field.name: getattr(self, field.name)[at] for field in fields(self)})
+    def rows(self, at: slice, *, step: int) -> "Shoppers":
+        """Some of the requests, with as many words as the longest of them has, brought up to a multiple of ``step``."""
+        width = -(-max(1, int(self.mask[at].sum(dim=1).max())) // step) * step
+        missing = max(width - self.mask.shape[1], 0)
+        kept = {field.name: getattr(self, field.name)[at] for field in fields(self)}
+        for name in ("vectors", "kind", "entry", "features", "weight", "mask"):
+            kept[name] = F.pad(kept[name][:, :width], (*[0, 0] * (kept[name].ndim - 2), 0, missing))
+        return replace(self, **kept)
 
 
 def shopper_words(extras: Extras, shoppers: Shoppers) -> Words:

@@ -96,15 +96,15 @@ def _count(
         exponents[block], exact[block] = exponent, lost == 0
 
 
-def values_of(counts: Tensor, exponents: Tensor, dtype: torch.dtype = torch.half) -> Tensor:
-    """What :func:`bytes_of` made bytes of, (n * BLOCK,), exact in half precision and in bfloat16: counts have seven bits."""
-    found = torch.empty_like(counts, dtype=dtype)
+def values_of(counts: Tensor, exponents: Tensor) -> Tensor:
+    """What :func:`bytes_of` made bytes of, (n * BLOCK,) in single precision."""
+    found = torch.empty_like(counts, dtype=torch.float32)
     fill(found, counts, exponents)
     return found
 
 
 def fill(found: Tensor, counts: Tensor, exponents: Tensor) -> None:
-    """Writes what :func:`values_of` gives into (n * BLOCK,) of a type."""
+    """Writes what :func:`bytes_of` made bytes of into (n * BLOCK,) of any type; half precision and bfloat16 lose nothing."""
     found.copy_(counts).view(-1, BLOCK).mul_(_power_of_two(exponents.int()).to(found.dtype)[:, None])
 
 

@@ -129,7 +129,7 @@ class Mixture:
 
     @classmethod
     def of(cls, rows: Sequence[Changes[Tensor]]) -> "Mixture":
-        """Of each row, in half or single precision; rows that share an adapter share the object.
+        """Of each row; rows that share an adapter share the object.
 
         They need not know of each other's shapes: each adapter is a group of its own.
         """

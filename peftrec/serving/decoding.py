@@ -22,13 +22,16 @@ from peftrec.model.shapes import first_layer
 from peftrec.serving.answers import named
 from peftrec.serving.batch import Group, score_mixed, shoppers_of
 from peftrec.serving.loaded import Loaded, extras_of, mixture_of
-from peftrec.serving.precision import decoder_for, words_of
+from peftrec.serving.precision import decoder_for, words_dtype
 from peftrec.serving.preparing import Row
 
 _log = logging.getLogger(__name__)
 
 TOGETHER = 16
 """Shoppers that go through the decoder at once: what they take in memory is handed out again, not asked of the system anew."""
+
+WORDS_STEP = 8
+"""Of how many products a history is read: oneDNN keeps what it prepares for every shape of matrix it has met."""
 
 
 class Decoding:
@@ -42,7 +45,7 @@ class Decoding:
     def __init__(self, backbone: Backbone, precision: str) -> None:
         self.backbone = backbone
         self.decoder, self.precision = decoder_for(backbone, precision)
-        self.words = words_of(self.precision, backbone.device)
+        self.words = words_dtype(self.precision, backbone.device)
         self._bert: BertModel | None = None
         self._lock = threading.Lock()
 
@@ -77,16 +80,17 @@ class Decoding:
         """Reads all shoppers of a batch."""
         loaded, groups = [row.loaded for row in rows], Group.of(rows)
         shoppers, parts = shoppers_of(groups), list[tuple[slice, Reader, Reading]]()
-        for at in parts_of(len(rows)):
+        for at in parts_of(len(rows), self.backbone.device):
             same = parts and len({id(one) for one in loaded[: at.stop]}) == 1
             reader = parts[-1][1] if same else self.reader(loaded[at])
-            parts.append((at, reader, reader.read_batch(shoppers.rows(at))))
+            parts.append((at, reader, reader.read_batch(shoppers.rows(at, step=WORDS_STEP))))
         return Batch(rows, groups, parts)
 
 
-def parts_of(rows: int) -> list[slice]:
-    """A batch in parts of :data:`TOGETHER`."""
-    return [slice(start, start + TOGETHER) for start in range(0, rows, TOGETHER)]
+def parts_of(rows: int, device: torch.device) -> list[slice]:
+    """A batch in parts of :data:`TOGETHER` on a processor; a GPU takes it whole."""
+    step = TOGETHER if device.type == "cpu" else rows
+    return [slice(start, start + step) for start in range(0, rows, step)]
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ Kind = Literal["byte", "half", "single"]
 
 
 @dataclass(frozen=True, eq=False)
-class Arrays:
-    """Some arrays, those of each kind one after the other.
+class Places:
+    """Where some arrays lie, those of each kind one after the other.
 
     Attributes:
         shapes: Of the arrays.
@@ -80,8 +80,8 @@ class Layout:
 
     names: tuple[str, ...]
     changes: Changes[int]
-    of_extras: Arrays
-    of_changes: Arrays
+    of_extras: Places
+    of_changes: Places
 
 
 @lru_cache(maxsize=256)  # recipes to make adapters by are few, but what AdaLoRA leaves of ranks is its own each time
@@ -101,8 +101,8 @@ def _layout(
             {name: BottleneckPair(*islice(numbers, 4), activation) for name, activation in bottlenecks},  # pyright: ignore[reportCallIssue]
             {name: next(numbers) for name in differences},
         ),
-        Arrays(shapes[:ours], kinds[:ours]),
-        Arrays(shapes[ours:], kinds[ours:]),
+        Places(shapes[:ours], kinds[:ours]),
+        Places(shapes[ours:], kinds[ours:]),
     )
 
 
@@ -152,13 +152,13 @@ class Loaded:
 
     def extra(self, name: str) -> Tensor:
         """One of :attr:`extras`."""
-        arrays, at = self.layout.of_extras, self.layout.names.index(name)
-        start, shape, kind = arrays.starts[at], arrays.shapes[at], arrays.kinds[at]
+        places, at = self.layout.of_extras, self.layout.names.index(name)
+        start, shape, kind = places.starts[at], places.shapes[at], places.kinds[at]
         end = start + math.prod(shape)
         if kind != "byte":
             return (self.half if kind == "half" else self.single)[start:end].view(shape).float()
         blocks = slice(start // BLOCK, whole_blocks(end) // BLOCK)
-        flat = values_of(self.counts[start : whole_blocks(end)], self.exponents[blocks], torch.float32)
+        flat = values_of(self.counts[start : whole_blocks(end)], self.exponents[blocks])
         return flat[: end - start].view(shape)
 
     def restored(self) -> Adapter:
@@ -282,21 +282,26 @@ def _changes(alike: Sequence[Loaded], dtype: torch.dtype) -> Changes[Tensor]:
 
 
 def _stacked(
-    alike: Sequence[Loaded], arrays: Arrays, dtype: torch.dtype, *, behind: Mapping[Kind, int] | None = None
+    alike: Sequence[Loaded], places: Places, dtype: torch.dtype, *, behind: Mapping[Kind, int] | None = None
 ) -> list[Tensor]:
     """Some arrays of adapters of one layout, (A, *shape) each: numbers of each kind ``behind`` those that come first.
 
-    Adapter by adapter: what one holds stays in the cache, and all of them together would not.
+    Adapter by adapter on a processor: what one holds stays in the cache, and all of them together would not.
     """
     flats = dict[Kind, Tensor]()
-    for kind, size in arrays.total.items():
+    device = alike[0].half.device
+    for kind, size in places.total.items():
         start = behind[kind] if behind else 0
         at, blocks = slice(start, start + size), slice(start // BLOCK, (start + size) // BLOCK)
-        own = torch.float32 if kind == "single" else dtype
-        flats[kind] = torch.empty(len(alike), size, dtype=own, device=alike[0].half.device)
-        for row, one in zip(flats[kind], alike, strict=True):
+        own = torch.float32 if kind == "single" and dtype == torch.half else dtype
+        flats[kind] = flat = torch.empty(len(alike), size, dtype=own, device=device)
+        if kind == "byte" and device.type != "cpu":
+            counts, exponents = [one.counts[at] for one in alike], [one.exponents[blocks] for one in alike]
+            fill(flat.view(-1), torch.cat(counts), torch.cat(exponents))
+            continue
+        for row, one in zip(flat, alike, strict=True):
             if kind == "byte":
                 fill(row, one.counts[at], one.exponents[blocks])
             else:
                 row.copy_((one.half if kind == "half" else one.single)[at])
-    return arrays.apart(flats)
+    return places.apart(flats)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from peftrec.backbone import Backbone, native_precision
 from peftrec.backbone.int8 import int8_linears, packed
 from peftrec.errors import ConfigError
-from peftrec.model.decoder import Layer, read_shopper
+from peftrec.model.decoder import Layer, read_candidates, read_shopper
 from peftrec.model.shapes import first_layer
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def decoder_for(backbone: Backbone, precision: str) -> tuple[nn.ModuleList, str]
     return exact, "fp32"
 
 
-def words_of(precision: str, device: torch.device) -> torch.dtype | None:
+def words_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """What words travel in between the maps of a decoder: half the memory where a processor multiplies bfloat16 itself.
 
     int8 maps round their words anyway, and reading and writing what is between them takes longer than the maps.
@@ -98,20 +98,24 @@ def _converted(exact: nn.ModuleList, precision: str, device: torch.device) -> nn
 def agreement(backbone: Backbone, exact: nn.ModuleList, other: nn.ModuleList, precision: str) -> float:
     """Mean cosine of two decoders' outputs for the words of some texts, as the BERT hands them to its upper layers.
 
+    They are read once as shoppers, and once more as candidates that see them.
+
     Args:
         backbone: Whose decoders they are.
         exact: In single precision.
         other: In another one.
         precision: Which.
     """
-    words = backbone.tokenizer(list(_TEXTS), padding=True, truncation=True, max_length=64, return_tensors="pt")
-    words = {name: words[name].to(backbone.device) for name in ("input_ids", "attention_mask")}
-    x = backbone.bert(**words, output_hidden_states=True).hidden_states[first_layer(backbone)]
-    mask = words["attention_mask"].bool()
+    texts = backbone.tokenizer(list(_TEXTS), padding=True, truncation=True, max_length=64, return_tensors="pt")
+    texts = {name: texts[name].to(backbone.device) for name in ("input_ids", "attention_mask")}
+    x = backbone.bert(**texts, output_hidden_states=True).hidden_states[first_layer(backbone)]
+    mask = texts["attention_mask"].bool()
 
     def output(decoder: nn.ModuleList, precision: str) -> Tensor:
-        words = words_of(precision, x.device)
+        words = words_dtype(precision, x.device)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            return read_shopper([Layer.of(layer, words=words) for layer in decoder], x, mask)[0][mask].float()
+            layers = [Layer.of(layer, words=words) for layer in decoder]
+            shoppers, memories = read_shopper(layers, x, mask)
+            return torch.cat([shoppers[mask], read_candidates(layers, x, mask, memories)[mask]]).float()
 
     return float(torch.cosine_similarity(output(exact, "fp32"), output(other, precision), dim=-1).mean())

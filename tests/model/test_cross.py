@@ -87,9 +87,11 @@ def test_described_products_stand_behind_the_catalogue(shop: Dataset, tiny_backb
     assert PairWriter(platform, words=32).product(0) == PairWriter(wider, words=32).product(0)
 
 
-def test_a_pair_reads_the_same_whatever_stands_beside_it(shop: Dataset, tiny_backbone: Backbone):
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_pair_reads_the_same_whatever_stands_beside_it(shop: Dataset, tiny_backbone: Backbone, whole: bool):
     platform = Platform.of(shop, tiny_backbone, progress=False)
-    writer, reader = PairWriter(platform, words=32), _reader(tiny_backbone)
+    depth = tiny_backbone.bert.config.num_hidden_layers if whole else tiny_backbone.decoder_layers
+    writer, reader = PairWriter(platform, words=32), _reader(replace(tiny_backbone, decoder_layers=depth))
     past = writer.past(_told(shop, platform, [0]), 0)
     together = reader.score(writer, past, np.arange(4, dtype=np.int32))
     alone = [reader.score(writer, past, np.array([item], np.int32))[0] for item in range(4)]

@@ -50,12 +50,17 @@ def test_a_candidate_sees_no_other(tiny_backbone: Backbone):
 
 
 def test_words_travel_in_the_type_that_the_layers_say(tiny_backbone: Backbone):
+    torch.manual_seed(0)
     x, mask, candidates = torch.randn(1, 4, 64), torch.ones(1, 4, dtype=torch.bool), torch.randn(1, 6, 64)
     outputs = list[torch.Tensor]()
-    for words in (None, torch.bfloat16):
-        layers = [Layer.of(layer.to(words or torch.float32), words=words) for layer in tiny_backbone.decoder()]
+    for words in (torch.float32, torch.bfloat16):
+        decoder = tiny_backbone.decoder()
+        for module in decoder.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.to(words)
+        layers = [Layer.of(layer, words=words) for layer in decoder]
         with torch.inference_mode():
             output, memories = read_shopper(layers, x, mask)
             outputs.append(read_candidates(layers, candidates, mask, memories))
-        assert {output.dtype, memories[0].key.dtype, outputs[-1].dtype} == {words or torch.float32}
-    torch.testing.assert_close(outputs[1].float(), outputs[0], atol=0.1, rtol=0)
+        assert {output.dtype, memories[0].key.dtype, outputs[-1].dtype} == {words}
+    assert torch.cosine_similarity(outputs[1].float(), outputs[0], dim=-1).min() > 0.999

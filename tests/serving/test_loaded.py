@@ -142,7 +142,9 @@ def test_adapters_are_put_together_within_bf16_arithmetic(tiny: Backbone):
 def test_adapters_from_files_share_a_layout(tiny: Backbone, tmp_path: Path):
     registry, adapter = Registry(tmp_path), adapter_of(tiny, RECIPES[0], seed=0)
     trees = {name: value.numpy() for name, value in forest.empty().items()}
-    adapter = replace(adapter, extras={**adapter.extras, **trees})
-    versions = [registry.publish("shop", adapter) for _ in range(4)]  # a file gives its tensors in any order
+    adapter = replace(adapter, extras={**adapter.extras, **trees, "newcomer": np.ones((1, 3), np.float16)})
+    telling = replace(adapter, candidates=replace(adapter.candidates, newcomers=5))
+    # A file gives its tensors in any order, and leaves out what is said of products never sold where nothing is.
+    versions = [registry.publish("shop", one) for one in (adapter, adapter, telling, telling)]
     held = [Loaded.of(Adapter.load(registry.open(version.reference), tiny, stored=True)) for version in versions]
     assert len({id(loaded.layout) for loaded in held}) == 1
