@@ -2,11 +2,12 @@
 
 On the window before the test window, which is for choosing; differences are paired over shoppers. Parts of the feature
 path are left out when an adapter answers, everything else when it is trained. The adapted backbone is adapted here, to the
-language and the shoppers of that past. Run it alone on the machine::
+language and the shoppers of that past. Rows of variants that are not run are kept from the result on disk. Run it alone on
+the machine::
 
     python benchmarks/ablations.py --dataset completejourney --every 4
     python benchmarks/ablations.py --dataset online_retail --data uci_online_retail.parquet
-    python benchmarks/ablations.py --dataset amazon_office --data amazon_office
+    python benchmarks/ablations.py --dataset amazon_office --data amazon_office --variants "rank 4" "rank 64"
 """
 
 import argparse
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from quality import QUESTIONS
-from results import write
+from results import kept, write
 from sampling import every, some
 from tuners import CUTS, WEEKS, numbers_alone
 
@@ -70,6 +71,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="file or folder of a data set that comes as one")
     parser.add_argument("--every", type=int, default=1, help="train on every n-th shopper")
     parser.add_argument("--asked", type=int, default=800, help="shoppers that are asked about, drawn evenly")
+    parser.add_argument(
+        "--variants", nargs="*", choices=sorted({*VARIANTS} - {DEFAULT}), help="these alone, and the default"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     shop = load_dataset(QUESTIONS[options.dataset].source, options.data)
@@ -79,6 +83,8 @@ def main() -> None:
     world = World(past, Backbone.load("minilm-l6"), TrainConfig(seed=options.seed).on(past))
     systems = list[Recommender]()
     for name, make in VARIANTS.items():
+        if options.variants is not None and name not in (DEFAULT, *options.variants):
+            continue
         print(name, flush=True)
         made = make(world, name)
         if not made:
@@ -86,11 +92,14 @@ def main() -> None:
         systems += made
     result = evaluate(systems, future, baselines=None, seed=options.seed)
     print(result)
-    write(
-        f"ablations_{options.dataset}",
-        [dict(row) | {"dataset": options.dataset} for row in result.rows()],
-        seed=options.seed,
+    rows = [dict(row) | {"dataset": options.dataset} for row in result.rows()]
+    name, measured = f"ablations_{options.dataset}", {row["system"] for row in rows}
+    old = (
+        kept(name, lambda row: row.get("against", row["system"]) not in measured)
+        if options.variants is not None
+        else []
     )
+    write(name, [*rows, *old], seed=options.seed)
 
 
 def _earlier(shop: Dataset, dataset: str) -> tuple[Dataset, Dataset]:

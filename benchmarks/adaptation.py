@@ -39,7 +39,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from results import FOLDER, write
+from results import kept, write
 from sampling import every, some
 from transformers import BertForPreTraining
 
@@ -114,7 +114,8 @@ def main() -> None:
             }[part](asked)
             rows += [row | {"part": part} for row in found]
     if not options.validation:
-        write("adaptation", [*_kept(options.parts, asked), *rows], seed=options.seed)
+        old = kept("adaptation", lambda row: row["part"] not in options.parts or row["dataset"] not in {*asked, "all"})
+        write("adaptation", [*old, *rows], seed=options.seed)
 
 
 def _config(options: argparse.Namespace) -> AdaptConfig:
@@ -122,15 +123,6 @@ def _config(options: argparse.Namespace) -> AdaptConfig:
         language=LanguageConfig(seed=options.seed, **options.language),
         shopping=ShoppingConfig(training=replace(ShoppingConfig().training, seed=options.seed), **options.shopping),
     )
-
-
-def _kept(parts: Sequence[str], asked: Sequence[str]) -> list[dict[str, object]]:
-    """Rows on disk that this run does not measure anew."""
-    path = FOLDER / "adaptation.json"
-    before = json.loads(path.read_text()) if path.is_file() else {"rows": []}
-    told = {name: before.get(name) for name in ("commit", "machine")}  # of the run that measured them
-    kept = [row for row in before["rows"] if row["part"] not in parts or row["dataset"] not in {*asked, "all"}]
-    return [told | row for row in kept]
 
 
 Split = tuple[Dataset, Dataset]

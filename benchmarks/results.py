@@ -6,10 +6,11 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,6 +40,14 @@ BEGUN = time.perf_counter()
 def _arguments() -> list[str]:
     """What the benchmark was called with; of paths the last part alone."""
     return [Path(one).name if "/" in one else one for one in sys.argv[1:]]
+
+
+def kept(name: str, keep: Callable[[dict[str, Any]], bool]) -> list[dict[str, object]]:
+    """Rows of the result on disk that a run does not measure anew, with commit and machine of the run that did."""
+    path = FOLDER / f"{name}.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"rows": []}
+    told = {key: before.get(key) for key in ("commit", "machine")}
+    return [told | row for row in before["rows"] if keep(row)]
 
 
 def write(name: str, rows: Sequence[dict[str, object]], *, seed: int, chosen: Mapping[str, str] | None = None) -> Path:

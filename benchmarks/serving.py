@@ -24,7 +24,6 @@ Run it alone on the machine::
 
 import argparse
 import gc
-import json
 import tempfile
 import threading
 import time
@@ -39,7 +38,7 @@ import torch
 from encoders import peers
 from like_for_like import like_for_like
 from peft_serving import cross_encoder, plain
-from results import FOLDER, write
+from results import kept, write
 from sampling import some
 from scipy import sparse
 from timing import alternately, median, multiplies_bf16, resident, row
@@ -90,15 +89,7 @@ def main() -> None:
             print(f"{part} took {time.perf_counter() - begun:.0f} s", flush=True)
             rows += [one | {"part": part} for one in found]
             gc.collect()
-    write("serving", [*_kept(options.parts), *rows], seed=options.seed)
-
-
-def _kept(parts: Sequence[str]) -> list[dict[str, object]]:
-    """Rows on disk that this run does not measure anew."""
-    path = FOLDER / "serving.json"
-    before = json.loads(path.read_text()) if path.is_file() else {"rows": []}
-    told = {name: before.get(name) for name in ("commit", "machine")}  # of the run that measured them
-    return [told | one for one in before["rows"] if one["part"] not in parts]
+    write("serving", [*kept("serving", lambda one: one["part"] not in options.parts), *rows], seed=options.seed)
 
 
 def varied(adapter: Adapter, seed: int) -> Adapter:

@@ -99,3 +99,13 @@ def test_results_tell_what_they_were_called_with_and_no_paths(load, tmp_path: Pa
     assert told["arguments"] == ["--data", "log.parquet", "--every", "3"]
     assert told["chosen"] == {"EASE": "3"}
     assert told["seed"] == 1
+
+
+def test_rows_that_a_run_does_not_measure_keep_the_commit_of_the_run_that_did(load, tmp_path, monkeypatch):
+    results = load("results")
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    assert results.kept("new", lambda row: True) == []
+    rows = [{"system": "a", "value": 1.0}, {"system": "b", "value": 2.0, "commit": "older", "machine": "another"}]
+    (tmp_path / "some.json").write_text(json.dumps({"commit": "old", "machine": "this", "rows": rows}))
+    assert results.kept("some", lambda row: row["system"] == "a") == [{**rows[0], "commit": "old", "machine": "this"}]
+    assert results.kept("some", lambda row: row["system"] == "b") == [rows[1]]
