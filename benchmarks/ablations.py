@@ -19,22 +19,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from adaptation import seeded
 from quality import QUESTIONS
 from results import kept, write
 from sampling import every, some
 from tuners import CUTS, WEEKS, numbers_alone
 
-from peftrec import (
-    AdaptConfig,
-    Backbone,
-    LanguageConfig,
-    LoRAConfig,
-    ShoppingConfig,
-    TrainConfig,
-    adapt,
-    evaluate,
-    load_dataset,
-)
+from peftrec import Backbone, LoRAConfig, TrainConfig, adapt, evaluate, load_dataset
 from peftrec.backbone.fingerprint import weights_fingerprint
 from peftrec.data import Dataset
 from peftrec.data.augment import EventDrop, WordDrop
@@ -209,9 +200,7 @@ def _quantities(world: World, name: str) -> list[Recommender]:
 
 
 def _adapted(world: World, name: str) -> list[Recommender]:
-    seed = world.config.seed
-    shopping = ShoppingConfig(training=replace(ShoppingConfig().training, seed=seed))
-    adapted = adapt(world.backbone, [world.past], AdaptConfig(language=LanguageConfig(seed=seed), shopping=shopping))
+    adapted = adapt(world.backbone, [world.past], seeded(world.config.seed, {}, {}))
     return [_adapter(world, backbone=adapted)[0].recommender(name=name)]
 
 

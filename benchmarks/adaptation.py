@@ -31,10 +31,11 @@ import json
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -103,7 +104,12 @@ def main() -> None:
     asked = options.platforms or list(splits)
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as temporary:
-        run = Run(splits, _config(options), options.keep or Path(temporary), options.seed)
+        run = Run(
+            splits,
+            seeded(options.seed, options.language, options.shopping),
+            options.keep or Path(temporary),
+            options.seed,
+        )
         for part in options.parts:
             found = {
                 "language": run.language,
@@ -118,11 +124,10 @@ def main() -> None:
         write("adaptation", [*old, *rows], seed=options.seed)
 
 
-def _config(options: argparse.Namespace) -> AdaptConfig:
-    return AdaptConfig(
-        language=LanguageConfig(seed=options.seed, **options.language),
-        shopping=ShoppingConfig(training=replace(ShoppingConfig().training, seed=options.seed), **options.shopping),
-    )
+def seeded(seed: int, language: Mapping[str, Any], shopping: Mapping[str, Any]) -> AdaptConfig:
+    """The default settings, but for the seed of both stages and what is given."""
+    training = replace(ShoppingConfig().training, seed=seed)
+    return AdaptConfig(LanguageConfig(seed=seed, **language), ShoppingConfig(training=training, **shopping))
 
 
 Split = tuple[Dataset, Dataset]

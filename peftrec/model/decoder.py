@@ -84,18 +84,18 @@ def _split(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, T, H) -> (B, heads, T, width)
 
 
-def _filled(x: Tensor) -> Tensor:
-    """(B, heads, N, width) with zeros up to whole tiles, where nobody asks for gradients.
+def _filling(words: int) -> int:
+    """How many zeros to put behind keys and values, up to whole tiles where nobody asks for gradients.
 
     How many words other rows of a batch have then changes nothing, or a last bit here and there, and fused attention in
     bfloat16 is no slower.
     """
-    return x if torch.is_grad_enabled() else F.pad(x, (0, 0, 0, -x.shape[2] % TILE))
+    return 0 if torch.is_grad_enabled() else -words % TILE
 
 
-def _hidden(mask: Tensor, key: Tensor) -> Tensor:
-    """(B, 1, 1, N or more) bool, True where there is no word."""
-    return F.pad(~mask, (0, key.shape[2] - mask.shape[1]), value=True)[:, None, None, :]
+def _hidden(mask: Tensor, filling: int) -> Tensor:
+    """(B, 1, 1, N + filling) bool, True where there is no word."""
+    return F.pad(~mask, (0, filling), value=True)[:, None, None, :]
 
 
 def _joined(attended: Tensor) -> Tensor:
@@ -128,18 +128,19 @@ def read_shopper(
         (B, asked, H) output, and each layer's memory for the candidates.
     """
     memories: list[Memory] = []
-    x = _travelling(layers, x)
+    x, filling = _travelling(layers, x), _filling(mask.shape[1])
+    hidden = _hidden(mask, filling)
     for number, layer in enumerate(layers, start=1):
         last = number == len(layers)
         maps = [layer.key, layer.value] if last else [layer.key, layer.value, layer.query]
         key, value, *found = (_split(one, layer.heads) for one in layer.each(maps, x))
-        key, value = _filled(key), _filled(value)
+        key, value = (F.pad(one, (0, 0, 0, filling)) for one in (key, value))
         memories.append(Memory(key, value))
         if last:
             x = x[:, asked].contiguous()
             found = [_split(layer.query(x), layer.heads)]
         query = found[0]
-        x = finish(layer, x, _joined(_shopper_attention(query, key, value, _hidden(mask, key))))
+        x = finish(layer, x, _joined(_shopper_attention(query, key, value, hidden)))
     return x, memories
 
 
@@ -156,7 +157,7 @@ def read_candidates(layers: Sequence[Layer], x: Tensor, mask: Tensor, memories: 
         (B, M, H).
     """
     x = _travelling(layers, x)
-    hidden = _hidden(mask, memories[0].key)
+    hidden = _hidden(mask, memories[0].key.shape[2] - mask.shape[1])
     for layer, memory in zip(layers, memories, strict=True):
         maps = [layer.query, layer.key, layer.value]
         query, key, value = (_split(one, layer.heads) for one in layer.each(maps, x))
