@@ -35,8 +35,9 @@ from results import write
 
 from peftrec.data import Dataset
 from peftrec.data.collaborative import collaborative
-from peftrec.data.features import pair_features, pairs_of
+from peftrec.data.features import pair_features
 from peftrec.data.histories import Histories, Ragged
+from peftrec.data.pairs import pairs_of
 from peftrec.data.snapshot import Snapshot
 from peftrec.data.sources.completejourney import load_completejourney
 from peftrec.data.streaming.stream import stream_events
@@ -127,7 +128,7 @@ def describe(dataset: Dataset, snapshot: Snapshot, *, popular: int, collaborate:
         items = Ragged(np.searchsorted(keys, rows), (keys % snapshot.n_items).astype(np.int32))
         neighbours = together = np.zeros(len(keys), np.float32)
         if collaborate:
-            neighbours, together = (dense[items.rows, items.values] for dense in collaborative(histories, snapshot))
+            neighbours, together = (dense[items.rows, items.values] for dense in collaborative(pairs, snapshot))
         pair_features(histories, items, snapshot, pairs=pairs, neighbours=neighbours, together=together)
 
 

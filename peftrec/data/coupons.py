@@ -1,5 +1,3 @@
-# pyright: basic, reportArgumentType=false, reportOptionalSubscript=false, reportAttributeAccessIssue=false
-# scipy has no types; the rest of the package is checked strictly.
 """Coupons: promotions that only some shoppers were given."""
 
 from collections.abc import Mapping, Sequence
@@ -8,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import sparse
 
 from peftrec.data import columns as col
 from peftrec.data.log import codes
@@ -154,9 +151,10 @@ class CouponLog:
         at = np.repeat(first - offsets, last - first) + np.arange(len(row))
         valid = (self.start[at] <= moment) & (self.end[at] > moment)
         row, at = row[valid], at[valid]
-        days = ((self.end[at] - moment) / DAY).astype(np.float32)
-        given = sparse.csr_matrix((days, (row, self.campaign[at])), shape=(len(users), self.campaigns))
-        return HeldCoupons(given, self.covered, self.n_items)
+        held, which = np.unique(row * self.campaigns + self.campaign[at], return_inverse=True)
+        left = np.bincount(which, weights=(self.end[at] - moment) / DAY, minlength=len(held)).astype(np.float32)
+        ends = np.searchsorted(held, np.arange(len(users) + 1) * self.campaigns)
+        return HeldCoupons(ends, held % max(1, self.campaigns), left, self.covered, self.n_items)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,38 +162,47 @@ class HeldCoupons:
     """What B shoppers hold at one moment, kept by campaign: a campaign may cover thousands of products.
 
     Attributes:
-        given: (B, campaigns) days that the coupons still last.
+        offsets: (B + 1,) int64, where each shopper's begin.
+        campaign: (n,) int64 campaign, rising and without repeats for a shopper.
+        left: (n,) float32 days that its coupons still last.
         covered: int64 keys ``campaign * n_items + item`` of what coupons cover, rising.
         n_items: Products of the catalogue.
     """
 
-    given: sparse.csr_matrix
+    offsets: NDArray[np.int64]
+    campaign: NDArray[np.int64]
+    left: NDArray[np.float32]
     covered: NDArray[np.int64]
     n_items: int
 
     def take(self, rows: NDArray[np.integer]) -> "HeldCoupons":
         """The same for a choice of shoppers."""
-        return HeldCoupons(self.given[rows], self.covered, self.n_items)
+        count = self.count[rows]
+        offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+        at = np.repeat(self.offsets[rows] - offsets[:-1], count) + np.arange(int(offsets[-1]))
+        return replace(self, offsets=offsets, campaign=self.campaign[at], left=self.left[at])
 
     @classmethod
     def join(cls, parts: "Sequence[HeldCoupons]") -> "HeldCoupons":
         """The shoppers of several, which know the same campaigns."""
-        return replace(parts[0], given=sparse.vstack([part.given for part in parts], format="csr"))
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate([part.count for part in parts]))])
+        campaign, left = (np.concatenate([getattr(part, name) for part in parts]) for name in ("campaign", "left"))
+        return replace(parts[0], offsets=offsets, campaign=campaign, left=left)
 
     @property
     def count(self) -> NDArray[np.int64]:
         """(B,) campaigns that each shopper holds coupons of."""
-        return np.diff(self.given.indptr).astype(np.int64)
+        return np.diff(self.offsets)
 
     def days(self, row: NDArray[np.integer], item: NDArray[np.integer]) -> NDArray[np.float32]:
         """(C,) days that shopper ``row``'s coupons for ``item`` still last, summed over campaigns; 0 without one."""
         held = np.where(item < self.n_items, self.count[row], 0)  # products described in a request have no coupons
         pair = np.repeat(np.arange(len(row)), held)  # one entry for each pair and campaign that its shopper holds
-        at = np.repeat(self.given.indptr[row], held) + np.arange(len(pair)) - np.repeat(np.cumsum(held) - held, held)
-        key = self.given.indices[at].astype(np.int64) * self.n_items + item[pair]
+        at = np.repeat(self.offsets[row], held) + np.arange(len(pair)) - np.repeat(np.cumsum(held) - held, held)
+        key = self.campaign[at] * self.n_items + item[pair]
         place = np.minimum(np.searchsorted(self.covered, key), max(0, len(self.covered) - 1))
         there = self.covered[place] == key if len(self.covered) else np.zeros(len(key), bool)
-        return np.bincount(pair[there], weights=self.given.data[at[there]], minlength=len(row)).astype(np.float32)
+        return np.bincount(pair[there], weights=self.left[at[there]], minlength=len(row)).astype(np.float32)
 
 
 def _typed(column: pl.Series) -> pl.Series:

@@ -27,6 +27,15 @@ def product_at(
     return found
 
 
+def entries(matrix: sparse.csr_matrix, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> NDArray[np.float32]:
+    """(C,) some entries of a matrix without doubles, 0 where it has none, or no such row."""
+    if not matrix.has_sorted_indices:
+        matrix = matrix.sorted_indices()
+    found = np.zeros(len(rows), np.float32)
+    _look_up(*_arrays(matrix), rows.astype(np.int64), columns.astype(np.int32), found)
+    return found
+
+
 def _arrays(matrix: sparse.csr_matrix) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
     ends, columns = (array.astype(np.int32, copy=False) for array in (matrix.indptr, matrix.indices))
     return ends, columns, matrix.data
@@ -65,3 +74,21 @@ def _multiply_at(
         for there in range(ends[rows[at]], ends[rows[at] + 1]):
             total += matrix[there] * vector[columns[there]]
         found[at] = total
+
+
+@compiled(f"void({_CSR}, int64[::1], int32[::1], float32[::1])")
+def _look_up(
+    ends: NDArray[np.int32],
+    columns: NDArray[np.int32],
+    matrix: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    wanted: NDArray[np.int32],
+    found: NDArray[np.float32],
+) -> None:
+    for at in range(len(rows)):
+        if not 0 <= rows[at] < len(ends) - 1:
+            continue
+        first, last = ends[rows[at]], ends[rows[at] + 1]
+        there = first + np.searchsorted(columns[first:last], wanted[at])
+        if there < last and columns[there] == wanted[at]:
+            found[at] = matrix[there]

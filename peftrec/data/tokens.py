@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.data.columns import PROMOTION_KINDS
-from peftrec.data.features import PAIR_FEATURES, Pairs, coupon_days
+from peftrec.data.features import coupon_days
 from peftrec.data.histories import Histories
+from peftrec.data.pairs import PAIR_FEATURES, Pairs
 from peftrec.data.snapshot import ITEM_FEATURES, Snapshot
 
 WORD_FEATURES = tuple(name for name in PAIR_FEATURES if name not in ("never_bought", "no_gap"))
@@ -53,21 +54,10 @@ def history_tokens(histories: Histories, pairs: Pairs, snapshot: Snapshot, *, li
     Repeated purchases of one product are one word whose features say how often and how regularly, so that a year of
     shopping fits a short sentence. Those with the largest decayed weight are kept, and ordered by their last event.
     """
-    n_items = snapshot.n_items
-    keys, inverse = np.unique(histories.row * n_items + histories.item, return_inverse=True)
-    last, event, entry = np.full(len(keys), np.inf), np.zeros(len(keys), np.int8), np.full(len(keys), -1, np.int8)
-    np.minimum.at(last, inverse, histories.age)
-    np.maximum.at(event, inverse, histories.event)
-    entry[inverse] = histories.entry  # events are in time order: the latest one is written last
-    counts = np.maximum(np.bincount(inverse, minlength=len(keys)), 1)
-    discount = np.bincount(inverse, weights=histories.discount, minlength=len(keys)) / counts
-    interest = np.expm1(pairs.values[:, PAIR_FEATURES.index("interest")])
-    weight = pairs.decayed + interest + 1e-6  # a view says less than a purchase, and more than nothing
-    row = keys // n_items
-    ranked = np.lexsort((-weight, row))
-    starts = np.searchsorted(row[ranked], np.arange(len(histories)))
-    kept = ranked[np.arange(len(keys)) - starts[row[ranked]] < limit]
-    kept = kept[np.lexsort((keys[kept], -last[kept], row[kept]))]
+    row, ends = pairs.row, np.append(pairs.starts, len(pairs.order))[1:]
+    kept = pairs.ranked[np.arange(len(row)) - pairs.bounds[row[pairs.ranked]] < limit]
+    latest = pairs.order[ends - 1]
+    kept = kept[np.lexsort((pairs.key[kept], -histories.age[latest[kept]], row[kept]))]
     starts = np.searchsorted(row[kept], np.arange(len(histories)))
     where = (row[kept], np.arange(len(kept)) - starts[row[kept]])
     width = max(1, int(np.bincount(row[kept], minlength=1).max()) if len(kept) else 1)
@@ -80,14 +70,15 @@ def history_tokens(histories: Histories, pairs: Pairs, snapshot: Snapshot, *, li
         weight=np.zeros(shape, np.float32),
         mask=np.zeros(shape, bool),
     )
-    item = (keys[kept] % n_items).astype(np.int32)
+    item = pairs.item[kept]
     tokens.item[where] = item
-    tokens.event[where] = event[kept]
-    tokens.entry[where] = entry[kept]
+    tokens.event[where] = np.maximum.reduceat(histories.event[pairs.order], pairs.starts)[kept]
+    tokens.entry[where] = histories.entry[latest[kept]]
+    discount = np.add.reduceat(histories.discount[pairs.order], pairs.starts, dtype=np.float64) / (ends - pairs.starts)
     coupon = np.log1p(coupon_days(histories, row[kept], item))
     now = snapshot.items[item[:, None], _ITEM_WORDS]
     tokens.features[where] = np.column_stack([pairs.values[kept[:, None], _WORDS], discount[kept], now, coupon])
-    tokens.weight[where] = weight[kept]
+    tokens.weight[where] = pairs.weight[kept] + 1e-6
     tokens.mask[where] = True
     tokens.weight[:] /= tokens.weight.sum(axis=1, keepdims=True) + 1e-9
     return tokens

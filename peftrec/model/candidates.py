@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftrec.data.collaborative import collaborative, collaborative_at
-from peftrec.data.features import PAIR_FEATURES, Pairs, pair_features, pairs_of
+from peftrec.data.features import pair_features
 from peftrec.data.histories import Histories, Ragged
+from peftrec.data.pairs import Pairs, pairs_of
 from peftrec.data.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def generate(
     for rows in np.array_split(np.arange(len(histories)), max(1, -(-len(histories) // CHUNK))):
         some = histories.take(rows)
         known = pairs_of(some, snapshot.n_items) if pairs is None or len(histories) > CHUNK else pairs
-        scores = collaborative(some, snapshot)
+        scores = collaborative(known, snapshot)
         items = _named(some, snapshot, config, rows, nearest, known, scores, least, allowed)
         weight = None
         if sample is not None:  # before numbers are computed, of which most would be thrown away
@@ -159,8 +160,8 @@ def describe(histories: Histories, snapshot: Snapshot, items: Ragged, *, pairs: 
     parts: list[Candidates] = []
     for rows in np.array_split(np.arange(len(histories)), max(1, -(-len(histories) // CHUNK))):
         some, named = histories.take(rows), Ragged.join([items[row] for row in rows])
-        scores = collaborative_at(some, snapshot, named)
         known = pairs_of(some, snapshot.n_items) if pairs is None or len(histories) > CHUNK else pairs
+        scores = collaborative_at(known, snapshot, named)
         parts.append(_described(some, snapshot, named, known, *scores))
     return _joined(parts)
 
@@ -203,7 +204,7 @@ def _named(
     allowed: NDArray[np.bool_] | None,
 ) -> Ragged:
     (neighbours, together), sold = scores, snapshot.buyers > 0
-    own = _own(pairs, len(histories), snapshot.n_items, config.history)
+    own = _own(pairs, config.history)
     popular = snapshot.popular[: config.popular]
     reach = config.reach(snapshot, least=least)
     if allowed is not None:
@@ -248,13 +249,9 @@ def _sampled(
     return Ragged(offsets, items.values[kept]), weight
 
 
-def _own(pairs: Pairs, shoppers: int, n_items: int, limit: int) -> list[NDArray[np.int32]]:
-    row = pairs.key // n_items
-    interest = np.expm1(pairs.values[:, PAIR_FEATURES.index("interest")])  # of what was looked at and not bought
-    order = np.lexsort((-(pairs.decayed + interest), row))
-    bounds = np.searchsorted(row[order], np.arange(shoppers + 1))
-    item = (pairs.key[order] % n_items).astype(np.int32)
-    return [item[start : min(end, start + limit)] for start, end in pairwise(bounds)]
+def _own(pairs: Pairs, limit: int) -> list[NDArray[np.int32]]:
+    item = pairs.item[pairs.ranked]
+    return [item[start : min(end, start + limit)] for start, end in pairwise(pairs.bounds)]
 
 
 def best_of(score: NDArray[np.float32], count: int, allowed: NDArray[np.bool_]) -> NDArray[np.int32]:

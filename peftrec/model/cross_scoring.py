@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from peftrec.backbone import native_precision
 from peftrec.data.dataset import Dataset
-from peftrec.data.features import pairs_of
 from peftrec.data.histories import Histories
+from peftrec.data.pairs import pairs_of
 from peftrec.data.tokens import HistoryTokens, history_tokens
 from peftrec.model.adapter import Adapter
 from peftrec.model.candidates import generate

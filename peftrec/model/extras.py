@@ -19,14 +19,12 @@ from peftrec.data.features import FEATURES
 from peftrec.data.log import ENTRIES
 from peftrec.data.tokens import EVENT_FEATURES
 from peftrec.model import forest
+from peftrec.model.quantiles import KNOTS, encoded, standard
 
 Extras = Mapping[str, Tensor]
 
 MEMBERS, WIDE, NARROW = 4, 192, 64
 """The feature network: how many small ones it is the mean of, and their widths."""
-
-KNOTS = 33
-"""Quantiles of each feature that are kept: 32 steps between the least and the greatest value."""
 
 STATISTICS = ("feature_mean", "feature_scale", "feature_knots", "event_mean", "event_scale")
 """Extras that are measured on the training rows, not learned."""
@@ -125,10 +123,6 @@ class Words:
     mask: Tensor
 
 
-def _standard(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    return ((x - mean) * scale).clamp(-6, 6)
-
-
 @dataclass(frozen=True)
 class Shoppers:
     """The shopper side of B requests.
@@ -170,7 +164,7 @@ class Shoppers:
 def shopper_words(extras: Extras, shoppers: Shoppers) -> Words:
     """Builds the sentences of B shoppers."""
     vectors, gain = shoppers.vectors, extras["input_gain"]
-    values = _standard(shoppers.features, extras["event_mean"], extras["event_scale"])
+    values = standard(shoppers.features, extras["event_mean"], extras["event_scale"])
     values = F.gelu(values @ extras["event_1"] + extras["event_1_bias"]) @ extras["event_2"]
     kinds = F.one_hot(shoppers.kind, len(EVENT_TYPES)).to(vectors.dtype) @ extras["event_kind"]
     known = F.one_hot(shoppers.entry.clamp(min=0), ENTRIES) * (shoppers.entry >= 0)[..., None]
@@ -186,34 +180,8 @@ def shopper_words(extras: Extras, shoppers: Shoppers) -> Words:
     return Words(torch.cat([*texts, products, own], dim=1), mask)
 
 
-def encoded(extras: Extras, features: Tensor) -> Tensor:
-    """(…, M, 2 * len(FEATURES)) inputs of the feature network: each number standardised, and its place among quantiles.
-
-    The place is piecewise linear between the distinct quantiles (after Gorishniy et al., 2022, "On Embeddings for
-    Numerical Features"): it tells apart what a standardised count crowds together, as the thresholds of a tree do.
-    """
-    values = _standard(features, extras["feature_mean"], extras["feature_scale"])
-    knots = extras["feature_knots"].transpose(-1, -2).contiguous()  # (…, F, KNOTS), the last one repeated to the end
-    steps = (knots.diff(dim=-1) > 0).sum(dim=-1, keepdim=True)  # (…, F, 1)
-    x = features.transpose(-1, -2).clamp(knots[..., :1], knots[..., -1:])
-    if x.ndim > knots.ndim:
-        knots, steps = (one.expand(*x.shape[:-1], -1) for one in (knots, steps))
-    above = torch.searchsorted(knots.contiguous(), x.contiguous(), right=True).minimum(steps).clamp(min=1)
-    low, high = knots.gather(-1, above - 1), knots.gather(-1, above)
-    place = (above - 1 + (x - low) / (high - low).clamp(min=1e-12)) / steps.clamp(min=1)
-    place = torch.where(steps > 0, (place - 0.5) * math.sqrt(12), 0)  # unit variance where all places are as likely
-    return torch.cat([values, place.transpose(-1, -2)], dim=-1)
-
-
-def knots_of(features: Tensor) -> Tensor:
-    """(KNOTS, F) distinct quantiles of (C, F) training rows, rising; the last one fills the places of equal ones."""
-    wanted = torch.linspace(0, 1, KNOTS, dtype=features.dtype)
-    found = [torch.quantile(column, wanted).unique() for column in features.T]
-    return torch.stack([torch.cat([one, one[-1:].expand(KNOTS - len(one))]) for one in found], dim=1)
-
-
 def feature_network(extras: Extras, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """What :func:`encoded` numbers say to small networks: (…, M, NARROW) of the first, and (…, M, MEMBERS) logits.
+    """What encoded numbers say to small networks: (…, M, NARROW) of the first, and (…, M, MEMBERS) logits.
 
     Members start from different values and learn apart, so that the mean of their logits errs less than each of them
     (deep ensembles, Lakshminarayanan et al., 2017).

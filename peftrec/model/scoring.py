@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from peftrec.backbone import native_precision
 from peftrec.data.dataset import Dataset
-from peftrec.data.features import pairs_of
 from peftrec.data.histories import Histories, Ragged
+from peftrec.data.pairs import pairs_of
 from peftrec.data.snapshot import Snapshot
 from peftrec.data.tokens import history_tokens
 from peftrec.model import extras as ops

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from peftrec.data.features import Pairs
 from peftrec.data.histories import PURCHASE
+from peftrec.data.pairs import Pairs
 from peftrec.model.candidates import Candidates, Closest, generate
 from peftrec.serving.preparing import Row
 from peftrec.serving.requests import Recommendation

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftrec.data.features import Pairs, pairs_of
 from peftrec.data.histories import Histories, Ragged
+from peftrec.data.pairs import Pairs, pairs_of
 from peftrec.data.tokens import HistoryTokens, history_tokens
 from peftrec.model.candidates import Candidates, describe
 from peftrec.model.extras import Shoppers

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from peftrec.data.features import pairs_of
+from peftrec.data.pairs import pairs_of
 from peftrec.data.tokens import HistoryTokens, history_tokens
 from peftrec.model.cross import PairReader, PairWriter
 from peftrec.serving.preparing import Row

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from peftrec.model import extras as ops
 from peftrec.model.purchase import PurchaseModel
+from peftrec.model.quantiles import knots_of
 from peftrec.training import parallel
 from peftrec.training.config import TrainConfig
 from peftrec.training.forest import fit_forest
@@ -45,7 +45,7 @@ def fit_feature_path(
     standardise(model, "feature", features)
     standardise(model, "event", event_features)
     some = rng.choice(len(features), min(len(features), QUANTILE_ROWS), replace=False)
-    model.extras["feature_knots"].data.copy_(ops.knots_of(torch.from_numpy(features[some].astype(np.float32))))
+    model.extras["feature_knots"].data.copy_(knots_of(torch.from_numpy(features[some].astype(np.float32))))
     forest = parallel.of_first(partial(fit_forest, labelled, seed=config.seed, progress=progress))
     for name, value in forest.items():
         model.extras[name].data.copy_(value)

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset as TorchDataset
 
-from peftrec.data.features import FEATURES, pairs_of
+from peftrec.data.features import FEATURES
 from peftrec.data.histories import Ragged
+from peftrec.data.pairs import pairs_of
 from peftrec.data.snapshot import Snapshot
 from peftrec.data.tokens import HistoryTokens, history_tokens
 from peftrec.model.candidates import Candidates, Nearest, Sample, generate

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from peftrec.errors import ConfigError
-from peftrec.model import extras as ops
 from peftrec.model.purchase import PurchaseModel
+from peftrec.model.quantiles import encoded
 from peftrec.training import parallel
 from peftrec.training.callbacks import Guard, show
 from peftrec.training.checkpoints import COMMON, KeepingTrainer, Patience, ended, last_checkpoint
@@ -40,7 +40,7 @@ class FeatureBlocks(TorchDataset[dict[str, Tensor]]):
         self.inputs = torch.empty(len(labels), 2 * features.shape[1], dtype=torch.float16)
         blocks = torch.arange(len(labels)).split(2**16)
         for rows in tqdm(blocks, desc="reading numbers", unit="block", disable=not progress, leave=False):
-            self.inputs[rows] = ops.encoded(extras, torch.from_numpy(features[rows.numpy()]).float()).half()
+            self.inputs[rows] = encoded(extras, torch.from_numpy(features[rows.numpy()]).float()).half()
         self.labels, self.weight = torch.from_numpy(labels).float(), torch.from_numpy(weight)
 
     def __len__(self) -> int:

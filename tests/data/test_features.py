@@ -9,8 +9,9 @@ import pytest
 
 from peftrec.data import Catalog, Dataset, Events
 from peftrec.data.collaborative import collaborative
-from peftrec.data.features import FEATURES, PAIR_FEATURES, pair_features, pairs_of
+from peftrec.data.features import FEATURES, pair_features
 from peftrec.data.histories import Histories, Ragged
+from peftrec.data.pairs import PAIR_FEATURES, pairs_of
 from peftrec.data.snapshot import ITEM_FEATURES, Snapshot
 from peftrec.data.tokens import EVENT_FEATURES, history_tokens
 
@@ -36,13 +37,14 @@ def described(dataset: Dataset, user: int, items: list[int]) -> dict[str, np.nda
     histories = Histories.of(dataset, np.array([user]), moment=MOMENT)
     snapshot = Snapshot.at(dataset, MOMENT)
     candidates = Ragged.join([np.array(items, np.int32)])
-    neighbours, together = collaborative(histories, snapshot)
+    pairs = pairs_of(histories, 3)
+    neighbours, together = collaborative(pairs, snapshot)
     at = (candidates.rows, candidates.values)
     values = pair_features(
         histories,
         candidates,
         snapshot,
-        pairs=pairs_of(histories, 3),
+        pairs=pairs,
         neighbours=neighbours[at],
         together=together[at],
     )
@@ -153,6 +155,6 @@ def test_a_new_product_has_no_past():
 def test_a_shopper_is_no_neighbour_of_itself():
     shop = world(("u", "a", 90, "1"), ("u", "b", 95, "2"), ("v", "c", 99, "3"))
     histories = Histories.of(shop, np.array([0]), moment=MOMENT)
-    neighbours, together = collaborative(histories, Snapshot.at(shop, MOMENT))
+    neighbours, together = collaborative(pairs_of(histories, 3), Snapshot.at(shop, MOMENT))
     assert neighbours.sum() == 0  # nobody else is like u
     assert together[0, 2] == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from peftrec.data.matrices import dense_product, product_at
+from peftrec.data.matrices import dense_product, entries, product_at
 
 
 def drawn(seed: int, rows: int, columns: int, density: float) -> sparse.csr_matrix:
@@ -27,3 +27,18 @@ def test_chosen_rows_are_multiplied_with_the_vectors_they_name():
     expected = [(matrix[row] @ vectors[vector]).item() for row, vector in zip(rows, of, strict=True)]
     np.testing.assert_array_equal(product_at(matrix, vectors, rows, of), np.float32(expected))
     assert product_at(matrix, vectors, rows[:0], of[:0]).shape == (0,)
+
+
+def test_entries_are_those_of_the_matrix_and_0_where_it_has_none_or_no_such_row():
+    matrix = drawn(4, 6, 50, 0.3)
+    rows, columns = np.repeat(np.arange(-1, 8), 50), np.tile(np.arange(50), 9)
+    expected = np.pad(matrix.toarray(), ((1, 2), (0, 0)))
+    np.testing.assert_array_equal(entries(matrix, rows, columns), expected[rows + 1, columns])
+    shuffled = matrix[:, ::-1][:, ::-1]
+    shuffled.indices, shuffled.data = shuffled.indices.copy(), shuffled.data.copy()
+    for first, last in zip(shuffled.indptr, shuffled.indptr[1:], strict=False):
+        for array in (shuffled.indices, shuffled.data):
+            array[first:last] = array[first:last][::-1].copy()
+    shuffled.has_sorted_indices = False
+    np.testing.assert_array_equal(entries(shuffled, rows, columns), expected[rows + 1, columns])
+    assert not entries(sparse.csr_matrix((0, 50), dtype=np.float32), rows, columns).any()

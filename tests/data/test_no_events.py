@@ -10,8 +10,9 @@ import pytest
 
 from peftrec.backbone import Backbone
 from peftrec.data import Catalog, Dataset, Events, Profiles
-from peftrec.data.features import FEATURES, pairs_of
+from peftrec.data.features import FEATURES
 from peftrec.data.histories import Histories, Ragged
+from peftrec.data.pairs import pairs_of
 from peftrec.data.snapshot import ITEM_FEATURES, Snapshot
 from peftrec.data.tokens import history_tokens
 from peftrec.errors import InvalidValueError, NotEnoughDataError, SchemaError

@@ -13,9 +13,10 @@ from peftrec.data import Catalog, Coupons, Dataset, Events
 from peftrec.data.browsing import BROWSING_FEATURES
 from peftrec.data.collaborative import collaborative
 from peftrec.data.columns import STRENGTHS
-from peftrec.data.features import FEATURES, PAIR_FEATURES, SHOPPER_FEATURES, pair_features, pairs_of
+from peftrec.data.features import FEATURES, SHOPPER_FEATURES, pair_features
 from peftrec.data.histories import Histories, Ragged
 from peftrec.data.log import kind_of
+from peftrec.data.pairs import PAIR_FEATURES, pairs_of
 from peftrec.data.snapshot import ITEM_FEATURES, Snapshot
 from peftrec.data.tokens import EVENT_FEATURES, history_tokens
 from peftrec.errors import InvalidValueError, SchemaError, UnknownItemError
@@ -44,8 +45,8 @@ def described(dataset: Dataset, user: int = 0, moment: float = MOMENT) -> dict[s
     histories = Histories.of(dataset, np.array([user]), moment=moment)
     snapshot = Snapshot.at(dataset, moment)
     candidates = Ragged.join([np.arange(3, dtype=np.int32)])
-    scores = [score[candidates.rows, candidates.values] for score in collaborative(histories, snapshot)]
     pairs = pairs_of(histories, 3)
+    scores = [score[candidates.rows, candidates.values] for score in collaborative(pairs, snapshot)]
     values = pair_features(histories, candidates, snapshot, pairs=pairs, neighbours=scores[0], together=scores[1])
     assert np.isfinite(values).all()
     return dict(zip(FEATURES, values.T, strict=True))

@@ -12,8 +12,8 @@ from safetensors.numpy import load, save
 
 from peftrec.backbone import Backbone
 from peftrec.data import Dataset
-from peftrec.data.features import pairs_of
 from peftrec.data.histories import Histories
+from peftrec.data.pairs import pairs_of
 from peftrec.data.tokens import HistoryTokens, history_tokens
 from peftrec.errors import CorruptAdapterError, IncompatibleAdapterError
 from peftrec.model import Adapter, Platform, cross

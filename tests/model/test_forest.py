@@ -1,4 +1,4 @@
-"""Trees as tables give what LightGBM gives; numbers take their place among quantiles."""
+"""Trees as tables give what LightGBM gives."""
 
 import lightgbm
 import numpy as np
@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from peftrec.data.features import FEATURES
-from peftrec.model import extras as ops
 from peftrec.model import forest
 from peftrec.training.forest import fit_forest, settings_of, tables_of
 from peftrec.training.rows import Labelled
@@ -106,22 +105,6 @@ def test_a_split_at_the_last_node_is_noticed():
     tables = {name: value.numpy() for name, value in forest.empty().items()}
     tables["forest_threshold"][0, -1] = 0.5  # its right child would be the next tree's root
     assert not forest.is_whole(tables, len(FEATURES))
-
-
-def test_numbers_take_their_place_among_quantiles():
-    rows = torch.rand(5000, len(FEATURES)).pow(3)
-    rows[:, 1] = 2.0  # says nothing
-    rows[:, 2] = (rows[:, 2] > 0.5).float()  # two values
-    extras = ops.initial(32, gain=1.0, generator=torch.Generator().manual_seed(0))
-    extras["feature_knots"] = ops.knots_of(rows)
-    place = ops.encoded(extras, rows)[:, len(FEATURES) :]
-    order = rows[:, 0].argsort()
-    assert (place[order, 0].diff() >= 0).all()
-    torch.testing.assert_close(place[:, 0].std(), torch.tensor(1.0), atol=0.02, rtol=0)
-    assert torch.equal(place[:, 1], torch.zeros(5000))
-    assert place[:, 2].unique().tolist() == pytest.approx([-(3**0.5), 3**0.5], abs=1e-6)
-    far = ops.encoded(extras, rows[:2] * torch.tensor([[1e6], [-1e6]]))[:, len(FEATURES)]
-    assert far.tolist() == pytest.approx([3**0.5, -(3**0.5)], abs=1e-6)
 
 
 def test_thresholds_in_half_precision_part_what_is_in_half_precision_as_before():

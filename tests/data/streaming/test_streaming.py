@@ -16,8 +16,9 @@ from filelock import FileLock
 
 from peftrec.data import CleaningRules, Coupons, Dataset
 from peftrec.data.collaborative import collaborative
-from peftrec.data.features import pair_features, pairs_of
+from peftrec.data.features import pair_features
 from peftrec.data.histories import EVENT_ARRAYS, Histories, Ragged
+from peftrec.data.pairs import pairs_of
 from peftrec.data.snapshot import Snapshot
 from peftrec.data.streaming.sharded import ShardedDataset
 from peftrec.data.streaming.spool import Spool
@@ -177,7 +178,7 @@ def numbers(dataset: Dataset, users: np.ndarray, snapshot: Snapshot) -> tuple[Hi
     histories = Histories.of(dataset, users, moment=snapshot.moment)
     every = Ragged.grid(np.tile(np.arange(snapshot.n_items, dtype=np.int32), (len(users), 1)))
     pairs = pairs_of(histories, snapshot.n_items)
-    neighbours, together = (dense.ravel() for dense in collaborative(histories, snapshot))
+    neighbours, together = (dense.ravel() for dense in collaborative(pairs, snapshot))
     features = pair_features(histories, every, snapshot, pairs=pairs, neighbours=neighbours, together=together)
     return histories, features, history_tokens(histories, pairs, snapshot, limit=20).features
 
