@@ -52,6 +52,7 @@ from peftrec.model import extras as ops
 from peftrec.model.candidates import describe
 from peftrec.model.cross import WORDS
 from peftrec.model.platform import padded
+from peftrec.model.quantiles import encoded
 from peftrec.serving.answers import named
 from peftrec.serving.batch import Group, shoppers_of
 from peftrec.serving.loaded import Loaded
@@ -193,7 +194,7 @@ class Run:
             numbers.append(found.features)
         vectors, features = (torch.from_numpy(padded(values)[0]) for values in (products, numbers))
         with torch.inference_mode():
-            summary, _ = ops.feature_network(extras, ops.encoded(extras, features))
+            summary, _ = ops.feature_network(extras, encoded(extras, features))
             return words.x, words.mask, ops.candidate_words(extras, vectors, summary)
 
     def _tuner(self, number: int) -> Loaded:

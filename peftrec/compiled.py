@@ -1,4 +1,4 @@
-"""Machine code for loops that torch can only write as many passes over memory."""
+"""Machine code for loops that torch and numpy can only write as many passes over memory."""
 
 from collections.abc import Callable
 from typing import TypeVar

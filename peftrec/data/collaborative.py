@@ -1,9 +1,6 @@
 # pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalSubscript=false
 # scipy has no types; the rest of the package is checked strictly.
-"""Who buys alike, and what: scores of products by the panel of a snapshot.
-
-Nothing that only reads tables imports this module: its machine code takes a moment to load.
-"""
+"""Who buys alike, and what: scores of products by the panel of a snapshot."""
 
 import numpy as np
 from numpy.typing import NDArray

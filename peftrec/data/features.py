@@ -83,6 +83,8 @@ def pair_features(
     Returns:
         (C, len(FEATURES)) float32, finite, compressed by logarithms, not yet standardised.
     """
+    if pairs.n_items != snapshot.n_items or len(pairs.bounds) != len(candidates.offsets):
+        raise ValueError("pairs of other shoppers or of another catalogue")  # machine code looks at no bounds
     row, item = candidates.rows, candidates.values
     own, there = pairs.find(row * snapshot.n_items + item)
     pair = pairs.values[own] if len(pairs.key) else np.empty((len(row), len(PAIR_FEATURES)), np.float32)

@@ -1,5 +1,3 @@
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalSubscript=false
-# scipy has no types; the rest of the package is checked strictly.
 """Shoppers' pasts as ragged arrays: the one form that training, evaluation and serving read."""
 
 from collections.abc import Sequence
@@ -171,7 +169,13 @@ def first_of(*keys: NDArray[np.integer]) -> NDArray[np.int64]:
 
 def _main_channel(offsets: NDArray[np.int64], channel: NDArray[np.int32]) -> NDArray[np.int32]:
     """The most frequent known channel of each row (the lowest code of equals), -1 for a row without one."""
-    rows, width = len(offsets) - 1, max(0, int(channel.max(initial=-1))) + 2  # what is unknown counts as the last
-    row = np.repeat(np.arange(rows), np.diff(offsets))
-    counts = np.bincount(row * width + channel % width, minlength=rows * width).reshape(rows, width)[:, :-1]
-    return np.where(counts.any(axis=1), counts.argmax(axis=1), -1).astype(np.int32)
+    rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    known = channel >= 0
+    main = np.full(len(offsets) - 1, -1, np.int32)
+    if not known.any():
+        return main
+    width = int(channel.max()) + 1
+    keys, counts = np.unique(rows[known] * width + channel[known], return_counts=True)
+    order = np.lexsort((-keys, counts))  # the last one written for a row wins
+    main[keys[order] // width] = (keys[order] % width).astype(np.int32)
+    return main

@@ -1,4 +1,7 @@
-"""What each shopper had to do with each product, in numbers, as of a moment."""
+"""What each shopper had to do with each product, in numbers, as of a moment.
+
+Nothing that only reads tables imports this module: its machine code takes a moment to load.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,7 +63,7 @@ class Visits:
     Attributes:
         ago: (E,) for each purchase of the histories, how many visits with a purchase came after its own.
         table: (B, 6) visits with a purchase, those of the last four weeks, those of the last one; days since the last
-            purchase, days since the first; purchases, line by line.
+            purchase, ``FAR`` at most and without one, days since the first; purchases, line by line.
     """
 
     ago: NDArray[np.int64]
@@ -71,9 +74,9 @@ class Visits:
         """Of visits that end at one moment, those later in the log are the later ones."""
         ago, table = np.zeros(len(histories.item), np.int64), np.empty((len(histories), 6))
         longest = int(np.diff(histories.offsets).max(initial=0))
-        room = 2 << longest.bit_length()  # at most a quarter of the places are taken
+        room = 2 << longest.bit_length()
         met = np.empty((2, room), np.int64), np.empty(longest)
-        _visits(histories.offsets, histories.event, histories.age, histories.session, *met, ago, table)
+        _visits(histories.offsets, histories.event, histories.age, histories.session, PURCHASE, FAR, *met, ago, table)
         return cls(ago, table)
 
 
@@ -105,12 +108,12 @@ class Pairs:
     bounds: NDArray[np.int64]
     visits: Visits
 
-    @property
+    @cached_property
     def row(self) -> NDArray[np.int64]:
         """(G,) the shopper's row of each pair."""
         return np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.bounds))
 
-    @property
+    @cached_property
     def item(self) -> NDArray[np.int32]:
         """(G,) the product of each pair."""
         return (self.key % self.n_items).astype(np.int32)
@@ -157,23 +160,25 @@ def pairs_of(histories: Histories, n_items: int) -> Pairs:
         order,
         histories.event,
         histories.age,
-        histories.session,
         histories.quantity,
         histories.price,
         histories.discount,
-        np.exp(histories.age[:, None] * (-np.log(2) / np.array(HALF_LIVES))),
+        PURCHASE,
+        FAR,
+        -np.log(2) / np.array(HALF_LIVES),
         np.exp(np.arange(int(visits.ago.max(initial=0)) + 1)[:, None] * (-np.log(2) / np.array(VISIT_HALF_LIVES))),
         visits.ago,
         table,
     )
-    told = np.log1p(table)
-    told[:, _PLAIN] = table[:, _PLAIN]
+    times, plain = table[:, 0].copy(), table[:, _PLAIN]
     decayed, lasting = (table[:, _BY_AGE + HALF_LIVES.index(days)].copy() for days in (SHORT, LONG))
+    np.log1p(table, out=table)
+    table[:, _PLAIN] = plain
     return Pairs(
         n_items,
         key,
-        np.concatenate([told, browsing(histories, key, key_of)], axis=1, dtype=np.float32),
-        table[:, 0].copy(),
+        np.concatenate([table, browsing(histories, key, key_of)], axis=1, dtype=np.float32),
+        times,
         decayed,
         lasting,
         order,
@@ -197,13 +202,16 @@ def _stable_order(key: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @compiled(
-    "void(int64[::1], int8[::1], float64[::1], int64[::1], int64[:, ::1], float64[::1], int64[::1], float64[:, ::1])"
+    "void(int64[::1], int8[::1], float64[::1], int64[::1], int64, float64, int64[:, ::1], float64[::1], int64[::1],"
+    " float64[:, ::1])"
 )
 def _visits(
     offsets: NDArray[np.int64],
     event: NDArray[np.int8],
     age: NDArray[np.float64],
     session: NDArray[np.int64],
+    purchase: int,
+    far: float,
     met: NDArray[np.int64],
     began: NDArray[np.float64],
     ago: NDArray[np.int64],
@@ -212,7 +220,7 @@ def _visits(
     """Fills the arrays of :class:`Visits`.
 
     Visits may overlap, so those met are looked up: in an open-addressing table of their codes and numbers, whose size is a power
-    of two.
+    of two, and of which half is taken at most. What other files say comes as an argument: kept code would not notice a change.
     """
     codes, numbers = met[0], met[1]
     for row in range(len(offsets) - 1):
@@ -220,9 +228,9 @@ def _visits(
         while room < 2 * (offsets[row + 1] - offsets[row]):
             room *= 2
         numbers[:room] = -1
-        visits, lines, last, first = 0, 0, FAR, 0.0
+        visits, lines, last, first = 0, 0, far, 0.0
         for at in range(offsets[row + 1] - 1, offsets[row] - 1, -1):
-            if event[at] != PURCHASE:
+            if event[at] != purchase:
                 continue
             place = (np.uint64(session[at]) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) & np.uint64(room - 1)
             while numbers[place] >= 0 and codes[place] != session[at]:
@@ -241,38 +249,42 @@ def _visits(
         table[row, 3], table[row, 4], table[row, 5] = last, first, lines
 
 
-_EVENTS = "int8[::1], float64[::1], int64[::1], float32[::1], float32[::1], float32[::1]"
+_EVENTS = "int8[::1], float64[::1], float32[::1], float32[::1], float32[::1]"
 
 
-@compiled(f"void(int64[::1], int64[::1], {_EVENTS}, float64[:, ::1], float64[:, ::1], int64[::1], float64[:, ::1])")
+@compiled(
+    f"void(int64[::1], int64[::1], {_EVENTS}, int64, float64, float64[::1], float64[:, ::1], int64[::1], float64[:, ::1])"
+)
 def _summarise(
     ends: NDArray[np.int64],
     order: NDArray[np.int64],
     event: NDArray[np.int8],
     age: NDArray[np.float64],
-    session: NDArray[np.int64],
     quantity: NDArray[np.float32],
     price: NDArray[np.float32],
     discount: NDArray[np.float32],
-    by_age: NDArray[np.float64],
+    purchase: int,
+    far: float,
+    rates: NDArray[np.float64],
     by_visit: NDArray[np.float64],
     ago: NDArray[np.int64],
     table: NDArray[np.float64],
 ) -> None:
-    """Fills (G, len(PURCHASE_FEATURES)) with plain numbers, pair by pair; two lines of one visit are one purchase.
+    """Fills (G, len(PURCHASE_FEATURES)) with plain numbers, pair by pair; lines of one visit are one purchase, the first of them.
 
-    ``by_age`` and ``by_visit`` say what is left of a purchase of each event's age, and of so many visits ago.
+    What is left of a purchase falls by ``rates`` a day, and is ``by_visit`` (visits, len(VISIT_HALF_LIVES)) after so many visits.
     """
+    met = np.full(len(by_visit), -1)
     for pair in range(len(table)):
         out = table[pair]
         out[:] = 0
-        times, priced, weeks, visit = 0, 0, 0, np.int64(0)
+        times, priced, weeks = 0, 0, 0
         first = last = since = steps = step = paid = bought = discounted = last_quantity = last_discount = 0.0
         for line in range(ends[pair], ends[pair + 1]):
             at = order[line]
-            if event[at] != PURCHASE or (times and session[at] == visit):
+            if event[at] != purchase or met[ago[at]] == pair:
                 continue
-            visit = session[at]
+            met[ago[at]] = pair
             if times:
                 step = last - age[at]
                 steps += step * step
@@ -281,7 +293,8 @@ def _summarise(
                 first, weeks = age[at], 1
             times += 1
             last, since = age[at], float(ago[at])
-            out[_BY_AGE:_BY_VISIT] += by_age[at]
+            for decay in range(len(rates)):
+                out[_BY_AGE + decay] += np.exp(last * rates[decay])
             out[_BY_VISIT:_RECENCY] += by_visit[ago[at]]
             out[_IN_4W] += last <= 28
             out[_IN_8W] += last <= 56
@@ -292,12 +305,12 @@ def _summarise(
                 paid += price[at]
                 priced += 1
         if not times:
-            out[_RECENCY : _LAST_GAP + 1] = FAR
+            out[_RECENCY : _LAST_GAP + 1] = far
             out[_NEVER], out[_NO_GAP] = 1, 1
             continue
         out[0] = times
         out[_RECENCY], out[_FIRST], out[_SINCE] = last, first, since
-        out[_GAP], out[_LAST_GAP], out[_NO_GAP] = FAR, FAR, 1
+        out[_GAP], out[_LAST_GAP], out[_NO_GAP] = far, far, 1
         if times > 1:
             gap = (first - last) / (times - 1)
             out[_GAP], out[_LAST_GAP], out[_NO_GAP] = gap, step, 0

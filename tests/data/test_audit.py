@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from peftrec.cli.audit import audit as command
 from peftrec.data import AuditReport, Catalog, Dataset, DataSource, Events, Profiles, audit, audit_tables, load_dataset
 from peftrec.data import register_dataset as register
+from peftrec.data.coupons import CouponLog, Coupons
 from peftrec.data.histories import DAY, Histories
 from peftrec.data.promotions import PromotionLog
 from peftrec.data.snapshot import Snapshot
@@ -297,6 +298,24 @@ def test_histories_that_read_beyond_the_cut(parts: tuple[Dataset, Dataset], monk
     report = audit(*parts)
     assert found(report) == {"features": "leak"}
     assert report["features"].example == "history length"
+
+
+def test_coupons_that_are_held_before_they_are_given(parts: tuple[Dataset, Dataset], monkeypatch: pytest.MonkeyPatch):
+    users, moment = parts[0].users, parts[1].events.frame["timestamp"].min()
+    given = {
+        "campaign_id": ["1"],
+        "user_id": users[:1],
+        "start": [moment + timedelta(days=1)],
+        "end": [moment + timedelta(days=9)],
+    }
+    coupons = Coupons.from_tables({"campaign_id": ["1"], "item_id": parts[0].catalog.ids[:1]}, given)
+    with_coupons = [dataclasses.replace(part, coupons=coupons) for part in parts]
+    assert found(audit(*with_coupons)) == {}
+    held, calls = CouponLog.held, iter((2, 0))  # the first of both looks two days ahead
+    monkeypatch.setattr(CouponLog, "held", lambda self, users, now: held(self, users, now + next(calls) * DAY))
+    report = audit(*with_coupons)
+    assert found(report) == {"features": "leak"}
+    assert report["features"].example == "coupons held"
 
 
 @pytest.mark.parametrize("features", [True, False])

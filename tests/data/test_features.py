@@ -153,7 +153,13 @@ def test_a_new_product_has_no_past():
 
 
 def test_a_shopper_is_no_neighbour_of_itself():
-    shop = world(("u", "a", 90, "1"), ("u", "b", 95, "2"), ("v", "c", 99, "3"))
+    visits = [
+        ("u", "a", 90, "1"),
+        ("u", "a", 91, "2"),
+        ("u", "a", 92, "1"),
+        ("u", "b", 95, "2"),
+    ]  # the first two overlap
+    shop = world(*visits, ("v", "c", 99, "3"))
     histories = Histories.of(shop, np.array([0]), moment=MOMENT)
     neighbours, together = collaborative(pairs_of(histories, 3), Snapshot.at(shop, MOMENT))
     assert neighbours.sum() == 0  # nobody else is like u

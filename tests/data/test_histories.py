@@ -5,7 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from peftrec.data.dataset import Dataset
+from peftrec.data import Catalog, Dataset, Events
 from peftrec.data.histories import EVENT_ARRAYS, Histories, first_of
 from tests.evaluation.worlds import tastes
 
@@ -29,6 +29,21 @@ def test_a_shopper_without_a_past_takes_a_row(whole: Histories):
     assert len(joined) == 8
     np.testing.assert_array_equal(joined.take(np.arange(1, 7)).item, whole.item)
     assert np.diff(joined.offsets)[[0, -1]].tolist() == [0, 0]
+
+
+def test_the_channel_that_is_used_most_and_of_equals_the_first():
+    used = [("u", "web"), ("u", "app"), ("u", None), ("v", "web"), ("v", None), ("v", None), ("w", None)]
+    events = {
+        "user_id": [user for user, _ in used],
+        "item_id": ["a"] * len(used),
+        "timestamp": [f"2024-01-0{day}" for day in range(1, 1 + len(used))],
+        "channel": [channel for _, channel in used],
+    }
+    catalog = Catalog.from_table({"item_id": ["a"], "title": ["tea"]})
+    shop = Dataset("shop", catalog, Events.from_table(events))
+    found = Histories.of(shop, np.array([0, 1, 2, 0]), moment=shop.now)
+    assert found.channel.tolist() == [0, 1, -1, 0]  # app comes before web
+    assert Histories.of(shop, np.array([0]), moment=0.0).channel.tolist() == [-1]
 
 
 def test_first_of_each_combination():

@@ -156,6 +156,16 @@ def test_a_coupon_counts_for_its_shopper_its_product_and_its_days():
     assert np.expm1(words(shop)["coupon_days"]) == pytest.approx([12], rel=1e-4)
 
 
+def test_a_campaign_given_twice_is_one_whose_days_add_up():
+    coupons = given(("u", 95, 110))
+    again = coupons.recipients.with_columns(pl.col("end") - pl.duration(days=7))
+    shop = world([{"item_id": "a", "day": 90}], replace(coupons, recipients=pl.concat([coupons.recipients, again])))
+    held = Histories.of(shop, np.array([0]), moment=MOMENT).coupons
+    assert held is not None
+    assert held.count.tolist() == [1]
+    assert held.days(np.array([0]), np.array([0])).tolist() == [10 + 3]
+
+
 def test_rows_of_histories_keep_their_coupons():
     rows = [{"user_id": user, "item_id": "a", "day": 90} for user in "uvw"]
     shop = world(rows, given(("v", 95, 110), ("w", 95, 104)))
