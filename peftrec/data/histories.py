@@ -99,7 +99,7 @@ class Histories:
         """The same for a choice of rows, in the given order."""
         lengths = np.diff(self.offsets)[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        at = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        at = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(int(offsets[-1]))
         return Histories(
             offsets,
             **{name: getattr(self, name)[at] for name in EVENT_ARRAYS},
