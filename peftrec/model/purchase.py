@@ -133,8 +133,10 @@ class PurchaseModel(nn.Module):
         self.extras["popularity"].requires_grad_(False)  # chosen on validation
 
     def layers(self) -> list[Layer]:
-        """The decoder's layers as maps."""
-        return [Layer.of(layer) for layer in self.decoder]
+        """The decoder's layers as maps; words travel in the precision of autocast where that is on."""
+        device = self.extras["input_gain"].device.type
+        words = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        return [Layer.of(layer, words=words) for layer in self.decoder]
 
     def read(self, shoppers: Shoppers) -> Reading:
         """Runs the shopper side."""

@@ -84,7 +84,9 @@ def test_bf16_stays_close(model: PurchaseModel, inputs):
     shoppers, vectors, features = inputs
     exact = model.score(model.read(shoppers), vectors, features).logits
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = model.score(model.read(shoppers), vectors, features).logits.float()
+        scored = model.score(model.read(shoppers), vectors, features)
+    rounded = scored.logits.float()
+    assert scored.output.dtype == torch.bfloat16  # words stay so from layer to layer
     assert torch.corrcoef(torch.stack([exact.ravel(), rounded.ravel()]))[0, 1] > 0.99
 
 
