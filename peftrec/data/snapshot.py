@@ -91,6 +91,11 @@ class Snapshot:
         return len(self.buyers)
 
     @cached_property
+    def popularity(self) -> NDArray[np.float32]:
+        """(n_items,) log of one plus the buyers."""
+        return np.log1p(self.buyers)
+
+    @cached_property
     def unsold(self) -> NDArray[np.bool_]:
         """(n_items,) products that nobody has bought before the moment."""
         return self.items[:, ITEM_FEATURES.index("never_sold")] > 0

@@ -26,7 +26,7 @@ def nearest(
 ) -> Callable[[NDArray[np.int64]], Scores]:
     """Retrieval scores over the catalogue, see :func:`peftrec.model.extras.catalog_scores`, the decoder left out."""
     vectors, text_of = torch.from_numpy(platform.vectors), torch.from_numpy(platform.text_of.astype(np.int64))
-    popularity = torch.from_numpy(np.log1p(snapshot.buyers))
+    popularity = torch.from_numpy(snapshot.popularity)
     extras = {name: value.detach() for name, value in extras.items()}
     shoppers = ops.mapped(extras, torch.from_numpy(history_means(platform, tokens)))
 

@@ -124,7 +124,7 @@ def find(
 def retrieval(reading: Reading, extras: Extras, platform: Platform, snapshot: Snapshot) -> NDArray[np.float32]:
     """(B, n_items) how close each product is to the shopper vectors, popularity added."""
     vectors, text_of = torch.from_numpy(platform.vectors), torch.from_numpy(platform.text_of.astype(np.int64))
-    popularity = torch.from_numpy(np.log1p(snapshot.buyers))
+    popularity = torch.from_numpy(snapshot.popularity)
     own = {name: extras[name].cpu() for name in ("item_map", "sharpness", "popularity")}  # the catalogue stays there
     with torch.inference_mode():
         return ops.catalog_scores(own, reading.vector.float().cpu(), vectors, text_of, popularity).numpy()

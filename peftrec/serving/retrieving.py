@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peftrec.backbone.arithmetic import product
-from peftrec.model.candidates import best_of
+from peftrec.model.best import best_of
 from peftrec.model.platform import Platform
 from peftrec.serving.loaded import Loaded
 from peftrec.serving.preparing import Row
@@ -28,26 +28,26 @@ class Retrieval:
     def __init__(
         self, row: Row, query: NDArray[np.float32], beta: float, texts: NDArray[np.float32] | None = None
     ) -> None:
-        self._row, self._query, self._beta, self._texts = row, query, np.float32(beta), texts
+        self._row, self._query, self._beta, self._texts = row, query, beta, texts
 
     def of(self, items: NDArray[np.integer]) -> NDArray[np.float32]:
         """(m,) how close some products are."""
-        return product(self._row.platform.items(items), self._query) + self._beta * np.log1p(
-            self._row.snapshot.buyers[items]
-        )
+        return product(self._row.platform.items(items), self._query) + self._sold(items)
 
     def top(self, row: int, count: int, allowed: NDArray[np.bool_]) -> NDArray[np.int32]:
         """See :meth:`peftrec.model.candidates.Closest.top`; there is one row. What a request describes is never among them."""
         del row
         shop, allowed = self._row.shop, allowed[: len(self._row.shop.catalog)]
         if shop.index is not None:
-            beta = (
-                float(self._beta) if self._row.snapshot.buyers.any() else 0.0
-            )  # young platforms are read as if nothing sold
+            young = not self._row.snapshot.buyers.any()  # read as if nothing was sold
+            beta = 0.0 if young else self._beta
             return shop.index.top(self._query, beta, count, allowed, self.of)
         texts = product(shop.platform.vectors, self._query) if self._texts is None else self._texts
-        buyers = self._row.snapshot.buyers[: len(allowed)]
-        return best_of(texts[shop.platform.text_of] + self._beta * np.log1p(buyers), count, allowed)
+        return best_of(texts[shop.platform.text_of] + self._sold(slice(len(allowed))), count, allowed)
+
+    def _sold(self, items: NDArray[np.integer] | slice) -> NDArray[np.float32]:
+        """What it adds that products sell."""
+        return np.multiply(self._row.snapshot.popularity[items], self._beta, dtype=np.float32)
 
 
 def retrievals(rows: Sequence[Row], vectors: Tensor) -> list[Retrieval]:

@@ -40,7 +40,7 @@ class Shop:
     @property
     def popularity(self) -> NDArray[np.float32]:
         """(n_items,) log of one plus the buyers of the last four weeks."""
-        return np.log1p(self.platform.snapshot(self.platform.dataset.now).buyers)
+        return self.platform.snapshot(self.platform.dataset.now).popularity
 
     def with_products(self, table: Table) -> "Shop":
         """The same with products that are new or have changed; those that were gone are back."""

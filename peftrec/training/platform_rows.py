@@ -155,7 +155,7 @@ class PlatformRows:
         if not len(rows):
             return found
         scorer = nearest(extras, self.platform, part.tokens, self.snapshots[0])
-        popularity = np.log1p(self.snapshots[0].buyers)
+        popularity = self.snapshots[0].popularity
         now = float(extras["popularity"].detach())
         for row in rows:
             similar = scorer(np.array([row])).values[0] - now * popularity
