@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -30,6 +31,9 @@ _log = logging.getLogger(__name__)
 TOGETHER = 16
 """Shoppers that go through the decoder at once: what they take in memory is handed out again, not asked of the system anew."""
 
+HOT = 4
+"""Adapters kept unpacked, some two megabytes each, for requests that ask one alone."""
+
 WORDS_STEP = 8
 """Of how many products a history is read: oneDNN keeps what it prepares for every shape of matrix it has met."""
 
@@ -46,11 +50,18 @@ class Decoding:
         self.backbone = backbone
         self.decoder, self.precision = decoder_for(backbone, precision)
         self.words = words_dtype(self.precision, backbone.device)
+        self._alone = lru_cache(maxsize=HOT)(self._one)
         self._bert: BertModel | None = None
         self._lock = threading.Lock()
 
     def reader(self, rows: Sequence[Loaded]) -> Reader:
         """The decoder with one adapter per row of a batch, or with one for all."""
+        return self._alone(rows[0]) if len({id(loaded) for loaded in rows}) == 1 else self._together(rows)
+
+    def _one(self, loaded: Loaded) -> Reader:
+        return self._together([loaded])
+
+    def _together(self, rows: Sequence[Loaded]) -> Reader:
         mixture = mixture_of(rows, self.words or torch.half)
         layers = mixed_layers(self.decoder, mixture, first_layer=first_layer(self.backbone), words=self.words)
         return Reader(layers, extras_of(rows), bf16=self.precision == "bf16")
