@@ -1,4 +1,4 @@
-"""What one step of an adapter's training costs with peftrec's LoRA layers, beside peft's own.
+"""What one step of an adapter's training costs, beside peft's own LoRA layers, and beside words that travel in single precision.
 
 The same rows and decoder in turns, on a real log: seconds of a step, and bytes that its backward pass waits for. Run it alone
 on the machine::
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from peftrec import Backbone, LoRAConfig, TrainConfig, load_dataset
 from peftrec.model import Platform
+from peftrec.model.decoder import Layer
 from peftrec.model.purchase import PurchaseModel
 from peftrec.model.shapes import first_layer
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
@@ -54,7 +55,11 @@ def main() -> None:
         loss.backward()
         stage.zero_grad(set_to_none=True)
 
-    systems: dict[str, Callable[[], None]] = {"peftrec": step, "peft_layers": _with_peft_layers(step)}
+    systems: dict[str, Callable[[], None]] = {
+        "peftrec": step,
+        "peft_layers": _with_peft_layers(step),
+        "words_in_single_precision": _with_single_words(step),
+    }
     seconds = alternately(*systems.values(), times=TURNS)
     rows: list[dict[str, object]] = []
     for (name, action), taken in zip(systems.items(), seconds, strict=True):
@@ -74,6 +79,16 @@ def _with_peft_layers(action: Callable[[], None]) -> Callable[[], None]:
 
     def run() -> None:
         with patch.object(TunedLinear, "forward", forward):
+            action()
+
+    return run
+
+
+def _with_single_words(action: Callable[[], None]) -> Callable[[], None]:
+    """Converted for each matrix product, as autocast alone would have it."""
+
+    def run() -> None:
+        with patch.object(PurchaseModel, "layers", lambda model: [Layer.of(layer) for layer in model.decoder]):
             action()
 
     return run

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from peftrec.data import columns as col
 from peftrec.data.log import codes
+from peftrec.data.ragged import laid_out
 from peftrec.data.reading.mapping import read_rows
 from peftrec.data.reading.tables import Table
 from peftrec.data.reading.values import MOMENT, as_attribute, as_id, as_moment, is_blank
@@ -146,9 +147,7 @@ class CouponLog:
             moment: Seconds since the epoch.
         """
         first, last = np.searchsorted(self.user, users, side="left"), np.searchsorted(self.user, users, side="right")
-        row = np.repeat(np.arange(len(users)), last - first)
-        offsets = np.cumsum(last - first) - (last - first)
-        at = np.repeat(first - offsets, last - first) + np.arange(len(row))
+        row, (_, at) = np.repeat(np.arange(len(users)), last - first), laid_out(first, last - first)
         valid = (self.start[at] <= moment) & (self.end[at] > moment)
         row, at = row[valid], at[valid]
         held, which = np.unique(row * self.campaigns + self.campaign[at], return_inverse=True)
@@ -177,9 +176,7 @@ class HeldCoupons:
 
     def take(self, rows: NDArray[np.integer]) -> "HeldCoupons":
         """The same for a choice of shoppers."""
-        count = self.count[rows]
-        offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-        at = np.repeat(self.offsets[rows] - offsets[:-1], count) + np.arange(int(offsets[-1]))
+        offsets, at = laid_out(self.offsets[:-1][rows], self.count[rows])
         return replace(self, offsets=offsets, campaign=self.campaign[at], left=self.left[at])
 
     @classmethod
@@ -198,7 +195,7 @@ class HeldCoupons:
         """(C,) days that shopper ``row``'s coupons for ``item`` still last, summed over campaigns; 0 without one."""
         held = np.where(item < self.n_items, self.count[row], 0)  # products described in a request have no coupons
         pair = np.repeat(np.arange(len(row)), held)  # one entry for each pair and campaign that its shopper holds
-        at = np.repeat(self.offsets[row], held) + np.arange(len(pair)) - np.repeat(np.cumsum(held) - held, held)
+        _, at = laid_out(self.offsets[row], held)
         key = self.campaign[at] * self.n_items + item[pair]
         place = np.minimum(np.searchsorted(self.covered, key), max(0, len(self.covered) - 1))
         there = self.covered[place] == key if len(self.covered) else np.zeros(len(key), bool)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from peftrec.data.columns import EVENT_TYPES
 from peftrec.data.coupons import HeldCoupons
 from peftrec.data.dataset import Dataset
+from peftrec.data.ragged import laid_out
 
 DAY = 86_400.0
 PURCHASE = EVENT_TYPES.index("purchase")
@@ -97,9 +98,7 @@ class Histories:
 
     def take(self, rows: NDArray[np.integer]) -> "Histories":
         """The same for a choice of rows, in the given order."""
-        lengths = np.diff(self.offsets)[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        at = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(int(offsets[-1]))
+        offsets, at = laid_out(self.offsets[:-1][rows], np.diff(self.offsets)[rows])
         return Histories(
             offsets,
             **{name: getattr(self, name)[at] for name in EVENT_ARRAYS},
@@ -122,8 +121,7 @@ class Histories:
         starts, lengths = self.offsets[:-1].copy(), np.diff(self.offsets)
         starts[rows] = len(self.item) + others.offsets[:-1]  # behind all events, once both lie end to end
         lengths[rows] = np.diff(others.offsets)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        at = np.repeat(starts - offsets[:-1], lengths) + np.arange(int(offsets[-1]))
+        offsets, at = laid_out(starts, lengths)
         joined = {name: np.concatenate([getattr(self, name), getattr(others, name)])[at] for name in EVENT_ARRAYS}
         return replace(self, offsets=offsets, **joined)
 
@@ -141,8 +139,8 @@ class Histories:
         order, keys = log.by_user
         users = np.asarray(users, np.int64)
         first, last = np.searchsorted(keys, users * len(log)), np.searchsorted(keys, users * len(log) + end)
-        offsets = np.concatenate([[0], np.cumsum(last - first)]).astype(np.int64)
-        at = order[np.repeat(first - offsets[:-1], last - first) + np.arange(offsets[-1])]
+        offsets, at = laid_out(first, last - first)
+        at = order[at]
         held = dataset.coupon_log
         return cls(
             offsets,

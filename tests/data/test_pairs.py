@@ -2,12 +2,13 @@
 
 import itertools
 from collections import defaultdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from peftrec.data.browsing import FAR
-from peftrec.data.features import _kin, _standing
+from peftrec.data.features import _kin, _standing, pair_features
 from peftrec.data.histories import PURCHASE, Histories, Ragged
 from peftrec.data.pairs import (
     HALF_LIVES,
@@ -183,6 +184,15 @@ def test_standing_is_the_place_among_all_that_a_shopper_dealt_with(seed: int):
         order = np.argsort(-weights, kind="stable").tolist()
         assert rank[at] == pytest.approx(np.log1p(order.index(place)))
         assert share[at] == pytest.approx(np.sqrt(weights[place] / weights.sum()))
+
+
+def test_pairs_of_others_are_refused():
+    """Machine code looks at no bounds, so this must not reach it."""
+    every, _ = candidates_of(3)
+    zeros, snapshot = np.zeros(3 * ITEMS, np.float32), SimpleNamespace(n_items=ITEMS)
+    for pairs in (pairs_of(drawn(0, shoppers=2), ITEMS), pairs_of(drawn(0, shoppers=3), ITEMS + 1)):
+        with pytest.raises(ValueError, match="other shoppers or of another catalogue"):
+            pair_features(drawn(0, shoppers=3), every, snapshot, pairs=pairs, neighbours=zeros, together=zeros)  # pyright: ignore[reportArgumentType]
 
 
 def test_nobody_and_nothing_have_no_pairs():

@@ -14,6 +14,7 @@ from peftrec.model import extras as ops
 from peftrec.model.microscaling import fits
 from peftrec.model.shapes import first_layer
 from peftrec.registry import Registry
+from peftrec.serving.decoding import HOT, Decoding
 from peftrec.serving.loaded import Loaded, extras_of, mixture_of
 from peftrec.tuners import BottleneckConfig, HeadOnlyConfig, LoRAConfig, Tuner
 
@@ -148,3 +149,17 @@ def test_adapters_from_files_share_a_layout(tiny: Backbone, tmp_path: Path):
     versions = [registry.publish("shop", one) for one in (adapter, adapter, telling, telling)]
     held = [Loaded.of(Adapter.load(registry.open(version.reference), tiny, stored=True)) for version in versions]
     assert len({id(loaded.layout) for loaded in held}) == 1
+
+
+def test_adapters_asked_alone_stay_unpacked_a_few_at_a_time(tiny: Backbone):
+    decoding = Decoding(tiny, "fp32")
+    several = [Loaded.of(adapter_of(tiny, RECIPES[0], seed)) for seed in range(HOT + 1)]
+    first = decoding.reader(several[:1])
+    assert decoding.reader([several[0]] * 3) is first
+    assert decoding.reader([several[1]]) is not first
+    assert decoding.reader(several[:2]) is not decoding.reader(several[:2])
+    for one in several:
+        decoding.reader([one])
+    assert decoding.reader(several[:1]) is not first  # others took its place
+    for name, value in first.extras.items():
+        assert torch.equal(value, several[0].extras[name])
