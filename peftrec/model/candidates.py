@@ -17,7 +17,6 @@ from peftrec.data.features import pair_features
 from peftrec.data.histories import Histories, Ragged
 from peftrec.data.pairs import Pairs, pairs_of
 from peftrec.data.snapshot import Snapshot
-from peftrec.model.best import best_of
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -220,8 +219,8 @@ def _named(
         sources = [
             own[row],
             popular,
-            best_of(neighbours[row], config.neighbours, new & sold, above=0),
-            best_of(together[row], config.together, new & sold, above=0),
+            best_of(neighbours[row], config.neighbours, new & sold & (neighbours[row] > 0)),
+            best_of(together[row], config.together, new & sold & (together[row] > 0)),
         ]
         if near is not None:
             if reach:
@@ -253,3 +252,14 @@ def _sampled(
 def _own(pairs: Pairs, limit: int) -> list[NDArray[np.int32]]:
     item = pairs.item[pairs.ranked]
     return [item[start : min(end, start + limit)] for start, end in pairwise(pairs.bounds)]
+
+
+def best_of(score: NDArray[np.float32], count: int, allowed: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The ``count`` best of the allowed products; of equals, the lower indices."""
+    at = np.flatnonzero(allowed) if count else np.empty(0, np.int64)
+    if len(at) > count:
+        values = score[at]
+        threshold = np.partition(values, len(values) - count)[len(values) - count]
+        above = at[values > threshold]
+        at = np.concatenate([above, at[values == threshold][: count - len(above)]])
+    return at.astype(np.int32)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peftrec.backbone.arithmetic import product
-from peftrec.model.best import best_of
+from peftrec.model.candidates import best_of
 from peftrec.model.platform import Platform
 from peftrec.serving.loaded import Loaded
 from peftrec.serving.preparing import Row

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from peftrec.model.best import best_of
+from peftrec.model.candidates import best_of
 from peftrec.model.platform import unit
 from peftrec.serving import index as module
 from peftrec.serving.index import ItemIndex
