@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import numba
 
-Loop = TypeVar("Loop", bound=Callable[..., None])
+Loop = TypeVar("Loop", bound=Callable[..., object])
 
 
 def compiled(signature: str) -> Callable[[Loop], Loop]:

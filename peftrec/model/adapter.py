@@ -18,6 +18,7 @@ from peftrec.data.features import FEATURES
 from peftrec.data.log import ENTRIES
 from peftrec.data.tokens import EVENT_FEATURES
 from peftrec.errors import ConfigError, CorruptAdapterError, IncompatibleAdapterError, RegistryError
+from peftrec.halves import is_finite, to_single
 from peftrec.model import cross, forest, microscaling
 from peftrec.model import extras as ops
 from peftrec.model.candidates import CandidateConfig
@@ -254,7 +255,7 @@ class Adapter:
         tuner, extras = load_tensors(folder.read(TUNER_FILE)), load_tensors(decoder)
         shapes = expected_shapes(backbone, config, ranks, form=form, newcomers=settings["candidates"].newcomers > 0)
         check_shapes({**tuner, **extras}, shapes)
-        if not all(map(_is_finite, (*extras.values(), *tuner.values()))):
+        if not all(map(is_finite, (*extras.values(), *tuner.values()))):
             raise CorruptAdapterError(
                 "a tensor holds values that are no numbers",
                 expected="finite weights",
@@ -269,16 +270,9 @@ class Adapter:
         extras = ops.completed(extras) if form == "decoder" else extras
         # A file gives its tensors in another order at each reading; adapters in the same one are put together at once.
         tuner, extras = dict(sorted(tuner.items())), dict(sorted(extras.items()))
-        values = extras if stored else {name: value.astype(np.float32) for name, value in extras.items()}
+        values = extras if stored else {name: to_single(value) for name, value in extras.items()}
         changes = _read_changes(tuner, config, stored=stored)
         return cls(backbone=backbone, changes=changes, extras=values, facts=folder.facts, **settings)
-
-
-def _is_finite(value: NDArray[np.generic]) -> bool:
-    """Whether all values are numbers; of half precision by its bits, which numpy would widen one by one."""
-    if value.dtype != np.float16:
-        return bool(np.isfinite(value).all())
-    return not ((value.view(np.uint16) & 0x7C00) == 0x7C00).any()
 
 
 def _finite(point: Mapping[str, float]) -> dict[str, float]:

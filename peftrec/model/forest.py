@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peftrec.compiled import compiled
+from peftrec.halves import to_single
 
 TREES, LEAVES, DEPTH = 400, 31, 10
 """Trees of a forest, and the most leaves and splits in a row that each may have."""
@@ -37,11 +38,21 @@ def empty() -> dict[str, Tensor]:
 
 def is_whole(extras: Mapping[str, NDArray[np.floating]], features: int) -> bool:
     """Whether every node looks at one of ``features`` numbers and leads to nodes of its tree."""
-    feature, child = (extras[name].astype(np.float32) for name in ("forest_feature", "forest_child"))
-    leaf = extras["forest_threshold"] >= NOTHING_EXCEEDS
-    inside = (child >= 0) & np.where(leaf, child < NODES, child < NODES - 1)
-    known = (feature >= 0) & (feature < features)
-    return bool((inside & known & (child == np.floor(child)) & (feature == np.floor(feature))).all())
+    names = ("forest_feature", "forest_threshold", "forest_child")
+    return _is_whole(*(to_single(extras[name]).reshape(-1) for name in names), features)
+
+
+@compiled("boolean(float32[::1], float32[::1], float32[::1], int64)")
+def _is_whole(
+    feature: NDArray[np.float32], threshold: NDArray[np.float32], child: NDArray[np.float32], features: int
+) -> bool:
+    astray = 0
+    for node in range(len(child)):
+        last = np.float32(NODES - 1 if threshold[node] >= np.float32(NOTHING_EXCEEDS) else NODES - 2)
+        inside = (child[node] >= 0) & (child[node] <= last) & (child[node] == np.floor(child[node]))
+        known = (feature[node] >= 0) & (feature[node] < features) & (feature[node] == np.floor(feature[node]))
+        astray += not (inside & known)
+    return astray == 0
 
 
 def thresholds_in_half(values: NDArray[np.floating]) -> NDArray[np.float16]:

@@ -6,12 +6,15 @@ so that none is off by more than a 128th of it. Half precision holds every such 
 opens, memory keeps bytes, and nothing is lost between them.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from peftrec.compiled import compiled
+from peftrec.halves import READ_ONLY
 
 BLOCK = 64
 """Values that share a step, one after the other."""
@@ -25,9 +28,6 @@ _FRACTION, _BIAS = 10, 15
 
 _STEPS = 6
 """Binary places of a count: the greatest of a block is at least two to this power."""
-
-_REBASED = np.float32(2.0**112)
-"""What a half is worth more than single precision reads in its bits, moved there: their exponents begin that far apart."""
 
 
 def fits(value: NDArray[np.floating]) -> bool:
@@ -51,49 +51,51 @@ def whole_blocks(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
-def bytes_of(halves: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Blocks as bytes.
+def bytes_of(arrays: Sequence[NDArray[np.float16]]) -> tuple[list[bool], Tensor, Tensor]:
+    """Arrays as bytes, one after the other, each filled up to whole blocks.
 
     Args:
-        halves: (n * BLOCK,) half precision, finite, in main memory.
+        arrays: Finite.
 
     Returns:
-        (n * BLOCK,) int8 counts of steps, (n,) int8 exponents of the steps; and (n,) bool, whether that is all that there was
-        to a block.
+        Of each array, whether bytes lose nothing of it; and of those of which they do not, (n * BLOCK,) int8 counts of steps
+        and (n,) int8 exponents of the steps.
     """
-    blocks = len(halves) // BLOCK
-    counts = torch.empty(len(halves), dtype=torch.int8)
-    exponents, exact = torch.empty(blocks, dtype=torch.int8), torch.empty(blocks, dtype=torch.bool)
-    bits = halves.numpy().view(np.uint16).reshape(-1, BLOCK)
-    _count(bits, counts.numpy().reshape(-1, BLOCK), exponents.numpy(), exact.numpy())
-    return counts, exponents, exact
+    most = sum(whole_blocks(one.size) for one in arrays)
+    counts, exponents = np.empty(most, np.int8), np.empty(most // BLOCK, np.int8)
+    held, end = list[bool](), 0
+    for one in arrays:
+        after = end + whole_blocks(one.size)
+        held.append(_count(one.ravel().view(np.uint16), counts[end:after], exponents[end // BLOCK : after // BLOCK]))
+        end = after if held[-1] else end
+    return held, torch.from_numpy(counts[:end]), torch.from_numpy(exponents[: end // BLOCK])
 
 
-@compiled("void(uint16[:, ::1], int8[:, ::1], int8[::1], boolean[::1])")
-def _count(
-    halves: NDArray[np.uint16], counts: NDArray[np.int8], exponents: NDArray[np.int8], exact: NDArray[np.bool_]
-) -> None:
-    """Fills the results of :func:`bytes_of` from the bits of (n, BLOCK) halves, block by block, with a third of torch's time."""
-    bits = np.empty(BLOCK, np.uint32)
-    values = bits.view(np.float32)
-    for block in range(len(halves)):
-        own, found = halves[block], counts[block]
-        greatest = np.uint16(0)
-        for at in range(BLOCK):  # magnitudes order as their bits do
-            greatest = max(greatest, np.uint16(own[at] & np.uint16(0x7FFF)))
-        exponent = max(np.int32(greatest >> np.uint16(_FRACTION)) - _BIAS, 1 - _BIAS) - _STEPS
-        finer = np.float32(2.0) ** np.float32(-exponent)
-        for at in range(BLOCK):
+@compiled(f"boolean({READ_ONLY}, int8[::1], int8[::1])")
+def _count(halves: NDArray[np.uint16], counts: NDArray[np.int8], exponents: NDArray[np.int8]) -> bool:
+    """Fills whole blocks from the bits of (n,) halves, with a third of torch's time; ends where a block is not exact."""
+    for block in range(len(exponents)):
+        own, found = halves[block * BLOCK : (block + 1) * BLOCK], counts[block * BLOCK : (block + 1) * BLOCK]
+        greatest = np.uint32(0)
+        for at in range(len(own)):  # magnitudes order as their bits do
+            greatest = max(greatest, np.uint32(own[at]) & np.uint32(0x7FFF))
+        exponent = max(greatest >> np.uint32(_FRACTION), np.uint32(1))
+        exponents[block] = np.int32(exponent) - np.int32(_BIAS + _STEPS)
+        lost = np.uint32(0)
+        for at in range(len(own)):
             half = np.uint32(own[at])
-            magnitude = (half & np.uint32(0x7FFF)) << np.uint32(23 - _FRACTION)
-            bits[at] = magnitude | ((half & np.uint32(0x8000)) << np.uint32(16))
-        lost = 0
-        for at in range(BLOCK):
-            steps = values[at] * _REBASED * finer
-            whole = np.int32(steps)
-            lost += np.float32(whole) != steps
-            found[at] = whole
-        exponents[block], exact[block] = exponent, lost == 0
+            magnitude = half & np.uint32(0x7FFF)
+            normal = min(magnitude >> np.uint32(_FRACTION), np.uint32(1))
+            digits = (magnitude & np.uint32((1 << _FRACTION) - 1)) | (normal << np.uint32(_FRACTION))
+            below = exponent - max(magnitude >> np.uint32(_FRACTION), np.uint32(1))
+            places = min(below + np.uint32(_FRACTION - _STEPS), np.uint32(31))
+            steps = digits >> places
+            lost |= (steps << places) ^ digits
+            found[at] = -np.int32(steps) if half >> np.uint32(15) else np.int32(steps)
+        found[len(own) :] = 0
+        if lost:
+            return False
+    return True
 
 
 def values_of(counts: Tensor, exponents: Tensor) -> Tensor:

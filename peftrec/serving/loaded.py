@@ -2,10 +2,11 @@
 
 import math
 import mmap
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import compress, islice
+from itertools import islice
 from typing import Literal, get_args
 
 import numpy as np
@@ -177,14 +178,9 @@ def _compact(arrays: Sequence[NDArray[np.floating]]) -> tuple[tuple[Kind, ...], 
     """What each array can be held in without loss, and all of them so: counts, exponents, halves, singles."""
     kinds: list[Kind] = ["half" if value.dtype == np.float16 or _is_half(value) else "single" for value in arrays]
     tried = [at for at, kind in enumerate(kinds) if kind == "half" and fits(arrays[at])]
-    counts, exponents, lossless = bytes_of(_blocks([arrays[at] for at in tried]))
-    sizes = [whole_blocks(arrays[at].size) // BLOCK for at in tried]
-    whole = [bool(one.all()) for one in torch.split(lossless, sizes)]
-    for at, holds in zip(tried, whole, strict=True):
+    held, counts, exponents = bytes_of([arrays[at].astype(np.float16, copy=False) for at in tried])
+    for at, holds in zip(tried, held, strict=True):
         kinds[at] = "byte" if holds else "half"
-    if not all(whole):
-        counts = torch.cat([counts[:0], *compress(torch.split(counts, [BLOCK * size for size in sizes]), whole)])
-        exponents = torch.cat([exponents[:0], *compress(torch.split(exponents, sizes), whole)])
     halves, singles = (
         _joined(dtype, [value for value, kind in zip(arrays, kinds, strict=True) if kind == name])
         for dtype, name in ((np.float16, "half"), (np.float32, "single"))
@@ -196,12 +192,16 @@ def _moved(flats: Sequence[Tensor], device: str | torch.device) -> list[Tensor]:
     return [one.to(device) for one in flats]
 
 
+_AT_ONCE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE} if sys.platform == "linux" else {}
+"""Memory that is there from the first: page by page, when each is touched, takes twice as long."""
+
+
 def _in_one_block(flats: Sequence[Tensor]) -> list[Tensor]:
     """Copies in memory that is asked of the system for this adapter alone, and goes back to it when the adapter leaves.
 
     Between what comes and goes while others load, a thousand adapters would take twice the memory that they need.
     """
-    block = mmap.mmap(-1, max(1, sum(one.nbytes for one in flats)))
+    block = mmap.mmap(-1, max(1, sum(one.nbytes for one in flats)), **_AT_ONCE)
     found, start = dict[int, Tensor](), 0
     # The largest values first, so that each begins at a multiple of its own size.
     for at in sorted(range(len(flats)), key=lambda at: -flats[at].itemsize):
@@ -216,12 +216,6 @@ def _in_one_block(flats: Sequence[Tensor]) -> list[Tensor]:
 def _joined(dtype: type[np.floating], arrays: Sequence[NDArray[np.floating]]) -> Tensor:
     parts: list[NDArray[np.floating]] = [value.ravel().astype(dtype, copy=False) for value in arrays]
     return torch.as_tensor(np.concatenate([np.empty(0, dtype), *parts]))
-
-
-def _blocks(arrays: Sequence[NDArray[np.floating]]) -> Tensor:
-    """In half precision, each filled up to whole blocks with zeros."""
-    filled = [part for value in arrays for part in (value, np.zeros(-value.size % BLOCK, np.float16))]
-    return _joined(np.float16, filled)
 
 
 def _is_half(value: NDArray[np.floating]) -> bool:

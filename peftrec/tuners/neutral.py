@@ -1,12 +1,14 @@
 """The neutral form of a trained tuner: plain arrays that serving reads without peft."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from peftrec.halves import times_power_of_two
 
 PEFT_PREFIX = "base_model.model."
 A, B = ".lora_A.weight", ".lora_B.weight"
@@ -122,7 +124,7 @@ def from_tensors(
 
     paths = [key.removeprefix(PEFT_PREFIX).removesuffix(A) for key in tensors if key.endswith(A)]
     a = [value(f"{PEFT_PREFIX}{name}{A}") for name in paths]
-    b = _scaled([value(f"{PEFT_PREFIX}{name}{B}") for name in paths], [scale(len(one)) for one in a])
+    b = [_scaled(value(f"{PEFT_PREFIX}{name}{B}"), scale(len(one))) for name, one in zip(paths, a, strict=True)]
     low_rank = {name: LowRankPair(*pair) for name, *pair in zip(paths, a, b, strict=True)}
     places = [key.removesuffix(f"{DOWN}.weight") for key in tensors if key.endswith(f"{DOWN}.weight")]
     return Changes(
@@ -137,36 +139,11 @@ def from_tensors(
     )
 
 
-def _scaled(arrays: Sequence[NDArray[Any]], factors: Sequence[float]) -> list[NDArray[Any]]:
-    """Each array times its factor, in half precision where they are given in it and that loses nothing."""
-    powers = all(factor >= 1 and math.frexp(factor)[0] == 0.5 for factor in factors)
-    if arrays and powers and all(one.dtype == np.float16 for one in arrays):
-        # In one row: there are dozens of arrays, and most of them small.
-        sizes = [one.size for one in arrays]
-        row, shifts = np.concatenate([one.ravel() for one in arrays]), [math.frexp(factor)[1] - 1 for factor in factors]
-        shift = shifts[0] if len({*shifts}) == 1 else np.repeat(np.array(shifts, np.uint16), sizes)
-        if _shifted(row, shift):
-            parts = np.split(row, np.cumsum(sizes[:-1]))
-            return [part.reshape(one.shape) for part, one in zip(parts, arrays, strict=True)]
-    return [np.asarray(one, np.float32) * np.float32(factor) for one, factor in zip(arrays, factors, strict=True)]
-
-
-def _shifted(row: NDArray[np.float16], shift: "int | NDArray[np.uint16]") -> bool:
-    """Multiplies by powers of two, in place: a power moves the exponent alone, where numpy multiplies halves one by one.
-
-    Args:
-        row: (n,) finite.
-        shift: Exponents, 0 or more.
-
-    Returns:
-        Whether all fit; nothing is changed where they do not.
-    """
-    bits = row.view(np.uint16)
-    exponent = bits >> 10 & 31
-    if int((exponent + shift).max(initial=0)) >= 31:
-        return False
-    tiny = np.flatnonzero((exponent == 0) & (bits << 1 != 0))  # without an exponent of their own
-    exact = row[tiny] * np.exp2(shift if isinstance(shift, int) else shift[tiny]).astype(np.float32)
-    bits += (exponent != 0) * np.uint16(1 << 10) * np.uint16(shift)
-    row[tiny] = exact
-    return True
+def _scaled(array: NDArray[Any], factor: float) -> NDArray[Any]:
+    """An array times a factor, in half precision where it is given in it and that loses nothing."""
+    digits, exponent = math.frexp(factor)
+    if array.dtype == np.float16 and digits == 0.5 and exponent > 0:
+        found = times_power_of_two(array, exponent - 1)
+        if found is not None:
+            return found
+    return np.asarray(array, np.float32) * np.float32(factor)
