@@ -25,7 +25,8 @@ _KNOWS_BF16 = "avx512_bf16", "amx_bf16", "bf16"
 _EXACT_COLUMNS = 2**24 // 127**2
 """Sums of so many products of int8 values are whole numbers that float32 holds exactly."""
 
-_TRIAL = 64, 384, 384
+_TRIAL, _FEW = (64, 384, 384), (8, 384, 384)
+"""Rows, columns and rows of the other: what is tried in a process, and where the slow way would take a second otherwise."""
 
 
 @cache
@@ -113,17 +114,23 @@ def _floats_are_faster() -> bool:
 
 @cache
 def _packs() -> bool:
-    """Tried once in a process: builds of torch without oneDNN have no such kernel, and one with other sums is of no use."""
+    """Tried once in a process: builds of torch without oneDNN have no such kernel, and one with other sums is of no use.
+
+    Nor is one that is slow: processors with int8 instructions but no int8 tiles (AMX) have no fast kernel for signed rows, and
+    oneDNN then multiplies value by value, in five thousand times the time.
+    """
     if _floats_are_faster():
         return False
-    n, columns, m = _TRIAL
+    n, columns, m = _FEW
     drawn = torch.Generator().manual_seed(0)
     rows, weight = (torch.randint(-127, 128, (size, columns), generator=drawn, dtype=torch.int8) for size in (n, m))
     exact = _by_integers(rows, weight)
     dtypes = [torch.float32, *([torch.bfloat16] if native_precision() == "bf16" else [])]
     try:
-        packed = PackedWeight(weight)
-        return all(torch.equal(packed.product(rows, torch.ones(m), dtype), exact.to(dtype)) for dtype in dtypes)
+        packed, ones = PackedWeight(weight), torch.ones(m)
+        same = all(torch.equal(packed.product(rows, ones, dtype), exact.to(dtype)) for dtype in dtypes)
+        slow = 10 * _seconds(lambda: _by_integers(rows, weight))  # far more than what so few rows may differ by
+        return same and _seconds(lambda: packed.product(rows, ones)) < slow
     except (AttributeError, RuntimeError):
         return False
 
