@@ -25,8 +25,7 @@ _KNOWS_BF16 = "avx512_bf16", "amx_bf16", "bf16"
 _EXACT_COLUMNS = 2**24 // 127**2
 """Sums of so many products of int8 values are whole numbers that float32 holds exactly."""
 
-_TRIAL, _FEW = (64, 384, 384), (8, 384, 384)
-"""Rows, columns and rows of the other: what is tried in a process, and where the slow way would take a second otherwise."""
+_TRIAL = 64, 384, 384
 
 
 @cache
@@ -46,10 +45,20 @@ def whole_product(rows: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (n, m) float32, the nearest to the whole numbers.
     """
-    # Of one column, oneDNN's kernel for processors with int8 instructions gives wrong sums.
-    if not rows.is_cuda and (rows.shape[1] == 1 or _floats_are_faster()):
-        return _by_floats(rows, weight)
-    return _by_integers(rows, weight)
+    return integer_product(rows, weight).float() if by_integers(rows) else _by_floats(rows, weight)
+
+
+def by_integers(rows: Tensor) -> bool:
+    """Whether :func:`integer_product` is right and the faster way for (n, columns) int8 rows.
+
+    Of one column, oneDNN's kernel for processors with int8 instructions gives wrong sums.
+    """
+    return rows.is_cuda or (rows.shape[1] > 1 and not _floats_are_faster())
+
+
+def integer_product(rows: Tensor, weight: Tensor) -> Tensor:
+    """Product of int8 matrices as :func:`whole_product` takes them, (n, m) int32."""
+    return torch._int_mm(rows, weight.t())  # pyright: ignore[reportPrivateImportUsage]  # no public name yet
 
 
 class PackedWeight:
@@ -93,10 +102,6 @@ def product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np
     return (torch.from_numpy(left) @ torch.from_numpy(right)).numpy()
 
 
-def _by_integers(rows: Tensor, weight: Tensor) -> Tensor:
-    return torch._int_mm(rows, weight.t()).float()  # pyright: ignore[reportPrivateImportUsage]  # no public name yet
-
-
 def _by_floats(rows: Tensor, weight: Tensor) -> Tensor:
     if rows.shape[1] <= _EXACT_COLUMNS:
         return rows.float() @ weight.float().t()
@@ -109,28 +114,26 @@ def _floats_are_faster() -> bool:
     """Tried once in a process; int8 products are emulated, value by value, where the processor has no instruction."""
     n, columns, m = _TRIAL
     rows, weight = torch.ones(n, columns, dtype=torch.int8), torch.ones(m, columns, dtype=torch.int8)
-    return _seconds(lambda: _by_floats(rows, weight)) < _seconds(lambda: _by_integers(rows, weight))
+    return _seconds(lambda: _by_floats(rows, weight)) < _seconds(lambda: integer_product(rows, weight))
 
 
 @cache
 def _packs() -> bool:
     """Tried once in a process: builds of torch without oneDNN have no such kernel, and one with other sums is of no use.
 
-    Nor is one that is slow: processors with int8 instructions but no int8 tiles (AMX) have no fast kernel for signed rows, and
-    oneDNN then multiplies value by value, in five thousand times the time.
+    Nor is one that is slow: for processors with int8 instructions but no int8 tiles oneDNN has no fast kernel that reads signed
+    rows, and multiplies value by value, in five thousand times the time.
     """
-    if _floats_are_faster():
+    if not torch.cpu.get_capabilities().get("amx_int8") or _floats_are_faster():
         return False
-    n, columns, m = _FEW
+    n, columns, m = _TRIAL
     drawn = torch.Generator().manual_seed(0)
     rows, weight = (torch.randint(-127, 128, (size, columns), generator=drawn, dtype=torch.int8) for size in (n, m))
-    exact = _by_integers(rows, weight)
+    exact = integer_product(rows, weight)
     dtypes = [torch.float32, *([torch.bfloat16] if native_precision() == "bf16" else [])]
     try:
-        packed, ones = PackedWeight(weight), torch.ones(m)
-        same = all(torch.equal(packed.product(rows, ones, dtype), exact.to(dtype)) for dtype in dtypes)
-        slow = 10 * _seconds(lambda: _by_integers(rows, weight))  # far more than what so few rows may differ by
-        return same and _seconds(lambda: packed.product(rows, ones)) < slow
+        packed = PackedWeight(weight)
+        return all(torch.equal(packed.product(rows, torch.ones(m), dtype), exact.to(dtype)) for dtype in dtypes)
     except (AttributeError, RuntimeError):
         return False
 

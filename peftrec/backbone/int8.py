@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from peftrec.backbone.arithmetic import PackedWeight, whole_product
+from peftrec.backbone.arithmetic import PackedWeight, by_integers, integer_product, whole_product
 from peftrec.compiled import compiled
 
 _LEVELS = 127.0
+_BITS = {torch.bfloat16: torch.uint16, torch.float32: torch.uint32}
 _CUDA_ROWS = 32  # torch._int_mm on CUDA wants more than 16 rows, in multiples of 8
 
 
@@ -37,9 +38,10 @@ def quantise_rows(values: Tensor) -> tuple[Tensor, Tensor]:
         The int8 rows (rows, columns) and their float32 steps (rows, 1); ``rows * steps`` gives the values back within
         half a step. A row of zeros stays zero. On a processor, steps of bfloat16 values are numbers that bfloat16 holds.
     """
-    if values.dtype == torch.bfloat16 and values.is_cpu:
+    if values.is_cpu and values.dtype in _BITS:
         rows, steps = torch.empty(values.shape, dtype=torch.int8), torch.empty(len(values), 1)
-        _round(values.contiguous().view(torch.uint16).numpy(), rows.numpy(), steps.squeeze(1).numpy())
+        bits = values.detach().contiguous().view(_BITS[values.dtype]).numpy()
+        (_round if values.dtype == torch.bfloat16 else _round_single)(bits, rows.numpy(), steps.squeeze(1).numpy())
         return rows, steps
     values = values.float()
     high, low = values.amax(dim=1, keepdim=True), values.amin(dim=1, keepdim=True)  # no copy of magnitudes is written
@@ -82,6 +84,8 @@ class Int8Linear(nn.Module):
             return rows.new_zeros(0, self.out_features, dtype=dtype)
         if self.packed:
             answer = self.packed.product(rows, self.steps, dtype)
+        elif rows.is_cpu and dtype == torch.float32 and by_integers(rows):
+            return _scaled(integer_product(rows, self.weight), self.steps, steps, self.bias)
         else:
             answer = _product(rows, self.weight).mul_(self.steps).to(dtype)
         steps = steps.to(dtype)
@@ -164,6 +168,53 @@ def _round(values: NDArray[np.uint16], rows: NDArray[np.int8], steps: NDArray[np
         finer = np.float32(1) / step[0]
         for at in range(len(own)):
             found[at] = np.int32(np.rint(numbers[at] * finer))
+
+
+@compiled("void(uint32[:, ::1], int8[:, ::1], float32[::1])")
+def _round_single(values: NDArray[np.uint32], rows: NDArray[np.int8], steps: NDArray[np.float32]) -> None:
+    """The same from the bits of single precision, with steps that are not rounded."""
+    numbers, greatest = values.view(np.float32), np.empty(1, np.uint32)
+    for row in range(len(values)):
+        own, found = values[row], rows[row]
+        most = np.uint32(0)
+        for at in range(len(own)):
+            most = max(most, own[at] & np.uint32(0x7FFFFFFF))
+        greatest[0] = most
+        steps[row] = max(greatest.view(np.float32)[0], np.float32(1e-12)) / np.float32(_LEVELS)
+        for at in range(len(own)):
+            found[at] = np.int32(np.rint(numbers[row, at] / steps[row]))
+
+
+def _scaled(whole: Tensor, columns: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
+    """``whole * columns * rows + bias`` of (n, m) int32, in its memory, in float32: as torch's two passes give it.
+
+    Args:
+        whole: (n, m) int32, of nobody else.
+        columns: (m,) float32.
+        rows: (n, 1) float32.
+        bias: (m,) float32.
+    """
+    bias = torch.zeros_like(columns) if bias is None else bias
+    found = whole.view(torch.float32)
+    _scale(whole.numpy(), found.numpy(), columns.numpy(), rows.squeeze(1).numpy(), bias.numpy())
+    return found
+
+
+@compiled("void(int32[:, ::1], float32[:, ::1], float32[::1], float32[::1], float32[::1])", fused=True)
+def _scale(
+    whole: NDArray[np.int32],
+    found: NDArray[np.float32],
+    columns: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    bias: NDArray[np.float32],
+) -> None:
+    own = np.empty(whole.shape[1], np.float32)  # apart, or no two values would be computed at once
+    for row in range(len(whole)):
+        step = rows[row]
+        for at in range(len(own)):
+            own[at] = np.float32(whole[row, at]) * columns[at] * step + bias[at]
+        for at in range(len(own)):
+            found[row, at] = own[at]
 
 
 def _product(rows: Tensor, weight: Tensor) -> Tensor:

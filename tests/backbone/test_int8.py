@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from peftrec.backbone import Int8Embedding, Int8Linear, int8_linears, quantise_rows
-from peftrec.backbone.arithmetic import _packs
+from peftrec.backbone.arithmetic import _packs, whole_product
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -147,3 +147,25 @@ def test_a_packed_layer_holds_its_weights_once():
     layer.pack()
     assert (layer.packed is not None) == _packs()
     assert layer.weight.numel() == (0 if layer.packed else 64 * 32)
+
+
+@pytest.mark.parametrize(("rows", "columns", "out"), [(1, 384, 1536), (33, 1536, 384), (700, 384, 384), (2, 3, 5)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_one_pass_over_sums_gives_the_bits_of_two(rows: int, columns: int, out: int, bias: bool):
+    torch.manual_seed(rows)
+    layer, x = Int8Linear(nn.Linear(columns, out, bias=bias)), torch.randn(rows, columns)
+    whole, steps = quantise_rows(x)
+    sums = whole_product(whole, layer.weight) * layer.steps
+    expected = sums * steps if layer.bias is None else torch.addcmul(layer.bias, sums, steps)
+    assert torch.equal(layer(x), expected)
+
+
+def test_rows_are_rounded_as_torch_rounds_them():
+    x = torch.randn(300, 384, generator=torch.Generator().manual_seed(0)) * torch.logspace(-14, 14, 300)[:, None]
+    x[0], x[1] = 0, torch.arange(384) / 2 - 63.5  # nothing, and halves between two steps
+    x[1, 300:] = 0
+    rows, steps = quantise_rows(x)
+    exact = x.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / 127
+    assert torch.equal(steps, exact)
+    assert torch.equal(rows, (x / exact).round().to(torch.int8))
+    assert torch.equal(quantise_rows(x.t().contiguous().t())[0], rows)
