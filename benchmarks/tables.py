@@ -273,18 +273,14 @@ def _quality(dataset: str) -> Path:
 def section() -> str:
     """What stands between the markers."""
     path = _quality("completejourney")
-    rolling = FOLDER / "results" / "rolling_completejourney.json"
     without = FOLDER / "results" / "quality_completejourney_without_promotions.json"
     parts = [quality(path), f"{measured(path)} {visit(FOLDER / 'results' / 'demo.json')}"]
-    if rolling.exists():
-        parts += [
-            "The strongest again in three other windows of five weeks, from May, June and July, pooled over shoppers:",
-            quality(rolling),
-        ]
+    parts += windows("completejourney", "The strongest again")
     others = [path for path in map(_quality, OTHERS) if path.exists()]
     if others:
         plot = "![lead in NDCG@10 by part](benchmarks/results/parts.svg)"
         parts += ["Other shops, with the same defaults:", shops(others), f"Where the lead lies:\n\n{plot}"]
+    parts += windows("online_retail", "The gift shop's strongest again")
     if TUNERS.exists():
         parts += [
             "Tuners, on some of the shoppers; memory is above what the process held before, and *new products* asks for products"
@@ -300,6 +296,13 @@ def section() -> str:
     if SERVING.exists():
         parts.append(served(SERVING))
     return "\n\n".join(parts)
+
+
+def windows(dataset: str, title: str) -> list[str]:
+    """A title and the systems of rolling.py on a data set, pooled; nothing where there is no result."""
+    path = FOLDER / "results" / f"rolling_{dataset}.json"
+    told = "in three other windows of five weeks, from May, June and July, pooled over shoppers:"
+    return [f"{title} {told}", quality(path)] if path.exists() else []
 
 
 def details() -> str:
