@@ -82,8 +82,8 @@ def as_object(value: object, where: str, what: str) -> dict[str, Any]:
 
 def same_keys(values: Mapping[str, object], names: set[str], where: str, what: str) -> None:
     """Raises when a key is missing or unknown, and names all of them."""
-    missing, unknown = names - set(values), set(values) - names
-    if missing or unknown:
+    if set(values) != names:
+        missing, unknown = names - set(values), set(values) - names
         parts = [f"lacks {', '.join(sorted(missing))}"] if missing else []
         parts += [f"has the unknown {', '.join(map(repr, sorted(unknown)))}"] if unknown else []
         raise corrupt(where, f"{what} {' and '.join(parts)}")
@@ -165,7 +165,7 @@ def _is_metric(value: object) -> bool:
         return False
     entry = cast(dict[str, object], value)
     return (
-        set(entry) == METRIC_KEYS
+        entry.keys() == METRIC_KEYS
         and _is_text(entry["metric"])
         and _is_text(entry["slice"])
         and is_finite(entry["value"])

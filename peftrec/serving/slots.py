@@ -17,8 +17,9 @@ from peftrec.serving.loaded import Loaded
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-_LOADS_BETWEEN = 16
-"""Loads after which memory is given back: each leaves small objects among the megabytes that it needed for a moment."""
+_LOADS_BETWEEN = 256
+"""Loads after which memory is given back, which takes milliseconds: each needs some megabytes for a moment, and threads that
+load keep a dozen each."""
 
 
 def parse_bytes(memory: str | int) -> int:

@@ -169,3 +169,13 @@ def test_rows_are_rounded_as_torch_rounds_them():
     assert torch.equal(steps, exact)
     assert torch.equal(rows, (x / exact).round().to(torch.int8))
     assert torch.equal(quantise_rows(x.t().contiguous().t())[0], rows)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_is_not_hidden_and_stays_in_its_row(
+    dtype: torch.dtype, value: float, random: torch.Generator
+):
+    layer, x = Int8Linear(nn.Linear(384, 16)), torch.randn(3, 384, generator=random)
+    x[1, 5] = value
+    assert layer(x.to(dtype)).isnan().any(dim=1).tolist() == [False, True, False]
