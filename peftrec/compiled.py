@@ -11,8 +11,9 @@ Loop = TypeVar("Loop", bound=Callable[..., object])
 def compiled(signature: str, *, fused: bool = False) -> Callable[[Loop], Loop]:
     """Compiles a loop by numba for arguments of given types, once for a machine: a request never waits for it.
 
-    The code is kept beside the loop's file or in the user's cache, and made anew each time where neither can be written. It
-    runs without Python's lock.
+    The code is kept beside the loop's file or in the user's cache, and made anew each time where neither can be written; it is
+    made anew when that file changes, and not when this one does. It runs without Python's lock. What is divided by zero is
+    infinite or no number, as in numpy, and nothing is raised.
 
     Args:
         signature: As numba writes types, such as ``void(float32[::1])``.

@@ -22,7 +22,7 @@ def is_finite(value: NDArray[np.generic]) -> bool:
 
 
 def to_single(value: NDArray[np.generic]) -> NDArray[np.float32]:
-    """An array in single precision; of half precision, finite."""
+    """An array in single precision."""
     if value.dtype != np.float16:
         return value.astype(np.float32)
     found = np.empty(value.shape, np.float32)
@@ -58,6 +58,8 @@ def _widen(bits: NDArray[np.uint16], found: NDArray[np.float32]) -> None:
         half = np.uint32(bits[at])
         magnitude = half & np.uint32(_MAGNITUDE)
         moved[at] = (magnitude << np.uint32(_WIDER)) + np.uint32(_REBASED << 23)
+        if magnitude >= np.uint32(_FULL_EXPONENT):  # infinite, or no number: there as well
+            moved[at] += np.uint32(_REBASED << 23)
         if magnitude < np.uint32(1 << _FRACTION):
             found[at] = np.float32(np.int32(magnitude)) * _STEP
         moved[at] |= (half ^ magnitude) << np.uint32(16)

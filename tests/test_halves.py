@@ -11,6 +11,7 @@ FINITE = EVERY[np.isfinite(EVERY)]
 
 def test_every_half_is_what_numpy_says():
     np.testing.assert_array_equal(to_single(FINITE).view(np.uint32), FINITE.astype(np.float32).view(np.uint32))
+    np.testing.assert_array_equal(to_single(EVERY), EVERY.astype(np.float32))  # infinities, and what is no number
 
 
 @pytest.mark.parametrize("power", [0, 1, 4, 15, 30, 39, 40, 100])
@@ -21,6 +22,7 @@ def test_powers_of_two_are_exact_or_refused(power: int):
     found = times_power_of_two(FINITE[fitting], power)
     assert found is not None
     np.testing.assert_array_equal(found.astype(np.float64), exact[fitting])
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(exact[fitting]))  # of zeros as well
     if not fitting.all():
         assert times_power_of_two(FINITE, power) is None
 
@@ -45,4 +47,5 @@ def test_other_types_are_taken_as_they_are():
     for dtype in (np.float32, np.float64, np.int8):
         value = np.array([[1, -2]], dtype)
         assert to_single(value).dtype == np.float32
+        assert to_single(value).tolist() == [[1, -2]]
         assert is_finite(value)

@@ -26,6 +26,8 @@ _EXACT_COLUMNS = 2**24 // 127**2
 """Sums of so many products of int8 values are whole numbers that float32 holds exactly."""
 
 _TRIAL = 64, 384, 384
+_BY_VALUE_S = 0.08
+"""Half of what the trial takes value by value, and far more than by a kernel, also beside another busy process."""
 
 
 @cache
@@ -122,7 +124,7 @@ def _packs() -> bool:
     """Tried once in a process: builds of torch without oneDNN have no such kernel, and one with other sums is of no use.
 
     Nor is one that is slow: for processors with int8 instructions but no int8 tiles oneDNN has no fast kernel that reads signed
-    rows, and multiplies value by value, in five thousand times the time.
+    rows, and multiplies value by value, in five thousand times the time. A system may also keep tiles from a process.
     """
     if not torch.cpu.get_capabilities().get("amx_int8") or _floats_are_faster():
         return False
@@ -132,8 +134,9 @@ def _packs() -> bool:
     exact = integer_product(rows, weight)
     dtypes = [torch.float32, *([torch.bfloat16] if native_precision() == "bf16" else [])]
     try:
-        packed = PackedWeight(weight)
-        return all(torch.equal(packed.product(rows, torch.ones(m), dtype), exact.to(dtype)) for dtype in dtypes)
+        packed, ones = PackedWeight(weight), torch.ones(m)
+        same = all(torch.equal(packed.product(rows, ones, dtype), exact.to(dtype)) for dtype in dtypes)
+        return same and _seconds(lambda: packed.product(rows, ones)) < _BY_VALUE_S
     except (AttributeError, RuntimeError):
         return False
 

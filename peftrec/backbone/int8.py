@@ -24,12 +24,14 @@ from peftrec.backbone.arithmetic import PackedWeight, by_integers, integer_produ
 from peftrec.compiled import compiled
 
 _LEVELS = 127.0
-_BITS = {torch.bfloat16: torch.uint16, torch.float32: torch.uint32}
+_FEW_THREADS, _FEW_VALUES = 3, 2**16
+"""A pass of machine code takes a third to a half of torch's time on a core, and what torch's threads wait for each other."""
+
 _CUDA_ROWS = 32  # torch._int_mm on CUDA wants more than 16 rows, in multiples of 8
 
 
 def quantise_rows(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Rounds each row to int8 with its own step.
+    """Rounds each row to int8 with its own step. Nothing of it has gradients.
 
     Args:
         values: (rows, columns), floating point.
@@ -38,15 +40,22 @@ def quantise_rows(values: Tensor) -> tuple[Tensor, Tensor]:
         The int8 rows (rows, columns) and their float32 steps (rows, 1); ``rows * steps`` gives the values back within
         half a step. A row of zeros stays zero. On a processor, steps of bfloat16 values are numbers that bfloat16 holds.
     """
-    if values.is_cpu and values.dtype in _BITS:
-        rows, steps = torch.empty(values.shape, dtype=torch.int8), torch.empty(len(values), 1)
-        bits = values.detach().contiguous().view(_BITS[values.dtype]).numpy()
-        (_round if values.dtype == torch.bfloat16 else _round_single)(bits, rows.numpy(), steps.squeeze(1).numpy())
+    if values.is_cpu and (values.dtype == torch.bfloat16 or (values.dtype == torch.float32 and _on_one_core(values))):
+        half = values.dtype == torch.bfloat16
+        rows = values.new_empty(values.shape, dtype=torch.int8)
+        steps = values.new_empty(len(values), 1, dtype=torch.float32)
+        bits = values.detach().contiguous().view(torch.uint16 if half else torch.uint32).numpy()
+        (_round if half else _round_single)(bits, rows.numpy(), steps.squeeze(1).numpy())
         return rows, steps
-    values = values.float()
+    values = values.detach().float()
     high, low = values.amax(dim=1, keepdim=True), values.amin(dim=1, keepdim=True)  # no copy of magnitudes is written
     steps = torch.maximum(high, low.neg_()).clamp_min_(1e-12).div_(_LEVELS)
     return (values / steps).round_().to(torch.int8), steps
+
+
+def _on_one_core(values: Tensor) -> bool:
+    """Whether one pass of machine code on one core takes less time than torch's passes on all of its threads."""
+    return torch.get_num_threads() <= _FEW_THREADS or values.numel() < _FEW_VALUES
 
 
 class Int8Linear(nn.Module):
@@ -85,7 +94,10 @@ class Int8Linear(nn.Module):
         if self.packed:
             answer = self.packed.product(rows, self.steps, dtype)
         elif rows.is_cpu and dtype == torch.float32 and by_integers(rows):
-            return _scaled(integer_product(rows, self.weight), self.steps, steps, self.bias)
+            whole = integer_product(rows, self.weight)
+            if _on_one_core(whole):
+                return _scaled(whole, self.steps, steps, self.bias)
+            answer = whole.float().mul_(self.steps)
         else:
             answer = _product(rows, self.weight).mul_(self.steps).to(dtype)
         steps = steps.to(dtype)
@@ -196,7 +208,8 @@ def _scaled(whole: Tensor, columns: Tensor, rows: Tensor, bias: Tensor | None) -
     """
     bias = torch.zeros_like(columns) if bias is None else bias
     found = whole.view(torch.float32)
-    _scale(whole.numpy(), found.numpy(), columns.numpy(), rows.squeeze(1).numpy(), bias.numpy())
+    factors = (one.float().contiguous().numpy() for one in (columns, rows.squeeze(1), bias))
+    _scale(whole.numpy(), found.numpy(), *factors)
     return found
 
 
@@ -208,6 +221,7 @@ def _scale(
     rows: NDArray[np.float32],
     bias: NDArray[np.float32],
 ) -> None:
+    """Fills ``found``, which lies where ``whole`` does."""
     own = np.empty(whole.shape[1], np.float32)  # apart, or no two values would be computed at once
     for row in range(len(whole)):
         step = rows[row]

@@ -38,8 +38,8 @@ def empty() -> dict[str, Tensor]:
 
 def is_whole(extras: Mapping[str, NDArray[np.floating]], features: int) -> bool:
     """Whether every node looks at one of ``features`` numbers and leads to nodes of its tree."""
-    names = ("forest_feature", "forest_threshold", "forest_child")
-    return _is_whole(*(to_single(extras[name]).reshape(-1) for name in names), features)
+    tables = [to_single(extras[name]) for name in ("forest_feature", "forest_threshold", "forest_child")]
+    return len({table.shape for table in tables}) == 1 and _is_whole(*(table.reshape(-1) for table in tables), features)
 
 
 @compiled("boolean(float32[::1], float32[::1], float32[::1], int64)")

@@ -192,8 +192,9 @@ def _moved(flats: Sequence[Tensor], device: str | torch.device) -> list[Tensor]:
     return [one.to(device) for one in flats]
 
 
-_AT_ONCE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE} if sys.platform == "linux" else {}
-"""Memory that is there from the first: page by page, when each is touched, takes twice as long."""
+_AT_ONCE = 4 * 2**20
+"""Up to so many bytes, memory is there from the first: page by page, when each is touched, takes twice as long. Python's lock is
+held meanwhile, for half a millisecond, so that more is not asked for at once."""
 
 
 def _in_one_block(flats: Sequence[Tensor]) -> list[Tensor]:
@@ -201,7 +202,7 @@ def _in_one_block(flats: Sequence[Tensor]) -> list[Tensor]:
 
     Between what comes and goes while others load, a thousand adapters would take twice the memory that they need.
     """
-    block = mmap.mmap(-1, max(1, sum(one.nbytes for one in flats)), **_AT_ONCE)
+    block = _memory(max(1, sum(one.nbytes for one in flats)))
     found, start = dict[int, Tensor](), 0
     # The largest values first, so that each begins at a multiple of its own size.
     for at in sorted(range(len(flats)), key=lambda at: -flats[at].itemsize):
@@ -211,6 +212,14 @@ def _in_one_block(flats: Sequence[Tensor]) -> list[Tensor]:
             found[at] = own.copy_(flats[at])
         start += flats[at].nbytes
     return [found[at] for at in range(len(flats))]
+
+
+def _memory(size: int) -> mmap.mmap:
+    """Bytes of this process alone."""
+    if sys.platform != "linux":
+        return mmap.mmap(-1, size)
+    at_once = mmap.MAP_POPULATE if size <= _AT_ONCE else 0
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | at_once)
 
 
 def _joined(dtype: type[np.floating], arrays: Sequence[NDArray[np.floating]]) -> Tensor:

@@ -105,7 +105,7 @@ class Slots:
                 return self.get(reference)
         try:
             loaded = Loaded.of(self._load(reference), self._device)  # outside the lock: others are served meanwhile
-            self._admit(reference, loaded)
+            due = self._admit(reference, loaded)
         except BaseException as error:
             with self._lock:
                 self._coming.pop(reference, None)
@@ -115,7 +115,7 @@ class Slots:
                 mine.cancel()
             raise
         mine.set_result(loaded)
-        if self._loads % _LOADS_BETWEEN == 0:
+        if due:
             give_back()
         return loaded
 
@@ -154,8 +154,12 @@ class Slots:
             pinned = sum(reference in self._held for reference in self._pinned)
             return SlotCounts(self._hits, self._loads, self._evictions, len(self._held), pinned, self._bytes)
 
-    def _admit(self, reference: str, loaded: Loaded) -> None:
-        """Gives an adapter its place, and takes that of the least recently used ones which are not pinned."""
+    def _admit(self, reference: str, loaded: Loaded) -> bool:
+        """Gives an adapter its place, and takes that of the least recently used ones which are not pinned.
+
+        Returns:
+            Whether it is time to give memory back.
+        """
         size = loaded.size
         with self._lock:
             kept = sum(self._held[other].size for other in self._pinned if other in self._held)
@@ -174,3 +178,4 @@ class Slots:
             while self._bytes > self.budget:
                 self._bytes -= self._held.pop(next(leaving)).size
                 self._evictions += 1
+            return self._loads % _LOADS_BETWEEN == 0

@@ -162,9 +162,9 @@ def test_one_pass_over_sums_gives_the_bits_of_two(rows: int, columns: int, out: 
 
 def test_rows_are_rounded_as_torch_rounds_them():
     x = torch.randn(300, 384, generator=torch.Generator().manual_seed(0)) * torch.logspace(-14, 14, 300)[:, None]
-    x[0], x[1] = 0, torch.arange(384) / 2 - 63.5  # nothing, and halves between two steps
-    x[1, 300:] = 0
+    x[0], x[1], x[1, 0] = 0, (torch.arange(384) % 255 - 127) / 2, 127  # nothing, and halves between two steps
     rows, steps = quantise_rows(x)
+    assert ((x[1] / steps[1]).abs() % 1 == 0.5).sum() > 100
     exact = x.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / 127
     assert torch.equal(steps, exact)
     assert torch.equal(rows, (x / exact).round().to(torch.int8))
@@ -179,3 +179,23 @@ def test_what_is_no_number_is_not_hidden_and_stays_in_its_row(
     layer, x = Int8Linear(nn.Linear(384, 16)), torch.randn(3, 384, generator=random)
     x[1, 5] = value
     assert layer(x.to(dtype)).isnan().any(dim=1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("threads", [1, 16])
+def test_on_one_core_or_many_the_bits_are_the_same(
+    threads: int, monkeypatch: pytest.MonkeyPatch, random: torch.Generator
+):
+    layer, x = Int8Linear(nn.Linear(384, 384)), torch.randn(300, 384, generator=random)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    expected = layer(x)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert torch.equal(layer(x), expected)
+
+
+def test_steps_of_any_layout_and_type_are_taken(random: torch.Generator):
+    layer, x = Int8Linear(nn.Linear(384, 16)), torch.randn(4, 384, generator=random)
+    rows, steps = quantise_rows(x)
+    assert torch.equal(layer.product(rows[::2], steps[::2]), layer(x)[::2])
+    assert torch.equal(layer.product(rows, steps[:1].expand(4, 1))[0], layer(x)[0])
+    assert cosine(layer.half()(x).float(), layer.float()(x)) > 0.999
+    assert not layer(x.requires_grad_()).requires_grad

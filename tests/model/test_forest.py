@@ -92,6 +92,11 @@ def test_a_tree_that_does_not_fit_is_refused():
         ("forest_feature", -1),
         ("forest_feature", 0.5),
         ("forest_child", forest.NODES),
+        ("forest_child", -1),
+        ("forest_child", 0.5),
+        ("forest_child", np.nan),
+        ("forest_child", np.inf),
+        ("forest_feature", np.nan),
     ],
 )
 def test_damaged_tables_are_noticed(table: str, value: float):
@@ -99,6 +104,11 @@ def test_damaged_tables_are_noticed(table: str, value: float):
     assert forest.is_whole(tables, len(FEATURES))
     tables[table][3, 0] = value
     assert not forest.is_whole(tables, len(FEATURES))
+
+
+def test_tables_of_other_sizes_are_noticed():
+    tables = {name: value.numpy() for name, value in forest.empty().items()}
+    assert not forest.is_whole(tables | {"forest_threshold": tables["forest_threshold"][:200]}, len(FEATURES))
 
 
 def test_a_split_at_the_last_node_is_noticed():

@@ -61,7 +61,9 @@ def test_halves_of_every_kind_are_told_apart_as_by_exact_arithmetic():
         blocks[:, 0], blocks[:, 7] = greatest, -smaller
         step = np.exp2(np.maximum(np.floor(np.log2(np.float64(greatest))), -14) - 6)
         whole = (smaller / step % 1 == 0) & (greatest / step % 1 == 0)
-        assert [bytes_of([block])[0][0] for block in blocks[::7]] == whole[::7].tolist()
+        held, counts, exponents = bytes_of([*blocks[::7]])
+        assert held == whole[::7].tolist()
+        np.testing.assert_array_equal(values_of(counts, exponents).numpy(), blocks[::7][whole[::7]].ravel())
 
 
 def test_the_last_block_is_filled_up_with_zeros():

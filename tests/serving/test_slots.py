@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from peftrec.errors import AdapterNotFoundError, RequestError
 from peftrec.model import Adapter
+from peftrec.serving import slots as slots_module
 from peftrec.serving.slots import SlotCounts, Slots
 from peftrec.tuners import Changes
 
@@ -170,3 +171,13 @@ def test_an_interrupted_load_is_taken_up_by_who_waits():
         assert isinstance(first.exception(10), KeyboardInterrupt)
         assert second.result(10) is not None
     assert slots.counts().resident == 1
+
+
+def test_memory_is_given_back_every_so_many_loads(monkeypatch: pytest.MonkeyPatch):
+    given = list[int]()
+    monkeypatch.setattr(slots_module, "_LOADS_BETWEEN", 3)
+    slots = Slots(sized, 10_000)
+    monkeypatch.setattr(slots_module, "give_back", lambda: given.append(slots.counts().loads))
+    for name in "abacdefg":
+        slots.get(name)
+    assert given == [3, 6]
