@@ -52,6 +52,7 @@ RUNS = (
     Run("segments_completejourney", ("segments.py", "--by", "age"), minutes=25),
     Run("registry", ("registry.py",)),
     Run("data", ("data.py",)),
+    Run("rolling_online_retail", ("rolling.py", "--dataset", "online_retail"), "online_retail/*.parquet", minutes=27),
     Run("rolling_completejourney", ("rolling.py",), minutes=45),
 )
 """The most telling first."""
