@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--minutes", type=float, default=10, help="of mixed load in the part swap")
     parser.add_argument("--shoppers", type=int, default=600, help="asked in the part int8")
+    parser.add_argument("--name", default="serving", help="of the result, where machines are compared")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rows: list[dict[str, object]] = []
@@ -90,7 +91,8 @@ def main() -> None:
             print(f"{part} took {time.perf_counter() - begun:.0f} s", flush=True)
             rows += [one | {"part": part} for one in found]
             gc.collect()
-    write("serving", [*kept("serving", lambda one: one["part"] not in options.parts), *rows], seed=options.seed)
+    rows = [*kept(options.name, lambda one: one["part"] not in options.parts), *rows]
+    write(options.name, rows, seed=options.seed)
 
 
 def varied(adapter: Adapter, seed: int) -> Adapter:

@@ -6,12 +6,13 @@ Without options it rewrites what lies between the markers; with ``--check`` it f
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
 README = FOLDER.parent / "README.md"
 SERVING = FOLDER / "results" / "serving.json"
+WITHOUT_TILES = FOLDER / "results" / "serving_without_tiles.json"
 OTHERS = ("online_retail", "amazon_office", "movielens")
 BEGIN, END = "<!-- results: written by benchmarks/tables.py -->", "<!-- end of results -->"
 TUNERS = FOLDER / "results" / "tuners.json"
@@ -177,7 +178,7 @@ def visit(path: Path) -> str:
 
 
 def served(path: Path) -> str:
-    """What serving costs, beside the ways that others serve, and where the plot is."""
+    """What serving costs, beside the ways that others serve, as far as it was measured."""
     result = json.loads(path.read_text(encoding="utf-8"))
     rows = {(row["system"], row["metric"], row.get("adapters")): row["value"] for row in result["rows"]}
 
@@ -191,33 +192,43 @@ def served(path: Path) -> str:
     costs = [f"{rows[key]:.0%}" for name in systems if (key := (name, "mixed_overhead_over_base", 32)) in rows]
     encoders = ((name, rate) for (name, metric, _), rate in rows.items() if metric == "texts_per_second")
     others = ", ".join(f"{name} {rate:,.0f}" for name, rate in encoders if not name.startswith("peftrec"))
-    lines = [
-        "| serving | peftrec | beside it |",
-        "|---|--:|--:|",
-        f"| scores per second, everything included, 32 adapters | {best('scores_per_second'):,.0f} | plain recipe"
-        f" {of('scores_per_second', None, 'plain_recipe'):.1f}, peft's mixed batch of whole BERTs"
-        f" {of('scores_per_second', None, 'peft_cross_encoder'):.1f} |",
-        f"| the same decoder and words, 32 adapters in a batch of 32: scores per second | {best('scores_per_second', 32):,.0f} |"
-        f" peft {of('scores_per_second', 32, 'peft'):,.0f} |",
-        f"| what that costs above the bare base{', in int8, bf16 and fp32' if len(costs) > 2 else ', in int8 and fp32'} |"
-        f" {' and '.join(', '.join(costs).rsplit(', ', 1))} |"
-        f" peft {of('mixed_overhead_over_base', 32, 'peft'):.0%} |",
-        f"| product texts encoded in a second | {best('texts_per_second'):,.0f} | {others} |",
-        f"| loading an adapter beside 1,000 others, p50 and p99 | {of('adapter_load_p50_ms', 1000):.1f} and"
-        f" {of('adapter_load_p99_ms', 1000):.1f} ms | peft's 30th: {of('load_ms', 30, 'peft'):.0f} ms |",
-        f"| top 10 of {of('products'):,.0f} products, {of('candidates'):.0f} candidates, p50 and p99 |"
-        f" {of('recommend_p50_ms'):.0f} and {of('recommend_p99_ms'):.0f} ms | |",
-        f"| throughput with 1,000 adapters over that with one | {of('throughput_1000_over_1'):.2f} | |",
-        f"| memory of 1,000 adapters | {of('resident_bytes', 1000) / 2**30:.2f} GiB | their files"
-        f" {of('resident_bytes', 1000) / of('resident_over_file') / 2**30:.2f} GiB |",
-        f"| weights of the whole BERT in int8 over fp32 | {of('int8_backbone_bytes_ratio'):.3f} | |",
-        f"| wrong answers of {of('hot_swap_answers'):,.0f} while an alias moved {of('hot_swaps'):,.0f} times |"
-        f" {of('hot_swap_wrong_answers'):.0f} | |",
-    ]
-    plot = "![scores per second by number of adapters](benchmarks/results/serving.svg)"
+    measured: dict[str, Callable[[], list[str]]] = {
+        "throughput": lambda: [
+            f"scores per second, everything included, 32 adapters | {best('scores_per_second'):,.0f} | plain recipe"
+            f" {of('scores_per_second', None, 'plain_recipe'):.1f}, peft's mixed batch of whole BERTs"
+            f" {of('scores_per_second', None, 'peft_cross_encoder'):.1f}",
+            "the same decoder and words, 32 adapters in a batch of 32: scores per second |"
+            f" {best('scores_per_second', 32):,.0f} | peft {of('scores_per_second', 32, 'peft'):,.0f}",
+            f"what that costs above the bare base{', in int8, bf16 and fp32' if len(costs) > 2 else ', in int8 and fp32'} |"
+            f" {' and '.join(', '.join(costs).rsplit(', ', 1))} |"
+            f" peft {of('mixed_overhead_over_base', 32, 'peft'):.0%}",
+        ],
+        "encode": lambda: [f"product texts encoded in a second | {best('texts_per_second'):,.0f} | {others}"],
+        "load": lambda: [
+            f"loading an adapter beside 1,000 others, p50 and p99 | {of('adapter_load_p50_ms', 1000):.1f} and"
+            f" {of('adapter_load_p99_ms', 1000):.1f} ms | peft's 30th: {of('load_ms', 30, 'peft'):.0f} ms"
+        ],
+        "recommend": lambda: [
+            f"top 10 of {of('products'):,.0f} products, {of('candidates'):.0f} candidates, p50 and p99 |"
+            f" {of('recommend_p50_ms'):.0f} and {of('recommend_p99_ms'):.0f} ms |",
+            f"throughput with 1,000 adapters over that with one | {of('throughput_1000_over_1'):.2f} |",
+        ],
+        "memory": lambda: [
+            f"memory of 1,000 adapters | {of('resident_bytes', 1000) / 2**30:.2f} GiB | their files"
+            f" {of('resident_bytes', 1000) / of('resident_over_file') / 2**30:.2f} GiB",
+            f"weights of the whole BERT in int8 over fp32 | {of('int8_backbone_bytes_ratio'):.3f} |",
+        ],
+        "swap": lambda: [
+            f"wrong answers of {of('hot_swap_answers'):,.0f} while an alias moved {of('hot_swaps'):,.0f} times |"
+            f" {of('hot_swap_wrong_answers'):.0f} |"
+        ],
+    }
+    parts = {row["part"] for row in result["rows"]}
+    lines = [f"| {line} |" for part, tell in measured.items() if part in parts for line in tell()]
+    table = "\n".join(["| serving | peftrec | beside it |", "|---|--:|--:|", *lines])
     # Parts are run one at a time, and a kept one says where.
     machines = " or ".join(dict.fromkeys(row.get("machine") or result["machine"] for row in result["rows"]))
-    return f"Many adapters on one backbone ({machines}):\n\n" + "\n".join(lines) + f"\n\n{plot}"
+    return f"Many adapters on one backbone ({machines}):\n\n{table}"
 
 
 def draw(path: Path) -> None:
@@ -294,7 +305,7 @@ def section() -> str:
     if without.exists():
         parts += ["Without the promotion plan, for all systems:", quality(without)]
     if SERVING.exists():
-        parts.append(served(SERVING))
+        parts += [served(SERVING), "![scores per second by number of adapters](benchmarks/results/serving.svg)"]
     return "\n\n".join(parts)
 
 
@@ -331,6 +342,8 @@ def details() -> str:
             both = [_cell(cells.get((name, part)), signed=True) for part in ("all", "never_bought")]
             lines.append(f"| {name} | {' | '.join(both)} |")
         parts.append("\n".join(lines))
+    if WITHOUT_TILES.exists():
+        parts.append(served(WITHOUT_TILES))
     return "\n\n".join(parts)
 
 
