@@ -40,7 +40,9 @@ def quantise_rows(values: Tensor) -> tuple[Tensor, Tensor]:
         The int8 rows (rows, columns) and their float32 steps (rows, 1); ``rows * steps`` gives the values back within
         half a step. A row of zeros stays zero. On a processor, steps of bfloat16 values are numbers that bfloat16 holds.
     """
-    if values.is_cpu and (values.dtype == torch.bfloat16 or (values.dtype == torch.float32 and _on_one_core(values))):
+    if values.is_cpu and (
+        values.dtype == torch.bfloat16 or (values.dtype == torch.float32 and _on_one_core(values.numel()))
+    ):
         half = values.dtype == torch.bfloat16
         rows = values.new_empty(values.shape, dtype=torch.int8)
         steps = values.new_empty(len(values), 1, dtype=torch.float32)
@@ -53,9 +55,9 @@ def quantise_rows(values: Tensor) -> tuple[Tensor, Tensor]:
     return (values / steps).round_().to(torch.int8), steps
 
 
-def _on_one_core(values: Tensor) -> bool:
+def _on_one_core(values: int) -> bool:
     """Whether one pass of machine code on one core takes less time than torch's passes on all of its threads."""
-    return torch.get_num_threads() <= _FEW_THREADS or values.numel() < _FEW_VALUES
+    return torch.get_num_threads() <= _FEW_THREADS or values < _FEW_VALUES
 
 
 class Int8Linear(nn.Module):
@@ -93,11 +95,10 @@ class Int8Linear(nn.Module):
             return rows.new_zeros(0, self.out_features, dtype=dtype)
         if self.packed:
             answer = self.packed.product(rows, self.steps, dtype)
-        elif rows.is_cpu and dtype == torch.float32 and by_integers(rows):
-            whole = integer_product(rows, self.weight)
-            if _on_one_core(whole):
-                return _scaled(whole, self.steps, steps, self.bias)
-            answer = whole.float().mul_(self.steps)
+        elif (
+            rows.is_cpu and dtype == torch.float32 and by_integers(rows) and _on_one_core(len(rows) * self.out_features)
+        ):
+            return _scaled(integer_product(rows, self.weight), self.steps, steps, self.bias)
         else:
             answer = _product(rows, self.weight).mul_(self.steps).to(dtype)
         steps = steps.to(dtype)

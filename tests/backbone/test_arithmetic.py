@@ -1,12 +1,9 @@
-import time
-
 import pytest
 import torch
-from torch import nn
+from torch import Tensor
 
 from peftrec import LanguageConfig, TrainConfig
 from peftrec.backbone import Backbone, arithmetic, native_precision
-from peftrec.backbone.int8 import Int8Linear
 
 
 @pytest.mark.parametrize("columns", [1, 384, 1040, 1041, 4096])
@@ -48,12 +45,23 @@ def test_without_int8_tiles_no_kernel_that_multiplies_value_by_value_is_used(mon
     assert not arithmetic._packs.__wrapped__()
 
 
-def test_packed_or_not_a_product_takes_no_longer_than_it_must():
-    """The sums of 256 rows are a matter of a millisecond; value by value they took two seconds."""
-    rows = torch.randint(-127, 128, (256, 384), generator=torch.Generator().manual_seed(0), dtype=torch.int8)
-    layer = Int8Linear(nn.Linear(384, 1536))
-    layer.pack()
-    layer.product(rows, torch.ones(256, 1))
-    begun = time.perf_counter()
-    layer.product(rows, torch.ones(256, 1))
-    assert time.perf_counter() - begun < 1
+@pytest.mark.parametrize(
+    ("seconds", "exact", "packs"), [(0.001, True, True), (0.2, True, False), (0.001, False, False)]
+)
+def test_a_packed_kernel_is_taken_if_it_is_exact_and_no_slow_one(
+    seconds: float, exact: bool, packs: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """A processor may say that it has tiles, and the system keep them from the process."""
+
+    class Packed:
+        def __init__(self, weight: Tensor) -> None:
+            self.weight = weight
+
+        def product(self, rows: Tensor, scale: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+            return (arithmetic.whole_product(rows, self.weight) * scale + (not exact)).to(dtype)
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_int8": True})
+    monkeypatch.setattr(arithmetic, "_floats_are_faster", lambda: False)
+    monkeypatch.setattr(arithmetic, "PackedWeight", Packed)
+    monkeypatch.setattr(arithmetic, "_seconds", lambda product: seconds)
+    assert arithmetic._packs.__wrapped__() == packs
