@@ -38,7 +38,7 @@ CONFIG = AdaptConfig(
             horizon_days=35,
             anchors=3,
             young_share=0.5,
-            epochs=6.0,
+            epochs=2.0,
             feature_epochs=2,
             patience=20,
             sampled_candidates=64,
@@ -72,10 +72,10 @@ def _catalog(titles: dict[str, list[str]], start: int, count: int) -> Catalog:
 
 
 def _shop(titles: dict[str, list[str]]) -> Dataset:
-    """160 shoppers, six visits a month apart, four products of their category in each."""
+    """600 shoppers, six visits a month apart, four products of their category in each."""
     rng, categories = np.random.default_rng(0), list(titles)
     rows: list[tuple[str, str, datetime]] = []
-    for shopper in range(160):
+    for shopper in range(600):
         category = categories[shopper % len(categories)]
         for visit in range(6):
             moment = datetime(2024, 1, 1 + shopper % 20) + timedelta(days=30 * visit)
@@ -106,4 +106,4 @@ def test_a_chinese_shop_is_learned_and_a_new_one_served(e5: Backbone, titles: di
         bought = [f"{category}{at}" for at in pair]
         answer = engine.recommend("新店", history=bought, k=3, exclude_bought=True)
         right += sum(entry.item_id.startswith(category) for entry in answer)
-    assert right / (3 * len(asked)) > 0.09, right  # of 48 others three are of the category: by chance 0.06
+    assert right / (3 * len(asked)) > 0.2, right  # of 48 others three are of the category: by chance 0.06
