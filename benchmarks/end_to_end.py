@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # its usual name
 
-from peftrec import Backbone, LoRAConfig
+from peftrec import Backbone
 from peftrec.backbone.fingerprint import weights_fingerprint
 from peftrec.data import Dataset
 from peftrec.model import Adapter, Platform
@@ -28,6 +28,7 @@ from peftrec.training.rows import Batch, RowDataset
 from peftrec.training.stages import DecoderStage
 from peftrec.training.train import Prepared
 from peftrec.training.trainer import attach, run_tuned
+from peftrec.tuners import Attached, Tuner
 
 STAGE = "end to end"
 RANK = 16
@@ -43,7 +44,7 @@ class EndToEndStage(nn.Module):
         padding: Id of what fills a batch.
     """
 
-    def __init__(self, decoder: DecoderStage, bert: nn.Module, words: Sequence[Sequence[int]], padding: int) -> None:
+    def __init__(self, decoder: DecoderStage, bert: PeftModel, words: Sequence[Sequence[int]], padding: int) -> None:
         super().__init__()
         self.decoder, self.bert = decoder, bert
         self.words, self.padding = [torch.tensor(ids) for ids in words], padding
@@ -93,18 +94,8 @@ def places_of(prepared: Prepared, rows: RowDataset) -> RowDataset:
     return RowDataset(replace(platform, vectors=places), rows.parts, rows.config, keep=keep, moment=moment)
 
 
-def tune_end_to_end(
-    prepared: Prepared, backbone: Backbone, tuner: LoRAConfig, *, folder: Path, measured: AbstractContextManager[object]
-) -> "EndToEnd":
-    """Trains encoder and decoder together on what :func:`peftrec.training.train.tune` would train the decoder on.
-
-    Args:
-        prepared: Rows and fitted numbers.
-        backbone: What both start from.
-        tuner: Of the decoder.
-        folder: For checkpoints.
-        measured: Entered around the training alone.
-    """
+def end_to_end_stage(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> tuple[EndToEndStage, Attached]:
+    """Encoder and decoder, each with low-rank changes of its own, about to learn together."""
     config, decoder = prepared.source.config, backbone.decoder()
     first = first_layer(backbone)
     attached = attach(tuner, decoder, config, rows=len(prepared.train), start=None, first_layer=first)
@@ -120,13 +111,29 @@ def tune_end_to_end(
         )
     )
     words = [[begin, *ids[: backbone.max_length - 2], end] for ids in prepared.source.platform.words()]
+    return EndToEndStage(DecoderStage(model, config, attached), bert, words, padding), attached
+
+
+def tune_end_to_end(
+    prepared: Prepared, backbone: Backbone, tuner: Tuner, *, folder: Path, measured: AbstractContextManager[object]
+) -> "EndToEnd":
+    """Trains encoder and decoder together on what :func:`peftrec.training.train.tune` would train the decoder on.
+
+    Args:
+        prepared: Rows and fitted numbers.
+        backbone: What both start from.
+        tuner: Of the decoder.
+        folder: For checkpoints.
+        measured: Entered around the training alone.
+    """
+    config = prepared.source.config
+    stage, attached = end_to_end_stage(prepared, backbone, tuner)
     train, validation = (places_of(prepared, rows) for rows in (prepared.train, prepared.validation))
-    stage = EndToEndStage(DecoderStage(model, config, attached), bert, words, padding)
     with measured:
         run_tuned(stage, attached, train, validation, config, name=STAGE, learning_rate=None, folder=folder)
     settings = {"candidates": config.candidates, "history": config.history}
-    adapter = Adapter.of(model, backbone, tuner, attached.export(first), **settings)
-    merged = bert.merge_and_unload().eval().requires_grad_(False)
+    adapter = Adapter.of(stage.decoder.model, backbone, tuner, attached.export(first_layer(backbone)), **settings)
+    merged = stage.bert.merge_and_unload().eval().requires_grad_(False)
     encoder = replace(backbone, bert=merged, encoder_fingerprint=weights_fingerprint(merged), name=STAGE)
     return EndToEnd(adapter, encoder)
 

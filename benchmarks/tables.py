@@ -155,6 +155,14 @@ def referred(path: Path) -> str:
             f" process (NDCG@10 {_cell(lead, signed=True)} from one to the other), and"
             f" {of['speedup_over_cross_encoder']:.0f} times as fast as a cross-encoder's."
         )
+        by_default = {row["metric"]: row for row in rows if (row["dataset"], row["part"]) == (dataset, "default")}
+        if by_default:
+            of = {metric: row["value"] for metric, row in by_default.items()}
+            told.append(
+                f"With all candidates of the default (256 a shopper, and 2,048 negatives) a step is"
+                f" {of[f'speedup_over_{other}']:.0f} and {of['speedup_over_cross_encoder']:.0f} times as fast, and"
+                f" encoding anew needs {of[f'memory_ratio_to_{other}']:.0f} times the memory."
+            )
     return " ".join(told)
 
 

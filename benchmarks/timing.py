@@ -1,8 +1,10 @@
 """Seconds of what a benchmark does, and the rows that they end in."""
 
 import gc
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import numpy as np
 import psutil
@@ -39,6 +41,25 @@ def resident() -> int:
     gc.collect()
     give_back()
     return psutil.Process().memory_info().rss
+
+
+@contextmanager
+def growth() -> Generator[list[int]]:
+    """How many bytes this process holds at most above what it held at the beginning, freed ones given back before."""
+    before, most = resident(), [0]
+    process, stop = psutil.Process(), threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.1):
+            most[0] = max(most[0], process.memory_info().rss - before)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield most
+    finally:
+        stop.set()
+        watcher.join()
 
 
 def multiplies_bf16() -> bool:

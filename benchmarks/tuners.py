@@ -13,8 +13,10 @@ earlier under a smaller penalty.
 
 ``references`` trains three systems on a task small enough for all of them: a sample of the shoppers, one moment of the past,
 few candidates. LoRA through the item table (``lora, sampled task``); the same decoder on a whole BERT that peft's LoRA
-tunes with it, which encodes every product of a step anew; and the cross-encoder, trained on the very same candidates. Run it
-alone on the machine::
+tunes with it, which encodes every product of a step anew; and the cross-encoder, trained on the very same candidates.
+
+``default`` times a step of the same three on the task as it is by default, all shoppers and 256 candidates each. Run it alone
+on the machine::
 
     python benchmarks/tuners.py --dataset completejourney
     python benchmarks/tuners.py --dataset online_retail --data invoices.parquet
@@ -24,7 +26,6 @@ import argparse
 import json
 import resource
 import tempfile
-import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -33,11 +34,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import psutil
+from default_task import ANEW, CROSS, TABLE, steps_in_turns
 from end_to_end import tune_end_to_end
 from results import FOLDER, write
 from sampling import every, some
-from timing import resident
+from timing import growth
 
 from peftrec import AdaLoRAConfig, Backbone, BottleneckConfig, LoRAConfig, TrainConfig, evaluate, load_dataset
 from peftrec.data import Dataset
@@ -56,7 +57,7 @@ CUTS = {"completejourney": ("2017-11-27T05:00", "2017-10-23T04:00"), "online_ret
 """Begin of the test window, and of the window before it, which is for choosing."""
 
 WEEKS = 5
-PARTS = ("methods", "silent", "attempts", "references")
+PARTS = ("methods", "silent", "attempts", "references", "default")
 SAMPLED = TrainConfig(
     anchors=1,
     epochs=1.0,
@@ -115,6 +116,7 @@ def main() -> None:
         "silent": lambda: compare_methods(options, backbone, config, tuners, silent=True),
         "attempts": lambda: compare_methods(options, backbone, config, ATTEMPTS, silent=True, earlier=True),
         "references": lambda: compare_references(options, backbone),
+        "default": lambda: compare_steps(options, backbone),
     }
     for part in options.parts:
         rows += [row | {"part": part} for row in parts[part]()]
@@ -195,6 +197,30 @@ def compare_references(options: argparse.Namespace, backbone: Backbone) -> list[
     return rows
 
 
+def compare_steps(options: argparse.Namespace, backbone: Backbone) -> list[dict[str, object]]:
+    """The three references by seconds of a step alone, on the default's task."""
+    past, _ = _split(options, every_nth=options.every, shoppers=options.shoppers)
+    source = PlatformRows.for_adapter(Platform.of(past, backbone), TrainConfig(anchors=1, seed=options.seed).on(past))
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = prepare(source, backbone, folder=Path(folder))
+    costs = steps_in_turns(prepared, backbone, LoRAConfig())
+    rows: list[dict[str, object]] = []
+    for system, (seconds, grown) in costs.items():
+        rows += [
+            _row(system, options.dataset, "step_seconds", seconds, "s"),
+            _row(system, options.dataset, "step_growth", grown, "bytes"),
+        ]
+    for metric, other, of in (
+        (f"speedup_over_{ANEW}", ANEW, 0),
+        (f"memory_ratio_to_{ANEW}", ANEW, 1),
+        (f"speedup_over_{CROSS}", CROSS, 0),
+    ):
+        ratio = costs[other][of] / costs[TABLE][of]
+        rows.append(_row(TABLE, options.dataset, metric, ratio, "") | {"against": other})
+        print(f"{metric}: {ratio:.1f}")
+    return rows
+
+
 def _cross_encoder(
     prepared: Prepared, backbone: Backbone, folder: Path, measured: AbstractContextManager[object]
 ) -> Adapter:
@@ -264,25 +290,6 @@ def _measured(epochs: float, found: list[Cost]) -> Generator[None]:
         begun = time.perf_counter()
         yield
         found.append(Cost((time.perf_counter() - begun) / epochs, max(grown[0], 1)))
-
-
-@contextmanager
-def growth() -> Generator[list[int]]:
-    """How many bytes this process holds at most above what it held at the beginning, freed ones given back before."""
-    before, most = resident(), [0]
-    process, stop = psutil.Process(), threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.1):
-            most[0] = max(most[0], process.memory_info().rss - before)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield most
-    finally:
-        stop.set()
-        watcher.join()
 
 
 def _cost_rows(name: str, dataset: str, adapter: Adapter, cost: Cost) -> list[dict[str, object]]:
