@@ -13,7 +13,8 @@ earlier under a smaller penalty.
 
 ``references`` trains three systems on a task small enough for all of them: a sample of the shoppers, one moment of the past,
 few candidates. LoRA through the item table (``lora, sampled task``); the same decoder on a whole BERT that peft's LoRA
-tunes with it, which encodes every product of a step anew; and the cross-encoder, trained on the very same candidates.
+tunes with it, which encodes every product of a step anew; and the cross-encoder, trained on the very same candidates,
+several times over.
 
 ``default`` times a step of the same three on the task as it is by default, all shoppers and 256 candidates each. Run it alone
 on the machine::
@@ -66,7 +67,7 @@ SAMPLED = TrainConfig(
     negatives=256,
     candidates=CandidateConfig(history=60, popular=30, neighbours=15, together=15, nearest=30),
 )
-"""The task of the references: no early stop, so that each reads as much as the others.
+"""The task of the references: no early stop, so that each reads what it is meant to.
 
 An eighth of the default's candidates: every further one costs the cross-encoder a sentence, and the decoder a word.
 """
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--sampled-every", type=int, default=8, help="references: every n-th shopper")
     parser.add_argument("--sampled-shoppers", type=int, default=50, help="references: asked in the evaluation")
+    parser.add_argument("--cross-epochs", type=float, default=5.0, help="references: passes of the cross-encoder")
     parser.add_argument("--methods", nargs="*", choices=sorted(METHODS), default=list(METHODS))
     parser.add_argument("--backbone", default="minilm-l6", help="short name or folder")
     parser.add_argument("--epochs", type=float, default=TrainConfig().epochs, help="of the decoder's stage")
@@ -172,8 +174,8 @@ def compare_references(options: argparse.Namespace, backbone: Backbone) -> list[
         measured = _measured(task.epochs, costs_of["anew"])
         anew = tune_end_to_end(prepared, backbone, LoRAConfig(), folder=Path(folder), measured=measured)
     with tempfile.TemporaryDirectory() as folder:
-        measured = _measured(task.epochs, costs_of["cross"])
-        cross_encoder = _cross_encoder(prepared, backbone, Path(folder), measured)
+        measured = _measured(options.cross_epochs, costs_of["cross"])
+        cross_encoder = _cross_encoder(prepared, backbone, options.cross_epochs, Path(folder), measured)
     of_anew, of_cross = costs_of["anew"][0], costs_of["cross"][0]
     name = "lora, sampled task"
     systems = [table.recommender(name=name), anew, cross_encoder.recommender(name="cross_encoder")]
@@ -222,12 +224,15 @@ def compare_steps(options: argparse.Namespace, backbone: Backbone) -> list[dict[
 
 
 def _cross_encoder(
-    prepared: Prepared, backbone: Backbone, folder: Path, measured: AbstractContextManager[object]
+    prepared: Prepared, backbone: Backbone, epochs: float, folder: Path, measured: AbstractContextManager[object]
 ) -> Adapter:
-    """A cross-encoder on the rows and candidates that the decoder is trained on, at its own default rate."""
+    """A cross-encoder on the rows and candidates that the decoder is trained on, at its own default rate.
+
+    Its head begins knowing nothing, where the decoder begins with fitted numbers: it may read the rows several times.
+    """
     source, layers = prepared.source, backbone.upper_layers()
-    rate = CrossEncoderConfig().training.learning_rate
-    training = replace(source.config, learning_rate=rate, **{name: getattr(TrainConfig(), name) for name in UNREAD})
+    rate, unread = CrossEncoderConfig().training.learning_rate, {name: getattr(TrainConfig(), name) for name in UNREAD}
+    training = replace(source.config, learning_rate=rate, epochs=epochs, **unread)
     config = CrossEncoderConfig(training=training)
     attached = attach(LoRAConfig(), layers, training, rows=source.count, start=None, first_layer=first_layer(backbone))
     model = CrossEncoder(backbone, layers, cross.initial(backbone.hidden))
