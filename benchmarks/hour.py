@@ -48,6 +48,7 @@ RUNS = (
     Run("training_step_online_retail", ("training_step.py",), "online_retail/*.parquet", minutes=1),
     Run("quality_amazon_office", ("quality.py", "--dataset", "amazon_office"), "amazon_office", minutes=25),
     Run("quality_online_retail", ("quality.py", "--dataset", "online_retail"), "online_retail/*.parquet", minutes=25),
+    Run("new_products_amazon_office", ("new_products.py",), "amazon_office"),
     Run("ablations_online_retail", ("ablations.py", "--dataset", "online_retail"), "online_retail/*.parquet", 40),
     Run("segments_completejourney", ("segments.py", "--by", "age"), minutes=25),
     Run("registry", ("registry.py",)),

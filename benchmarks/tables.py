@@ -349,9 +349,26 @@ def details() -> str:
             both = [_cell(cells.get((name, part)), signed=True) for part in ("all", "never_bought")]
             lines.append(f"| {name} | {' | '.join(both)} |")
         parts.append("\n".join(lines))
+    for path in sorted((FOLDER / "results").glob("new_products_*.json")):
+        parts.append(unsold(path))
     if WITHOUT_TILES.exists():
         parts.append(served(WITHOUT_TILES))
     return "\n\n".join(parts)
+
+
+def unsold(path: Path) -> str:
+    """Systems that read texts, on products that nobody had bought."""
+    rows = [row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if row["metric"] == "ndcg@10"]
+    values = {(row["system"], row["slice"]): row for row in rows if "against" not in row}
+    leads = {row["against"]: row for row in rows if "against" in row and row["slice"] == "cold_products"}
+    lines = [
+        f"| {rows[0]['dataset']}, all shoppers | NDCG@10, products never sold | lead of peftrec | NDCG@10, all |",
+        "|---|--:|--:|--:|",
+    ]
+    for system in dict.fromkeys(system for system, _ in values):
+        told = _cell(values.get((system, "cold_products"))), _cell(leads.get(system), signed=True)
+        lines.append(f"| {system} | {' | '.join(told)} | {_cell(values[system, 'all'])} |")
+    return "\n".join(lines)
 
 
 def _between(path: Path, new: str) -> tuple[str, str]:
