@@ -349,8 +349,7 @@ def details() -> str:
             both = [_cell(cells.get((name, part)), signed=True) for part in ("all", "never_bought")]
             lines.append(f"| {name} | {' | '.join(both)} |")
         parts.append("\n".join(lines))
-    for path in sorted((FOLDER / "results").glob("new_products_*.json")):
-        parts.append(unsold(path))
+    parts += map(unsold, sorted((FOLDER / "results").glob("new_products_*.json")))
     if WITHOUT_TILES.exists():
         parts.append(served(WITHOUT_TILES))
     return "\n\n".join(parts)
