@@ -79,6 +79,7 @@ def run_demo(out: Path, console: Console, *, quick: bool, adapting: bool = False
         },
         learning_curve=adapter.learning_curve,
         examples=examples,
+        further=[within],
     )
     told = f"\nreport: {path}\nnext:   peftrec recommend grocery --user 1 --registry {out / 'adapters'}"
     told += f" --backbone {out / 'backbone'}" if adapting else ""

@@ -24,6 +24,7 @@ def write_report(
     facts: Mapping[str, object],
     learning_curve: Sequence[Mapping[str, float]] = (),
     examples: Mapping[str, Sequence[str]] | None = None,
+    further: Sequence[Evaluation] = (),
 ) -> Path:
     """Writes the page.
 
@@ -34,6 +35,7 @@ def write_report(
         facts: Shown as a table.
         learning_curve: Of training, where there is one.
         examples: Heading of a shopper -> lines to show.
+        further: Measured beside it, such as on a segment; told in numbers.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -52,7 +54,7 @@ def write_report(
     body.append("</div>")
     for heading, lines in (examples or {}).items():
         body += [f"<h2>{html.escape(heading)}</h2><ul>", *(f"<li>{html.escape(line)}</li>" for line in lines), "</ul>"]
-    body += ["<h2>All numbers</h2>", f"<pre>{html.escape(str(evaluation))}</pre>"]
+    body += ["<h2>All numbers</h2>", *(f"<pre>{html.escape(str(one))}</pre>" for one in (evaluation, *further))]
     page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>" + "\n".join(
         body
     )

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OURS, OTHERS = "#0b6e4f", "#9aa5b1"
+LEAST_REACH = 0.01
+"""Of the axis of losses, as a share of the greatest: what changes by less than noise does shall not look like a fall."""
 
 
 def _figure(width: float, height: float) -> "tuple[Figure, Any]":
@@ -67,6 +69,11 @@ def learning_plot(curve: "list[dict[str, float]]") -> str:
     figure, axes = _figure(4.2, 3.8)
     points = [(point["step"], point["eval_loss"]) for point in curve if "eval_loss" in point]
     axes.plot(*zip(*points, strict=True), color=OURS, marker="o", markersize=4)
+    losses = [loss for _, loss in points]
+    reach = LEAST_REACH * max(losses)
+    if max(losses) - min(losses) < reach:
+        middle = (max(losses) + min(losses)) / 2
+        axes.set_ylim(middle - reach / 2, middle + reach / 2)
     axes.set_xlabel("step of decoder training")
     axes.set_ylabel("purchase loss, held-out shoppers")
     return _svg(figure)

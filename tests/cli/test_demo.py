@@ -62,6 +62,7 @@ def test_the_report_shows_plots(done: Result, out: Path):
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.count("<svg") >= 3  # ranking twice, reliability
     assert "household" in page
+    assert "[age=45-54]: " in page  # what the segment's adapter gained
     assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""
     )  # self-contained

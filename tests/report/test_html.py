@@ -1,5 +1,7 @@
 """The report page: whole, self-contained, and with what was measured in it."""
 
+import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from peftrec.evaluation import Evaluation, evaluate
 from peftrec.evaluation.baselines import Baseline, PersonalFrequency, Popular
 from peftrec.model import Adapter
 from peftrec.report import write_report
+from peftrec.report.plots import OURS, learning_plot
 
 VOID = {"meta", "br", "path", "use", "circle", "rect", "line"}
 
@@ -70,3 +73,20 @@ def test_a_page_holds_plots_numbers_and_examples(measured: Evaluation, trained: 
 def test_a_page_without_training_or_examples(measured: Evaluation, tmp_path: Path):
     path = write_report(tmp_path / "report.html", measured, title="Bare", facts={})
     assert Page(path.read_text(encoding="utf-8")).tags.count("svg") == 3
+
+
+def test_numbers_of_a_segment_stand_below(measured: Evaluation, tmp_path: Path):
+    within = replace(measured, dataset="grocery[age=45-54]")
+    path = write_report(tmp_path / "report.html", measured, title="Both", facts={}, further=[within])
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.text.index(str(measured)) < page.text.index(str(within))
+    assert page.tags.count("svg") == 3
+
+
+def test_noise_of_a_loss_does_not_look_like_a_fall():
+    def fall(last: float) -> float:
+        drawn = learning_plot([{"step": 1.0, "eval_loss": 0.0636}, {"step": 2.0, "eval_loss": last}])
+        (line,) = re.findall(rf'd="M \S+ (\S+) \s*L \S+ (\S+) [^>]*stroke: {OURS}', drawn)
+        return float(line[1]) - float(line[0])
+
+    assert 0 < 4 * fall(0.0635) < fall(0.06)
