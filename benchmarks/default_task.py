@@ -10,17 +10,16 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from end_to_end import end_to_end_stage, places_of
+from end_to_end import decoder_stage, end_to_end_stage, places_of
 from timing import growth
 from torch import Tensor, nn
 
 from peftrec import Backbone
 from peftrec.model import cross
 from peftrec.model.cross import CrossEncoder, PairWriter
-from peftrec.model.purchase import PurchaseModel
 from peftrec.model.shapes import first_layer
 from peftrec.training.cross import CrossEncoderConfig, CrossStage, PairRows
-from peftrec.training.stages import DecoderStage
+from peftrec.training.rows import RowDataset
 from peftrec.training.train import Prepared
 from peftrec.training.trainer import attach
 from peftrec.tuners import Tuner
@@ -67,27 +66,18 @@ def _step(stage: nn.Module, losses: Iterator[Tensor], *, bf16: bool) -> None:
 
 
 def _through_table(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> tuple[nn.Module, Losses]:
-    config, model = prepared.source.config, PurchaseModel(backbone.decoder(), prepared.extras)
-    attached = attach(
-        tuner, model.decoder, config, rows=len(prepared.train), start=None, first_layer=first_layer(backbone)
-    )
-    stage, rows = DecoderStage(model, config, attached).train(), prepared.train
-
-    def losses(chosen: list[tuple[int, int]]) -> Iterator[Tensor]:
-        yield stage(**rows.collate(chosen))["loss"]
-
-    return stage, losses
+    return _at_once(decoder_stage(prepared, backbone, tuner)[0], prepared.train)
 
 
 def _encoding_anew(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> tuple[nn.Module, Losses]:
-    stage, _ = end_to_end_stage(prepared, backbone, tuner)
-    rows = places_of(prepared, prepared.train)
-    stage.train()
+    return _at_once(end_to_end_stage(prepared, backbone, tuner)[0], places_of(prepared, prepared.train))
 
+
+def _at_once(stage: nn.Module, rows: RowDataset) -> tuple[nn.Module, Losses]:
     def losses(chosen: list[tuple[int, int]]) -> Iterator[Tensor]:
         yield stage(**rows.collate(chosen))["loss"]
 
-    return stage, losses
+    return stage.train(), losses
 
 
 def _word_by_word(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> tuple[nn.Module, Losses]:

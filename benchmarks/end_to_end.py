@@ -94,12 +94,17 @@ def places_of(prepared: Prepared, rows: RowDataset) -> RowDataset:
     return RowDataset(replace(platform, vectors=places), rows.parts, rows.config, keep=keep, moment=moment)
 
 
-def end_to_end_stage(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> tuple[EndToEndStage, Attached]:
-    """Encoder and decoder, each with low-rank changes of its own, about to learn together."""
+def decoder_stage(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> tuple[DecoderStage, Attached]:
+    """The decoder with a tuner, about to learn what is prepared."""
     config, decoder = prepared.source.config, backbone.decoder()
     first = first_layer(backbone)
     attached = attach(tuner, decoder, config, rows=len(prepared.train), start=None, first_layer=first)
-    model = PurchaseModel(decoder, prepared.extras)
+    return DecoderStage(PurchaseModel(decoder, prepared.extras), config, attached), attached
+
+
+def end_to_end_stage(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> tuple[EndToEndStage, Attached]:
+    """Encoder and decoder, each with low-rank changes of its own, about to learn together."""
+    decoder, attached = decoder_stage(prepared, backbone, tuner)
     maps = ["query", "key", "value", "dense"]
     bert = get_peft_model(copy.deepcopy(backbone.bert), LoraConfig(r=RANK, lora_alpha=RANK, target_modules=maps))
     begin, end, padding = (
@@ -111,7 +116,7 @@ def end_to_end_stage(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> tu
         )
     )
     words = [[begin, *ids[: backbone.max_length - 2], end] for ids in prepared.source.platform.words()]
-    return EndToEndStage(DecoderStage(model, config, attached), bert, words, padding), attached
+    return EndToEndStage(decoder, bert, words, padding), attached
 
 
 def tune_end_to_end(

@@ -37,7 +37,7 @@ from pathlib import Path
 import numpy as np
 from default_task import ANEW, CROSS, TABLE, steps_in_turns
 from end_to_end import tune_end_to_end
-from results import FOLDER, write
+from results import kept, write
 from sampling import every, some
 from timing import growth
 
@@ -126,7 +126,8 @@ def main() -> None:
     for part in options.parts:
         rows += [row | {"part": part} for row in parts[part]()]
     if not options.validation:
-        write("tuners", [*_others(options.dataset, options.parts), *rows], seed=options.seed)
+        others = kept("tuners", lambda row: row["dataset"] != options.dataset or row["part"] not in options.parts)
+        write("tuners", [*others, *rows], seed=options.seed)
 
 
 def compare_methods(
@@ -330,14 +331,6 @@ def _against(result: Evaluation, dataset: str, names: Sequence[str], other: str)
                 row | {"metric": "ndcg@10_relative", "value": relative, "unit": ""},
             ]
     return rows
-
-
-def _others(dataset: str, parts: Sequence[str]) -> list[dict[str, object]]:
-    """Rows on disk of other data sets and parts, with the commit and machine of the run that measured them."""
-    path = FOLDER / "tuners.json"
-    before = json.loads(path.read_text()) if path.is_file() else {"rows": []}
-    told = {name: before.get(name) for name in ("commit", "machine")}
-    return [told | row for row in before["rows"] if row["dataset"] != dataset or row["part"] not in parts]
 
 
 def _row(system: str, dataset: str, metric: str, value: float, unit: str) -> dict[str, object]:
