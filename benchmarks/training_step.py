@@ -1,12 +1,15 @@
-"""What one step of an adapter's training costs, beside peft's own LoRA layers, and beside words that travel in single precision.
+"""What one step of an adapter's training costs, beside other ways to take it.
 
-The same rows and decoder in turns, on a real log: seconds of a step, and bytes that its backward pass waits for. Run it alone
-on the machine::
+The others are all rows at once instead of part by part, peft's own LoRA layers, and words that travel in single precision. The
+same rows and decoder in turns, on a real log: seconds of a step, bytes that wait for a backward pass at the same time, and how far
+the process grows. Run it alone on the machine::
 
     python benchmarks/training_step.py --dataset online_retail --data uci_online_retail.parquet
 """
 
 import argparse
+import weakref
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -14,7 +17,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from results import write
-from timing import alternately
+from timing import alternately, growth
 from torch import Tensor
 
 from peftrec import Backbone, LoRAConfig, TrainConfig, load_dataset
@@ -22,6 +25,7 @@ from peftrec.model import Platform
 from peftrec.model.decoder import Layer
 from peftrec.model.purchase import PurchaseModel
 from peftrec.model.shapes import first_layer
+from peftrec.training import parts
 from peftrec.training.platform_rows import PlatformRows, candidates_bar
 from peftrec.training.stages import DecoderStage
 from peftrec.training.train import attach, starting_extras
@@ -57,6 +61,7 @@ def main() -> None:
 
     systems: dict[str, Callable[[], None]] = {
         "peftrec": step,
+        "all_rows_at_once": _with_all_rows(step),
         "peft_layers": _with_peft_layers(step),
         "words_in_single_precision": _with_single_words(step),
     }
@@ -65,10 +70,21 @@ def main() -> None:
     for (name, action), taken in zip(systems.items(), seconds, strict=True):
         rows.append(_row(options.dataset, name, "step_seconds", taken, "s"))
         rows.append(_row(options.dataset, name, "waiting_mib", _waiting(stage, action), "MiB"))
+        with growth() as grown:
+            action()
+        rows.append(_row(options.dataset, name, "grown_mib", grown[0] / 2**20, "MiB"))
         rows.append(_row(options.dataset, name, "times_peftrec", taken / seconds[0], "times"))
     for row in rows:
         print(f"{row['system']:24} {row['metric']:16} {row['value']:8.3f} {row['unit']}")
     write(f"training_step_{options.dataset}", rows, seed=options.seed)
+
+
+def _with_all_rows(action: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+        with patch.object(parts, "SIZE", 10**6):
+            action()
+
+    return run
 
 
 def _with_peft_layers(action: Callable[[], None]) -> Callable[[], None]:
@@ -95,17 +111,30 @@ def _with_single_words(action: Callable[[], None]) -> Callable[[], None]:
 
 
 def _waiting(stage: DecoderStage, action: Callable[[], None]) -> float:
-    """MiB that a forward pass keeps for the backward pass, parameters left out."""
+    """MiB that are kept for a backward pass at most at the same time, parameters left out."""
     own = {value.untyped_storage().data_ptr() for value in stage.parameters()}
-    kept: dict[int, int] = {}
+    holders, held = Counter[int](), [0, 0]  # now, and at most
 
-    def keep(x: Tensor) -> Tensor:
-        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
-        return x
+    class Kept:
+        def __init__(self, value: Tensor) -> None:
+            self.value = value
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+    def keep(x: Tensor) -> Kept:
+        kept, (at, size) = Kept(x), (x.untyped_storage().data_ptr(), x.untyped_storage().nbytes())
+        if at not in own:
+            holders[at] += 1
+            held[0] += size * (holders[at] == 1)
+            held[1] = max(held)
+            weakref.finalize(kept, let_go, at, size)
+        return kept
+
+    def let_go(at: int, size: int) -> None:
+        holders[at] -= 1
+        held[0] -= size * (holders[at] == 0)
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept.value):
         action()
-    return sum(size for at, size in kept.items() if at not in own) / 2**20
+    return held[1] / 2**20
 
 
 def _row(dataset: str, system: str, metric: str, value: float, unit: str) -> dict[str, object]:

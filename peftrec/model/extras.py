@@ -23,6 +23,9 @@ from peftrec.model.quantiles import KNOTS, encoded, standard
 
 Extras = Mapping[str, Tensor]
 
+WORDS_STEP = 8
+"""Of how many products a history is read: oneDNN keeps what it prepares for every shape of matrix it has met."""
+
 MEMBERS, WIDE, NARROW = 4, 192, 64
 """The feature network: how many small ones it is the mean of, and their widths."""
 
@@ -151,9 +154,9 @@ class Shoppers:
         """The same on another device."""
         return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
-    def rows(self, at: slice, *, step: int) -> "Shoppers":
-        """Some of the requests, with as many words as the longest of them has, brought up to a multiple of ``step``."""
-        width = -(-max(1, int(self.mask[at].sum(dim=1).max())) // step) * step
+    def rows(self, at: slice | Tensor) -> "Shoppers":
+        """Some of the requests, with as many words as the longest of them has, brought up to a multiple of ``WORDS_STEP``."""
+        width = -(-max(1, int(self.mask[at].sum(dim=1).max())) // WORDS_STEP) * WORDS_STEP
         missing = max(width - self.mask.shape[1], 0)
         kept = {field.name: getattr(self, field.name)[at] for field in fields(self)}
         for name in ("vectors", "kind", "entry", "features", "weight", "mask"):
@@ -218,6 +221,11 @@ def mapped(extras: Extras, vectors: Tensor) -> Tensor:
     return vectors @ extras["item_map"]
 
 
+def asking(extras: Extras, shopper: Tensor) -> Tensor:
+    """(…, H) ``W^T u`` of shopper vectors u, whose product with an item vector z is ``u . W z``: no item need be mapped."""
+    return shopper @ extras["item_map"].T
+
+
 def catalog_scores(extras: Extras, shopper: Tensor, vectors: Tensor, text_of: Tensor, popularity: Tensor) -> Tensor:
     """Retrieval scores of a whole catalogue.
 
@@ -231,9 +239,7 @@ def catalog_scores(extras: Extras, shopper: Tensor, vectors: Tensor, text_of: Te
     Returns:
         (B, n_items) ``sharpness * u . W z + beta * popularity``.
     """
-    near = (
-        shopper @ extras["item_map"].T
-    ) @ vectors.T  # (B, texts): the map is applied to B rows, not to the catalogue
+    near = asking(extras, shopper) @ vectors.T  # (B, texts)
     return extras["sharpness"] * near[:, text_of] + extras["popularity"] * popularity
 
 

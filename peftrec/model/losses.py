@@ -1,7 +1,8 @@
 """What the purchase model is trained on: purchases, their order, and retrieval of first purchases.
 
 Where several processes train together, a loss divides by what all of them hold: the mean of their losses, and of their
-gradients, is that of one process with the whole batch.
+gradients, is that of one process with the whole batch. Where a batch is learned from part by part, ``over`` is what the loss of
+the whole batch is a mean over: the sum of the parts' losses is its loss.
 """
 
 import torch
@@ -10,16 +11,17 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # its usual name
 
 
-def purchase_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+def purchase_loss(logits: Tensor, labels: Tensor, weight: Tensor, *, over: Tensor | None = None) -> Tensor:
     """Binary cross-entropy, mean over all candidates that those at hand stand for.
 
     Args:
         logits: Of any shape.
         labels: 1 where bought.
         weight: How many candidates each stands for, 0 for padding.
+        over: Sum of the weights; of these ones where it is None.
     """
     losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    return mean((losses * weight).sum(), weight.sum())
+    return mean((losses * weight).sum(), weight.sum() if over is None else over)
 
 
 def smoothed(labels: Tensor, weight: Tensor, *, share: float) -> Tensor:
@@ -29,37 +31,47 @@ def smoothed(labels: Tensor, weight: Tensor, *, share: float) -> Tensor:
     return (1 - share) * labels + share * mean(_of_all((labels * weight).sum()), weight.sum())
 
 
-def listwise_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+def listwise_loss(logits: Tensor, labels: Tensor, weight: Tensor, *, over: Tensor | None = None) -> Tensor:
     """Softmax cross-entropy over a row's candidates (ListNet's top-one loss; Cao et al., 2007).
 
     Mean over a row's purchases, then over rows with any; (B, M) each. A candidate that stands for several counts as often
-    in the sum below the softmax: its logit is raised by the logarithm of its weight (log-Q correction).
+    in the sum below the softmax: its logit is raised by the logarithm of its weight (log-Q correction). ``over``
+    counts rows with any purchase; these ones where it is None.
     """
     mask = weight > 0
     raised = logits + weight.clamp(min=1).log() * (1 - labels)
     chance = raised.masked_fill(~mask, -torch.inf).log_softmax(dim=1).masked_fill(~mask, 0)
     bought = labels.sum(dim=1)
     losses = -(chance * labels).sum(dim=1) / bought.clamp(min=1)
-    return mean(losses.sum(), (bought > 0).sum())
+    return mean(losses.sum(), (bought > 0).sum() if over is None else over)
 
 
-def retrieval_loss(shopper: Tensor, positives: Tensor, mask: Tensor, negatives: Tensor, sharpness: Tensor) -> Tensor:
+def retrieval_loss(
+    shopper: Tensor,
+    positives: Tensor,
+    mask: Tensor,
+    negatives: Tensor,
+    sharpness: Tensor,
+    *,
+    over: Tensor | None = None,
+) -> Tensor:
     """Sampled softmax over the catalogue, for products bought for the first time.
 
     The model's score is ``s_j + log popularity_j``; sampling negatives by popularity subtracts the same term again (log-Q
     correction; Yi et al., 2019), so that what remains, ``s_j`` alone, is compared, and no item bias is ever learned.
 
     Args:
-        shopper: (B, H) shopper vectors.
-        positives: (B, P, H) mapped vectors of first purchases.
+        shopper: (B, H) from :func:`peftrec.model.extras.asking`.
+        positives: (B, P, H) unit item vectors of first purchases.
         mask: (B, P) bool.
-        negatives: (K, H) mapped vectors drawn by popularity.
+        negatives: (K, H) unit item vectors drawn by popularity.
         sharpness: (1, 1) factor of the scores.
+        over: How many first purchases; these ones where it is None.
     """
     bought = (positives @ shopper[..., None])[..., 0] * sharpness  # (B, P)
     others = shopper @ negatives.T * sharpness  # (B, K)
     total = torch.logaddexp(bought, others.logsumexp(dim=1, keepdim=True))
-    return mean(((total - bought) * mask).sum(), mask.sum())
+    return mean(((total - bought) * mask).sum(), mask.sum() if over is None else over)
 
 
 def mean(total: Tensor, count: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class Scored(NamedTuple):
 
     Attributes:
         logits: (B, M) of a purchase.
-        at: (B, W) which candidates were read: those that the shopper never bought, then padding.
+        at: (B, W) which candidates were read: those of :func:`are_read`, then padding.
         output: (B, W, H) of the decoder for them.
     """
 
@@ -77,7 +77,7 @@ def score(layers: Sequence[Layer], extras: Extras, reading: Reading, vectors: Te
     summary, logits = ops.feature_path(extras, features)
     unsold = newcomers.are_told(extras, features)
     logits = _with_newcomers(logits, unsold, extras, reading, vectors)
-    new = never_bought(features) & ~unsold
+    new = are_read(extras, features)
     at = _places(new)
     if not at.shape[1]:
         return Scored(logits, at, vectors[:, :0])
@@ -114,6 +114,11 @@ def _at(x: Tensor, at: Tensor) -> Tensor:
 def never_bought(features: Tensor) -> Tensor:
     """(B, M) bool: which candidates the shopper has never bought."""
     return features[..., NEVER] > 0
+
+
+def are_read(extras: Extras, features: Tensor) -> Tensor:
+    """(B, M) bool: which candidates the decoder reads, see :func:`score`."""
+    return never_bought(features) & ~newcomers.are_told(extras, features)
 
 
 class PurchaseModel(nn.Module):

@@ -34,9 +34,6 @@ TOGETHER = 16
 HOT = 4
 """Adapters kept unpacked, some two megabytes each, for requests that ask one alone."""
 
-WORDS_STEP = 8
-"""Of how many products a history is read: oneDNN keeps what it prepares for every shape of matrix it has met."""
-
 
 class Decoding:
     """The frozen weights, resident once, and how rows go through them. No request leaves anything behind.
@@ -94,7 +91,7 @@ class Decoding:
         for at in parts_of(len(rows), self.backbone.device):
             same = parts and len({id(one) for one in loaded[: at.stop]}) == 1
             reader = parts[-1][1] if same else self.reader(loaded[at])
-            parts.append((at, reader, reader.read_batch(shoppers.rows(at, step=WORDS_STEP))))
+            parts.append((at, reader, reader.read_batch(shoppers.rows(at))))
         return Batch(rows, groups, parts)
 
 

@@ -136,22 +136,37 @@ class AuxiliaryHeads(nn.Module):
         nn.init.zeros_(self.map.bias)
         self.log_variance = nn.Parameter(torch.zeros(len(self.tasks)), requires_grad=weighting == "uncertainty")
 
-    def forward(self, output: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-        """The loss.
+    def forward(self, output: Tensor, targets: Tensor, weight: Tensor, *, over: Tensor) -> Tensor:
+        """The loss, but for :meth:`cost`.
 
         Args:
             output: (B, W, H) of the decoder.
             targets: (B, W, tasks), NaN where unknown.
             weight: (B, W) how many candidates each stands for, 0 for padding.
+            over: (tasks,) from :func:`known` of the whole batch, of which these rows may be a part.
         """
         found, total = self.map(output).float(), output.new_zeros(())
         for column, one in enumerate(self.tasks):
             target = targets[..., column]
-            known = weight * target.isfinite()
-            target = target.nan_to_num()
+            there = weight * target.isfinite()
             binary = one.task in EVENTS
             each = F.binary_cross_entropy_with_logits if binary else F.mse_loss
-            loss = losses.mean((each(found[..., column], target, reduction="none") * known).sum(), known.sum())
-            spread = self.log_variance[column]
-            total = total + one.weight * ((1.0 if binary else 0.5) * torch.exp(-spread) * loss + 0.5 * spread)
+            loss = (each(found[..., column], target.nan_to_num(), reduction="none") * there).sum()
+            scale = (1.0 if binary else 0.5) * torch.exp(-self.log_variance[column])
+            total = total + one.weight * scale * losses.mean(loss, over[column])
         return total
+
+    def cost(self) -> Tensor:
+        """What the variances cost, which do not depend on any row."""
+        weights = self.log_variance.new_tensor([one.weight for one in self.tasks])
+        return 0.5 * (weights * self.log_variance).sum()
+
+
+def known(targets: Tensor, weight: Tensor) -> Tensor:
+    """(tasks,) how many candidates each task's loss is a mean over.
+
+    Args:
+        targets: (B, M, tasks), NaN where unknown.
+        weight: (B, M) how many candidates each stands for, 0 for those that no task asks about.
+    """
+    return (weight[..., None] * targets.isfinite()).sum(dim=(0, 1))

@@ -157,6 +157,19 @@ class Batch:
     negatives: torch.Tensor
     targets: torch.Tensor | None = None
 
+    def rows(self, at: torch.Tensor) -> "Batch":
+        """Those at some places, with as many words and candidates as the longest of them has, brought up to few widths."""
+        width = -(-max(1, int(self.counts[at].max())) // WIDTH_STEP) * WIDTH_STEP
+        cut = {name: getattr(self, name)[at, :width] for name in ("vectors", "features", "weight")}
+        targets = None if self.targets is None else self.targets[at, :width]
+        whole = {"first": self.first[at], "first_mask": self.first_mask[at]}
+        return replace(self, shoppers=self.shoppers.rows(at), **cut, **whole, targets=targets)
+
+    @property
+    def counts(self) -> torch.Tensor:
+        """(B,) candidates of each row, which stand before the padding."""
+        return (self.weight > 0).sum(dim=1)
+
 
 class RowDataset(TorchDataset[tuple[int, int]]):
     """All rows of some anchors; an element is (anchor, row), and :meth:`collate` makes a batch of them."""

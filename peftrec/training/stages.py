@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from peftrec.model import extras as ops
 from peftrec.model import losses
-from peftrec.model.purchase import PurchaseModel, never_bought
+from peftrec.model.purchase import PurchaseModel, are_read, never_bought
 from peftrec.training.adversarial import worst
 from peftrec.training.config import TrainConfig
-from peftrec.training.objectives import AuxiliaryHeads
+from peftrec.training.objectives import AuxiliaryHeads, known
+from peftrec.training.parts import alike, summed
 from peftrec.training.rows import Batch
 from peftrec.tuners import Attached
 
@@ -27,7 +30,7 @@ class RetrievalStage(nn.Module):
 
     def forward(self, mean: Tensor, first: Tensor, mask: Tensor, negatives: Tensor) -> Losses:
         """The retrieval loss, see :func:`peftrec.model.losses.retrieval_loss`; ``mean`` is (B, H)."""
-        shopper, first, negatives = (ops.mapped(self.extras, x) for x in (mean, first, negatives))
+        shopper = ops.asking(self.extras, ops.mapped(self.extras, mean))
         return {"loss": losses.retrieval_loss(shopper, first, mask, negatives, self.extras["sharpness"])}
 
 
@@ -46,6 +49,22 @@ class FeatureStage(nn.Module):
             inputs = inputs * torch.cat([kept, kept], dim=1)  # zero is the average, of the number and of its place
         logits = ops.feature_network(self.extras, inputs)[1]
         return {"loss": losses.purchase_loss(logits, *(one[:, None].expand_as(logits) for one in (labels, weight)))}
+
+
+class Over(NamedTuple):
+    """What a batch's losses are means over, so that each part of it can be learned from by itself.
+
+    Attributes:
+        purchases: How many candidates those that nobody of their shoppers bought before stand for.
+        lists: Rows with a purchase of such a product.
+        first: First purchases that the retrieval loss asks for.
+        tasks: (tasks,) candidates of each auxiliary task, None without any.
+    """
+
+    purchases: Tensor
+    lists: Tensor
+    first: Tensor
+    tasks: Tensor | None
 
 
 class DecoderStage(nn.Module):
@@ -68,36 +87,57 @@ class DecoderStage(nn.Module):
     def forward(self, batch: Batch, labels: Tensor) -> Losses:
         """The weighted sum while training; the purchase loss alone in evaluation, where stopping is decided."""
         if not self.training:
-            return {"loss": self._loss(batch, labels)}
-        batch = self._with_numbers_hidden(batch)
-        loss, adversarial = self._loss(batch, labels), self.settings.adversarial
-        if adversarial is not None:
-            inputs = (batch.shoppers.vectors, batch.vectors)
-            changed = worst(lambda vectors: self._loss(_reading(batch, vectors), labels), inputs, adversarial)
-            loss = loss + adversarial.weight * self._loss(_reading(batch, changed), labels)
+            return {"loss": self._loss(batch, labels, labels, self._over(batch, labels))}
+        batch = replace(self._with_numbers_hidden(batch), negatives=losses.gathered(batch.negatives))
+        over = self._over(batch, labels)
+        told = losses.smoothed(labels, _new(batch), share=self.settings.label_smoothing)
+        parts = [partial(self._trained, batch.rows(at), labels[at], told[at], over) for at in alike(batch)]
+        loss = summed(parts, [x for x in (*self.parameters(), *_vectors(batch)) if x.requires_grad])
+        if self.auxiliary is not None and over.tasks is not None:
+            loss = loss + self.auxiliary.cost()
         return {"loss": loss if self.penalty is None else loss + self.penalty()}
 
-    def _loss(self, batch: Batch, labels: Tensor) -> Tensor:
-        model, config = self.model, self.settings
+    def _over(self, batch: Batch, labels: Tensor) -> Over:
+        new, tasks = _new(batch), None
+        if self.training and self.auxiliary is not None and batch.targets is not None:
+            tasks = known(batch.targets, batch.weight * are_read(self.model.extras, batch.features))
+        lists = (labels * (new > 0)).any(dim=1).sum()
+        return Over(new.sum(), lists, batch.first_mask.sum(), tasks)
+
+    def _trained(self, batch: Batch, labels: Tensor, told: Tensor, over: Over) -> Tensor:
+        """What some rows add to the loss, by their labels (B, M or more); in adversarial training on changed inputs as well."""
+        labels, told = (x[:, : batch.weight.shape[1]] for x in (labels, told))
+        loss, adversarial = self._loss(batch, labels, told, over), self.settings.adversarial
+        if adversarial is None:
+            return loss
+        inputs = (batch.shoppers.vectors, batch.vectors)
+        changed = worst(lambda vectors: self._loss(_reading(batch, vectors), labels, told, over), inputs, adversarial)
+        return loss + adversarial.weight * self._loss(_reading(batch, changed), labels, told, over)
+
+    def _loss(self, batch: Batch, labels: Tensor, told: Tensor, over: Over) -> Tensor:
+        """Of (B, M) labels; the purchase loss is of ``told``, which may be smoothed."""
+        model, config, new = self.model, self.settings, _new(batch)
         reading = model.read(batch.shoppers)
         scored = model.score(reading, batch.vectors, batch.features)
         logits = scored.logits.float()
-        new = batch.weight * never_bought(batch.features)
         # Where all candidates were bought before, nothing else ties the loss to what is trained.
-        told = losses.smoothed(labels, new, share=config.label_smoothing if self.training else 0.0)
-        loss = losses.purchase_loss(logits, told, new) + 0 * reading.vector.float().sum()
-        if self.training and self.auxiliary is not None and batch.targets is not None:
+        loss = losses.purchase_loss(logits, told, new, over=over.purchases) + 0 * reading.vector.float().sum()
+        if self.training and self.auxiliary is not None and batch.targets is not None and over.tasks is not None:
             there = scored.at[..., None].expand(-1, -1, batch.targets.shape[-1])
-            loss = loss + self.auxiliary(scored.output, batch.targets.gather(1, there), new.gather(1, scored.at))
+            read = batch.weight * are_read(model.extras, batch.features)
+            targets, weight = batch.targets.gather(1, there), read.gather(1, scored.at)
+            loss = loss + self.auxiliary(scored.output, targets, weight, over=over.tasks)
         if self.training and config.listwise_weight:
-            loss = loss + config.listwise_weight * losses.listwise_loss(logits, labels * (new > 0), new)
+            listwise = losses.listwise_loss(logits, labels * (new > 0), new, over=over.lists)
+            loss = loss + config.listwise_weight * listwise
         if self.training and config.retrieval_weight:
             loss = loss + config.retrieval_weight * losses.retrieval_loss(
-                reading.vector.float(),
-                ops.mapped(model.extras, batch.first).float(),
+                ops.asking(model.extras, reading.vector).float(),
+                batch.first,
                 batch.first_mask,
-                ops.mapped(model.extras, losses.gathered(batch.negatives)).float(),
+                batch.negatives,
                 model.extras["sharpness"],
+                over=over.first,
             )
         return loss
 
@@ -109,6 +149,16 @@ class DecoderStage(nn.Module):
         hidden = torch.rand(len(features), 1, features.shape[-1]) < drop
         average = self.model.extras["event_mean"].expand_as(features)
         return replace(batch, shoppers=replace(batch.shoppers, features=torch.where(hidden, average, features)))
+
+
+def _new(batch: Batch) -> Tensor:
+    """(B, M) weights of the candidates that their shoppers have never bought, 0 for the others."""
+    return batch.weight * never_bought(batch.features)
+
+
+def _vectors(batch: Batch) -> tuple[Tensor, ...]:
+    """What an encoder that is trained as well would have made."""
+    return batch.shoppers.vectors, batch.vectors, batch.first, batch.negatives
 
 
 def _reading(batch: Batch, vectors: Sequence[Tensor]) -> Batch:

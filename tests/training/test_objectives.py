@@ -12,7 +12,7 @@ from peftrec.data.histories import DAY, Ragged
 from peftrec.errors import ConfigError, TrainingError
 from peftrec.model.candidates import Candidates
 from peftrec.training import Auxiliary, TrainConfig, train_adapter
-from peftrec.training.objectives import TASKS, AuxiliaryHeads, check_tasks, targets_of
+from peftrec.training.objectives import TASKS, AuxiliaryHeads, check_tasks, known, targets_of
 
 ALL = tuple(Auxiliary(task=task) for task in TASKS)
 
@@ -105,10 +105,11 @@ def test_heads_learn_and_spreads_become_those_of_the_noise(weighting: str):
     hidden = targets.clone()
     hidden[:, -1] = 1e6  # padding must not count
     optimiser = torch.optim.Adam([one for one in heads.parameters() if one.requires_grad], lr=0.05)
-    first = float(heads(output, hidden, weight).detach())
+    over = known(hidden, weight)
+    first = float((heads(output, hidden, weight, over=over) + heads.cost()).detach())
     for _ in range(300):
         optimiser.zero_grad()
-        loss = heads(output, hidden, weight)
+        loss = heads(output, hidden, weight, over=over) + heads.cost()
         loss.backward()
         optimiser.step()
     assert float(loss.detach()) < 0.7 * first

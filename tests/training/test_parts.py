@@ -1,0 +1,168 @@
+"""Learning from a batch part by part: the gradients of the whole batch, for the memory of a part."""
+
+import weakref
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from peftrec import Backbone, LoRAConfig, TrainConfig
+from peftrec.data import Dataset
+from peftrec.model import Platform
+from peftrec.model import extras as ops
+from peftrec.model.purchase import PurchaseModel
+from peftrec.training import Adversarial, parts
+from peftrec.training.objectives import Auxiliary
+from peftrec.training.platform_rows import PlatformRows
+from peftrec.training.rows import Batch
+from peftrec.training.stages import DecoderStage
+
+PLAIN = TrainConfig(horizon_days=7, anchors=1, sampled_candidates=40, batch_size=11, precision="fp32")
+TASKS = (Auxiliary(task="quantity", weight=0.5), Auxiliary(task="cart", weight=0.3))
+
+
+@pytest.fixture(scope="module")
+def ragged(board_shop: Dataset, tiny_bert_folder) -> tuple[PurchaseModel, Batch, Tensor]:
+    """A loud decoder, and eleven rows of different lengths, one of them with nothing to read."""
+    backbone = Backbone.load(tiny_bert_folder)
+    source = PlatformRows.of(Platform.of(board_shop, backbone, progress=False), PLAIN)
+    decoder, random = backbone.decoder(), torch.Generator().manual_seed(0)
+    LoRAConfig(rank=4, dropout=0.0).attach(decoder, seed=0, steps=1)
+    for name, value in decoder.named_parameters():
+        if "lora_B" in name:
+            value.data.normal_(std=0.2, generator=random)
+    extras = ops.initial(backbone.hidden, gain=8.0, generator=random)
+    for name in ("head_1", "head_2", "shopper_gate", "event_2"):
+        extras[name].normal_(std=0.3, generator=random)
+    offered = [
+        part.offered(one, snapshot, PLAIN, nearest=None, rng=source.rng)
+        for one, snapshot, part in zip(source.anchors, source.snapshots, source.parts, strict=True)
+    ]
+    rows = source.rows(offered)
+    found = rows.collate([rows[at] for at in range(11)])
+    batch, labels = found["batch"], found["labels"]
+    assert isinstance(batch, Batch)
+    assert isinstance(labels, Tensor)
+    size, most = batch.weight.shape
+    there = torch.arange(most) < torch.randint(1, most + 1, (size, 1), generator=random)
+    there[3] = False
+    features = batch.features.clone()
+    features[..., ops.FEATURES.index("never_bought")] = 1  # so that the decoder is asked about all
+    history = batch.shoppers.mask.shape[1]
+    words = batch.shoppers.mask & (torch.arange(history) < torch.randint(1, history + 1, (size, 1), generator=random))
+    targets = torch.rand(size, most, 2, generator=random)
+    targets[..., 1] = (targets[..., 1] > 0.5).float()
+    targets[targets < 0.1] = torch.nan
+    weight = batch.weight.clamp(min=1) * (1 + torch.rand(size, most, generator=random)) * there
+    labels = (torch.rand(size, most, generator=random) < 0.2).float() * there
+    told = replace(batch.shoppers, mask=words)
+    return (
+        PurchaseModel(decoder, extras),
+        replace(batch, shoppers=told, weight=weight, features=features * there[..., None], targets=targets),
+        labels,
+    )
+
+
+def learned(
+    model: PurchaseModel, batch: Batch, labels: Tensor, *, size: int, patch: pytest.MonkeyPatch, **settings: Any
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and gradients with so many rows in a part."""
+    patch.setattr(parts, "SIZE", size)
+    stage = DecoderStage(model, replace(PLAIN, **settings)).train()
+    stage.zero_grad()
+    loss = stage(batch, labels)["loss"]
+    (3 * loss).backward()
+    return loss.detach(), {
+        name: value.grad.clone() for name, value in stage.named_parameters() if value.grad is not None
+    }
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"label_smoothing": 0.2, "listwise_weight": 0.7, "retrieval_weight": 0.0},
+        {"auxiliary": TASKS},
+        {"auxiliary": TASKS, "auxiliary_weighting": "uncertainty"},
+        {"adversarial": Adversarial(radius=0.2)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("size", [1, 4])
+def test_gradients_are_those_of_the_whole_batch(
+    ragged: tuple[PurchaseModel, Batch, Tensor],
+    settings: dict[str, Any],
+    size: int,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    whole, expected = learned(*ragged, size=100, patch=monkeypatch, **settings)
+    loss, found = learned(*ragged, size=size, patch=monkeypatch, **settings)
+    torch.testing.assert_close(loss, whole)
+    assert found.keys() == expected.keys()
+    assert any("lora_A" in name for name in found)
+    assert sum(gradient.abs().max() > 0 for gradient in expected.values()) > 20
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-5 * float(gradient.abs().max()) + 1e-9, rtol=1e-3)
+
+
+def test_an_encoder_below_learns_as_well(ragged: tuple[PurchaseModel, Batch, Tensor], monkeypatch: pytest.MonkeyPatch):
+    model, batch, labels = ragged
+    of: dict[int, list[Tensor]] = {}
+    for size in (100, 4):
+        told = {name: getattr(batch, name).clone().requires_grad_() for name in ("vectors", "first", "negatives")}
+        history = batch.shoppers.vectors.clone().requires_grad_()
+        made = replace(batch, shoppers=replace(batch.shoppers, vectors=history), **told)
+        learned(model, made, labels, size=size, patch=monkeypatch)
+        of[size] = [one.grad for one in (history, *told.values()) if one.grad is not None]
+    assert len(of[4]) == len(of[100]) == 4
+    for found, expected in zip(of[4], of[100], strict=True):
+        assert expected.abs().max() > 0
+        torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-3)
+
+
+def test_what_waits_for_the_backward_pass_is_a_part(
+    ragged: tuple[PurchaseModel, Batch, Tensor], monkeypatch: pytest.MonkeyPatch
+):
+    most = {size: most_waiting(ragged, size, monkeypatch) for size in (100, 4, 1)}
+    assert most[4] < 0.6 * most[100]
+    assert most[1] < 0.8 * most[4]
+
+
+def most_waiting(ragged: tuple[PurchaseModel, Batch, Tensor], size: int, patch: pytest.MonkeyPatch) -> int:
+    """Bytes at most that are kept for a backward pass at the same time, what several steps keep counted once each."""
+    alive, most = [0], [0]
+
+    class Kept:
+        def __init__(self, value: Tensor) -> None:
+            self.value = value
+
+    def gone(count: int) -> None:
+        alive[0] -= count
+
+    def keep(value: Tensor) -> Kept:
+        kept, count = Kept(value), value.nbytes
+        alive[0] += count
+        most[0] = max(most[0], alive[0])
+        weakref.finalize(kept, gone, count)
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept.value):
+        learned(*ragged, size=size, patch=patch)
+    return most[0]
+
+
+def test_parts_hold_like_rows(ragged: tuple[PurchaseModel, Batch, Tensor], monkeypatch: pytest.MonkeyPatch):
+    _, batch, _ = ragged
+    monkeypatch.setattr(parts, "SIZE", 4)
+    found = parts.alike(batch)
+    assert sorted(torch.cat(list(found)).tolist()) == list(range(11))
+    assert [len(at) for at in found] == [4, 4, 3]
+    words = batch.shoppers.mask.sum(dim=1)
+    area = sum(len(at) * int(words[at].max() + batch.counts[at].max()) for at in found)
+    assert area < 11 * int(words.max() + batch.counts.max())
+    cut = batch.rows(found[0])
+    assert cut.weight.shape[1] >= int(batch.counts[found[0]].max())
+    torch.testing.assert_close(cut.weight.sum(dim=1), batch.weight[found[0]].sum(dim=1))
+    torch.testing.assert_close(cut.shoppers.mask.sum(dim=1), words[found[0]])
