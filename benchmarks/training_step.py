@@ -1,8 +1,8 @@
 """What one step of an adapter's training costs, beside other ways to take it.
 
 The others are all rows at once instead of part by part, peft's own LoRA layers, and words that travel in single precision. The
-same rows and decoder in turns, on a real log: seconds of a step, bytes that wait for a backward pass at the same time, and how far
-the process grows. Run it alone on the machine::
+same rows and decoder in turns, on a real log: seconds of a step, bytes that wait for a backward pass at the same time, and how
+far the process grows. Run it alone on the machine::
 
     python benchmarks/training_step.py --dataset online_retail --data uci_online_retail.parquet
 """

@@ -16,8 +16,8 @@ few candidates. LoRA through the item table (``lora, sampled task``); the same d
 tunes with it, which encodes every product of a step anew; and the cross-encoder, trained on the very same candidates,
 several times over.
 
-``default`` times a step of the same three on the task as it is by default, all shoppers and 256 candidates each. Run it alone
-on the machine::
+``default`` times a step of the same three on the task as it is by default, all shoppers and 256 candidates each. Both count
+the operations of a step as well, through the item table and end to end: the most that can be saved. Run it alone on the machine::
 
     python benchmarks/tuners.py --dataset completejourney
     python benchmarks/tuners.py --dataset online_retail --data invoices.parquet
@@ -35,7 +35,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-from default_task import ANEW, CROSS, TABLE, steps_in_turns
+from default_task import ANEW, CROSS, TABLE, operations, steps_in_turns
 from end_to_end import tune_end_to_end
 from results import kept, write
 from sampling import every, some
@@ -193,6 +193,7 @@ def compare_references(options: argparse.Namespace, backbone: Backbone) -> list[
             _row(system, options.dataset, "peak_growth", cost.growth, "bytes"),
         ]
     rows.append(_row(name, options.dataset, "seconds_to_encode_catalogue_once", encoding, "s"))
+    rows += _operation_rows(prepared, backbone, options.dataset, name)
     for metric, other, ratio in (
         ("speedup_over_end_to_end_peft", "end_to_end_peft", of_anew.epoch / ours.epoch),
         ("memory_ratio_to_end_to_end_peft", "end_to_end_peft", of_anew.growth / ours.growth),
@@ -210,7 +211,7 @@ def compare_steps(options: argparse.Namespace, backbone: Backbone) -> list[dict[
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(source, backbone, folder=Path(folder))
     costs = steps_in_turns(prepared, backbone, LoRAConfig())
-    rows: list[dict[str, object]] = []
+    rows = _operation_rows(prepared, backbone, options.dataset, TABLE)
     for system, (seconds, grown) in costs.items():
         rows += [
             _row(system, options.dataset, "step_seconds", seconds, "s"),
@@ -225,6 +226,17 @@ def compare_steps(options: argparse.Namespace, backbone: Backbone) -> list[dict[
         rows.append(_row(TABLE, options.dataset, metric, ratio, "") | {"against": other})
         print(f"{metric}: {ratio:.1f}")
     return rows
+
+
+def _operation_rows(prepared: Prepared, backbone: Backbone, dataset: str, name: str) -> list[dict[str, object]]:
+    counted = operations(prepared, backbone, LoRAConfig())
+    ratio = counted[ANEW] / counted[TABLE]
+    print(f"operations of a step: {counted[TABLE]:.3g}, end to end {counted[ANEW]:.3g}, {ratio:.1f} times")
+    return [
+        _row(name, dataset, "step_operations", counted[TABLE], ""),
+        _row(ANEW, dataset, "step_operations", counted[ANEW], ""),
+        _row(name, dataset, f"operations_ratio_to_{ANEW}", ratio, "") | {"against": ANEW},
+    ]
 
 
 def _cross_encoder(
