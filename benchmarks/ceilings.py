@@ -1,6 +1,7 @@
 """What stands between an adapter and better lists: its candidates, its ranking, what it learned from, or what it knows.
 
-Each is asked by itself, on the window before the test window, for all shoppers over the full catalogue; differences are paired:
+Each is asked by itself on the test window, over the full catalogue; differences are paired. Nothing is chosen by what comes out:
+whoever wants to choose asks about the window before it (``--earlier``).
 
 - *bought candidates first*: the same candidates, ordered by who knows what is bought. What is missing to 1 no ranking can find.
 - *told how well each product will sell*: chances times how many others buy a product in the window, over how many the adapter
@@ -19,6 +20,7 @@ import argparse
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ from quality import QUESTIONS
 from results import write
 from sampling import some
 from scipy.special import expit, logit
-from tuners import CUTS, numbers_alone
+from tuners import CUTS, WEEKS, numbers_alone
 
 from peftrec import Backbone, LoRAConfig, TrainConfig, evaluate, load_dataset
 from peftrec.data import Dataset
@@ -55,9 +57,10 @@ def main() -> None:
     parser.add_argument("--dataset", choices=sorted(CUTS), default="completejourney")
     parser.add_argument("--data", type=Path, help="file of a data set that comes as one")
     parser.add_argument("--asked", type=int, default=2500, help="shoppers that are asked about, drawn evenly")
+    parser.add_argument("--earlier", action="store_true", help="one window earlier; writes no result")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    past, future = earlier(load_dataset(QUESTIONS[options.dataset].source, options.data), options.dataset)
+    past, future = _split(load_dataset(QUESTIONS[options.dataset].source, options.data), options)
     future, backbone = some(future, options.asked, seed=options.seed), Backbone.load("minilm-l6")
     source = PlatformRows.for_adapter(Platform.of(past, backbone), TrainConfig(seed=options.seed).on(past))
     prepared = _prepared(source, backbone)
@@ -82,7 +85,15 @@ def main() -> None:
         row | {"value": float(true.mean()), "low": None, "high": None},
         row | {"against": own.name, "value": found.value, "low": found.low, "high": found.high},
     ]
-    write(f"ceilings_{options.dataset}", rows, seed=options.seed)
+    if not options.earlier:
+        write(f"ceilings_{options.dataset}", rows, seed=options.seed)
+
+
+def _split(shop: Dataset, options: argparse.Namespace) -> tuple[Dataset, Dataset]:
+    if options.earlier:
+        return earlier(shop, options.dataset)
+    past, rest = shop.split(at=CUTS[options.dataset][0])
+    return past, rest.window(end=datetime.fromisoformat(CUTS[options.dataset][0]) + timedelta(weeks=WEEKS))
 
 
 class Remembered:
