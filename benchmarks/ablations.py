@@ -69,7 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     shop = load_dataset(QUESTIONS[options.dataset].source, options.data)
     shop = every(shop, options.every) if options.every > 1 else shop
-    past, future = _earlier(shop, options.dataset)
+    past, future = earlier(shop, options.dataset)
     future = some(future, options.asked, seed=options.seed)
     world = World(past, Backbone.load("minilm-l6"), TrainConfig(seed=options.seed).on(past))
     systems = list[Recommender]()
@@ -93,7 +93,7 @@ def main() -> None:
     write(name, [*rows, *old], seed=options.seed)
 
 
-def _earlier(shop: Dataset, dataset: str) -> tuple[Dataset, Dataset]:
+def earlier(shop: Dataset, dataset: str) -> tuple[Dataset, Dataset]:
     """The window that choices are made on: nobody's test event, and nothing of the test window, is in it."""
     if dataset not in CUTS:
         return shop.leave_last_out()[0].leave_last_out()

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from detail_tables import ablations, ceilings, cell, new_products, segments
+
 FOLDER = Path(__file__).parent
 README = FOLDER.parent / "README.md"
 SERVING = FOLDER / "results" / "serving.json"
@@ -45,8 +47,8 @@ def quality(path: Path) -> str:
         "|---" + "|--:" * (len(COLUMNS) + 1) + "|",
     ]
     for system in systems:
-        cells = [_cell(values.get((system, slice_, metric)), bare=metric == "ece") for slice_, metric, _ in COLUMNS]
-        lines.append(f"| {system} | {' | '.join(cells)} | {_cell(lead.get((system, 'all', 'ndcg@10')), signed=True)} |")
+        cells = [cell(values.get((system, slice_, metric)), bare=metric == "ece") for slice_, metric, _ in COLUMNS]
+        lines.append(f"| {system} | {' | '.join(cells)} | {cell(lead.get((system, 'all', 'ndcg@10')), signed=True)} |")
     return "\n".join(lines)
 
 
@@ -134,7 +136,7 @@ def tuned(path: Path) -> str:
                     f"{costs['seconds_per_epoch']:.0f} s",
                     f"{costs['peak_growth'] / 2**30:.1f} GiB",
                 ]
-            shown = [_cell(cells.get((system, *key))) for *key, _ in columns]
+            shown = [cell(cells.get((system, *key))) for *key, _ in columns]
             lines.append("| " + " | ".join([system.replace("_", " "), *size, *shown]) + " |")
         told.append("\n".join(lines))
     return "\n\n".join(told)
@@ -157,7 +159,7 @@ def referred(path: Path) -> str:
                 continue
             of = {(row["metric"], row["against"]): row for row in mine if row["slice"] == "all"}
             times = {metric: f"{row['value']:.0f} times" for (metric, _), row in of.items()}
-            leads = [_cell(of.get(("ndcg@10", other)), signed=True) for other in (anew, pairs)]
+            leads = [cell(of.get(("ndcg@10", other)), signed=True) for other in (anew, pairs)]
             lines.append(
                 f"| {name}: {task} | {times[f'speedup_over_{anew}']} | {times[f'memory_ratio_to_{anew}']} | {leads[0]} |"
                 f" {times[f'speedup_over_{pairs}']} | {leads[1]} | {mine[0].get('machine') or result['machine']} |"
@@ -276,14 +278,6 @@ def _same_ids() -> None:
     mpl.rcParams["svg.hashsalt"] = "peftrec"
 
 
-def _cell(row: dict[str, float] | None, *, signed: bool = False, bare: bool = False) -> str:
-    if row is None:
-        return ""
-    number = "+.3f" if signed else ".3f"
-    value, low, high = (f"{row[name]:{number}}" for name in ("value", "low", "high"))
-    return value if bare else f"{value} <sub>{low} to {high}</sub>"
-
-
 def _quality(dataset: str) -> Path:
     return FOLDER / "results" / f"quality_{dataset}.json"
 
@@ -327,49 +321,11 @@ def windows(dataset: str, title: str) -> list[str]:
 
 def details() -> str:
     """What stands between the markers of this folder's README."""
-    parts: list[str] = []
-    for path in sorted((FOLDER / "results").glob("segments_*.json")):
-        rows = [
-            row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if row["slice"] == "mean over segments"
-        ]
-        dataset = rows[0]["dataset"]
-        lines = [
-            f"| {dataset}: an adapter for each segment | lead over one for all, NDCG@10, mean over segments |",
-            "|---|--:|",
-        ]
-        lines += [f"| {row['system']} | {_cell(row, signed=True)} |" for row in rows]
-        parts.append("\n".join(lines))
-    for path in sorted((FOLDER / "results").glob("ablations_*.json")):
-        rows = [
-            row
-            for row in json.loads(path.read_text(encoding="utf-8"))["rows"]
-            if row["metric"] == "ndcg@10" and "against" in row
-        ]
-        cells = {(row["against"], row["slice"]): row for row in rows}
-        lines = [f"| {rows[0]['dataset']}: variant | lead of the default, NDCG@10 | never bought |", "|---|--:|--:|"]
-        for name in dict.fromkeys(row["against"] for row in rows):
-            both = [_cell(cells.get((name, part)), signed=True) for part in ("all", "never_bought")]
-            lines.append(f"| {name} | {' | '.join(both)} |")
-        parts.append("\n".join(lines))
-    parts += map(unsold, sorted((FOLDER / "results").glob("new_products_*.json")))
+    kinds = (("segments", segments), ("ablations", ablations), ("ceilings", ceilings), ("new_products", new_products))
+    parts = [make(path) for name, make in kinds for path in sorted((FOLDER / "results").glob(f"{name}_*.json"))]
     if WITHOUT_TILES.exists():
         parts.append(served(WITHOUT_TILES))
     return "\n\n".join(parts)
-
-
-def unsold(path: Path) -> str:
-    """Systems that read texts, on products that nobody had bought."""
-    rows = [row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if row["metric"] == "ndcg@10"]
-    values = {(row["system"], row["slice"]): row for row in rows if "against" not in row}
-    leads = {row["against"]: row for row in rows if "against" in row and row["slice"] == "cold_products"}
-    lines = [
-        f"| {rows[0]['dataset']}, all shoppers | NDCG@10, products never sold | lead of peftrec | NDCG@10, all |",
-        "|---|--:|--:|--:|",
-    ]
-    for system in dict.fromkeys(system for system, _ in values):
-        told = _cell(values.get((system, "cold_products"))), _cell(leads.get(system), signed=True)
-        lines.append(f"| {system} | {' | '.join(told)} | {_cell(values[system, 'all'])} |")
-    return "\n".join(lines)
 
 
 def _between(path: Path, new: str) -> tuple[str, str]:

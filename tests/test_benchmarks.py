@@ -4,6 +4,7 @@ import importlib
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +13,8 @@ import pytest
 
 from peftrec.backbone import Backbone
 from peftrec.data import Dataset
-from peftrec.evaluation.protocol import popular_lately
+from peftrec.evaluation import evaluate
+from peftrec.evaluation.protocol import Task, popular_lately
 from peftrec.evaluation.result import Evaluation
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -89,6 +91,60 @@ def test_the_frozen_encoder_finds_what_is_like_what_was_bought(load, grocery: Da
     assert np.mean(above) > 3 * np.std(above) / len(above) ** 0.5 > 0
     popular = quality.FrozenEncoder(backbone, half_life=84, popularity=100.0).fit(past)(users)
     assert (popular.argmax(axis=1) == popular_lately(past).argmax()).all()
+
+
+class Uniform:
+    """Gives every product the same small chance, and one shopper's favourites a large one."""
+
+    name, probabilistic = "uniform", True
+
+    def __init__(self, sure: dict[int, np.ndarray]) -> None:
+        self.sure = sure
+
+    def score_catalog(self, past: Dataset, users: np.ndarray) -> np.ndarray:
+        scores = np.full((len(users), len(past.catalog)), -12.0, np.float32)
+        for row, user in enumerate(users.tolist()):
+            scores[row, self.sure.get(user, [])] = 12.0
+        return scores
+
+    def score_pool(self, past: Dataset, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        scores = self.score_catalog(past, users)
+        return 1 / (1 + np.exp(-np.take_along_axis(scores, items, axis=1)))
+
+
+def test_oracles_know_what_is_bought_and_how_much_others_buy_but_not_oneself(load, board_shop: Dataset):
+    ceilings = load("ceilings")
+    past, future = board_shop.split(at=board_shop.end - timedelta(days=14))
+    task = Task.from_split(future)
+    bought = ceilings.purchases(task)
+    assert sum(map(len, bought.values())) == len(task.slices[0].relevant.values)
+    blind = ceilings.Remembered(Uniform({}))
+    first = ceilings.Told(blind, "first", lambda user, items, logits: logits + 1e3 * np.isin(items, bought[user]))
+    sold = ceilings.Told(blind, "sold", ceilings.demand(blind, task, bought))
+    result = evaluate([blind, first, sold], future, baselines=None, progress=False)
+    assert result.value("first").value == pytest.approx(1)
+    assert result.value("first", "auc").value == pytest.approx(1)
+    assert result.value("uniform").value < result.value("sold").value < 1
+    user = int(task.users[0])
+    lonely = {one: items for one, items in bought.items() if one != user}
+    others = np.bincount(np.concatenate(list(lonely.values())), minlength=len(past.catalog))
+    items = np.arange(len(past.catalog), dtype=np.int32)
+    told = ceilings.demand(blind, task, bought)(user, items, np.full(len(items), -12.0))
+    assert np.array_equal(np.argsort(-told, kind="stable"), np.argsort(-others, kind="stable"))
+
+
+def test_a_list_whose_chances_are_certain_would_be_perfect_were_they_true(load, board_shop: Dataset):
+    ceilings = load("ceilings")
+    _, future = board_shop.split(at=board_shop.end - timedelta(days=14))
+    task = Task.from_split(future)
+    bought = ceilings.purchases(task)
+    sure = ceilings.Remembered(Uniform({int(user): np.arange(5) for user in task.users}))
+    true = ceilings.were_chances_true(sure, task, bought, seed=0)
+    assert true == pytest.approx(np.ones(len(task.users)), abs=0.01)
+    even = ceilings.Remembered(Uniform({}))
+    even.system.score_catalog = lambda past, users: np.zeros((len(users), len(past.catalog)), np.float32)
+    half = ceilings.were_chances_true(even, task, bought, seed=0)
+    assert half.mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_results_tell_what_they_were_called_with_and_no_paths(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

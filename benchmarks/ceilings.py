@@ -1,0 +1,224 @@
+"""What stands between an adapter and better lists: its candidates, its ranking, what it learned from, or what it knows.
+
+Each is asked by itself on the test window, over the full catalogue; differences are paired. Nothing is chosen by what comes out:
+whoever wants to choose asks about the window before it (``--earlier``).
+
+- *bought candidates first*: the same candidates, ordered by who knows what is bought. What is missing to 1 no ranking can find.
+- *told how well each product will sell*: chances times how many others buy a product in the window, over how many the adapter
+  expects; a shopper's own purchases are never told to it. What a shop's own plans could tell at most.
+- *were its chances true*: purchases drawn from the adapter's own chances, ordered by these. A ranking that knows what the
+  adapter knows, and uses it without a mistake, does as well as that. Purchases are drawn independently, which real ones are not.
+- *from a half of the shoppers*, and so on: numbers learned from fewer rows; if more rows taught more, it would show.
+
+Run it alone on the machine::
+
+    python benchmarks/ceilings.py --dataset completejourney
+    python benchmarks/ceilings.py --dataset online_retail --data uci_online_retail.parquet
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from ablations import earlier
+from numpy.typing import NDArray
+from quality import QUESTIONS
+from results import write
+from sampling import some
+from scipy.special import expit, logit
+from tuners import CUTS, WEEKS, numbers_alone
+
+from peftrec import Backbone, LoRAConfig, TrainConfig, evaluate, load_dataset
+from peftrec.data import Dataset
+from peftrec.evaluation import Recommender
+from peftrec.evaluation.bootstrap import paired_bootstrap
+from peftrec.evaluation.protocol import Task
+from peftrec.evaluation.run import chunks
+from peftrec.model import Platform
+from peftrec.training.platform_rows import PlatformRows
+from peftrec.training.rows import Rows
+from peftrec.training.train import Prepared, prepare, tune
+
+SHARES = {"an eighth": 1 / 8, "a quarter": 1 / 4, "a half": 1 / 2}
+PARTS = ("repeat", "head", "tail", "light_shoppers", "heavy_shoppers")
+DRAWS = 50
+TRUE_CHANCES = "were its chances true"
+
+Change = Callable[[int, NDArray[np.int32], NDArray[np.floating]], NDArray[np.floating]]
+"""From a shopper, products and their logits to other logits."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", choices=sorted(CUTS), default="completejourney")
+    parser.add_argument("--data", type=Path, help="file of a data set that comes as one")
+    parser.add_argument("--asked", type=int, default=2500, help="shoppers that are asked about, drawn evenly")
+    parser.add_argument("--earlier", action="store_true", help="one window earlier; writes no result")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    past, future = _split(load_dataset(QUESTIONS[options.dataset].source, options.data), options)
+    future, backbone = some(future, options.asked, seed=options.seed), Backbone.load("minilm-l6")
+    source = PlatformRows.for_adapter(Platform.of(past, backbone), TrainConfig(seed=options.seed).on(past))
+    prepared = _prepared(source, backbone)
+    with tempfile.TemporaryDirectory() as folder:
+        adapter = tune(prepared, backbone, LoRAConfig(), folder=Path(folder))
+    task = Task.from_split(future)
+    own, bought = Remembered(adapter.recommender()), purchases(task)
+    systems: list[Recommender] = [
+        own,
+        Told(own, "bought candidates first", lambda user, items, logits: logits + 1e3 * np.isin(items, bought[user])),
+        Told(own, "told how well each product will sell", demand(own, task, bought)),
+        *(_from_fewer(source, backbone, name, share) for name, share in SHARES.items()),
+    ]
+    result = evaluate(systems, future, baselines=None, parts=PARTS, seed=options.seed)
+    print(result)
+    rows = [dict(row) | {"dataset": options.dataset} for row in result.rows()]
+    true = were_chances_true(own, task, bought, seed=options.seed)
+    found = paired_bootstrap(true, result.vectors[own.name, "all", "ndcg@10"], seed=options.seed)
+    print(f"{TRUE_CHANCES}: {true.mean():.3f}, {found:+.4f} than {own.name}")
+    row = {"system": TRUE_CHANCES, "dataset": options.dataset, "slice": "all", "metric": "ndcg@10", "unit": "0..1"}
+    rows += [
+        row | {"value": float(true.mean()), "low": None, "high": None},
+        row | {"against": own.name, "value": found.value, "low": found.low, "high": found.high},
+    ]
+    if not options.earlier:
+        write(f"ceilings_{options.dataset}", rows, seed=options.seed)
+
+
+def _split(shop: Dataset, options: argparse.Namespace) -> tuple[Dataset, Dataset]:
+    if options.earlier:
+        return earlier(shop, options.dataset)
+    past, rest = shop.split(at=CUTS[options.dataset][0])
+    return past, rest.window(end=datetime.fromisoformat(CUTS[options.dataset][0]) + timedelta(weeks=WEEKS))
+
+
+class Remembered:
+    """A system whose answers are kept, so that others can answer on top of them."""
+
+    def __init__(self, system: Recommender) -> None:
+        self.system, self.name, self.probabilistic = system, system.name, system.probabilistic
+        self._lists: dict[int, tuple[NDArray[np.int32], NDArray[np.floating]]] = {}
+        self._pools: dict[bytes, NDArray[np.float32]] = {}
+
+    def candidates(
+        self, past: Dataset, users: NDArray[np.int32]
+    ) -> list[tuple[NDArray[np.int32], NDArray[np.floating]]]:
+        """Products and their logits, of each shopper."""
+        if any(int(user) not in self._lists for user in users):
+            for user, scores in zip(users.tolist(), self.system.score_catalog(past, users), strict=True):
+                items = np.flatnonzero(np.isfinite(scores))
+                self._lists[user] = items.astype(np.int32), scores[items]
+        return [self._lists[user] for user in users.tolist()]
+
+    def score_catalog(self, past: Dataset, users: NDArray[np.int32]) -> NDArray[np.float32]:
+        """See ``Recommender``."""
+        return _dense(self.candidates(past, users), len(past.catalog))
+
+    def score_pool(self, past: Dataset, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]:
+        """See ``Recommender``; the same products are asked of every system."""
+        key = users.tobytes()
+        if key not in self._pools:
+            self._pools[key] = self.system.score_pool(past, users, items)
+        return self._pools[key]
+
+
+class Told:
+    """The answers of another system, changed by what only an oracle knows."""
+
+    probabilistic = False
+
+    def __init__(self, system: Remembered, name: str, change: Change) -> None:
+        self.system, self.name, self.change = system, name, change
+
+    def score_catalog(self, past: Dataset, users: NDArray[np.int32]) -> NDArray[np.float32]:
+        """See ``Recommender``."""
+        told = zip(users.tolist(), self.system.candidates(past, users), strict=True)
+        changed = [(items, self.change(user, items, logits)) for user, (items, logits) in told]
+        return _dense(changed, len(past.catalog))
+
+    def score_pool(self, past: Dataset, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]:
+        """See ``Recommender``."""
+        logits = logit(np.clip(self.system.score_pool(past, users, items), 1e-7, 1 - 1e-7))
+        told = zip(users.tolist(), items, logits, strict=True)
+        return np.stack([self.change(*one) for one in told]).astype(np.float32)
+
+
+def _dense(lists: list[tuple[NDArray[np.int32], NDArray[np.floating]]], n_items: int) -> NDArray[np.float32]:
+    scores = np.full((len(lists), n_items), -np.inf, np.float32)
+    for row, (items, logits) in enumerate(lists):
+        scores[row, items] = logits
+    return scores
+
+
+def purchases(task: Task) -> dict[int, NDArray[np.int32]]:
+    """What each shopper buys in the window."""
+    everything = task.slices[0]
+    return {int(task.users[row]): everything.relevant[at] for at, row in enumerate(everything.rows)}
+
+
+def demand(system: Remembered, task: Task, bought: Mapping[int, NDArray[np.int32]]) -> Change:
+    """Logits by how many of the other shoppers buy a product, over how many of them are expected to."""
+    n_items = len(task.past.catalog)
+    sold, expected = np.zeros(n_items), np.zeros(n_items)
+    for rows in chunks(len(task.users), n_items):
+        for items, logits in system.candidates(task.past, task.users[rows]):
+            expected[items] += expit(logits)
+    for items in bought.values():
+        sold[items] += 1
+
+    def change(user: int, items: NDArray[np.int32], logits: NDArray[np.floating]) -> NDArray[np.floating]:
+        others = sold[items] - np.isin(items, bought[user])
+        foreseen = np.maximum(expected[items] - expit(logits), 0)
+        return logits + np.log((others + 1) / (foreseen + 1))
+
+    return change
+
+
+def were_chances_true(
+    system: Remembered, task: Task, bought: Mapping[int, NDArray[np.int32]], *, seed: int
+) -> NDArray[np.float64]:
+    """(U,) NDCG@10 that each shopper's list has on average where purchases are drawn from the list's own chances.
+
+    Purchases of products that are no candidates are as many as there are, and stay out of reach.
+    """
+    random, gains = np.random.default_rng(seed), 1 / np.log2(np.arange(2, 12))
+    best = np.concatenate([[0.0], np.cumsum(gains)])
+    found = np.zeros(len(task.users))
+    for rows in chunks(len(task.users), len(task.past.catalog)):
+        lists = system.candidates(task.past, task.users[rows])
+        for row, (items, logits) in zip(rows.tolist(), lists, strict=True):
+            missed = int((~np.isin(bought[int(task.users[row])], items)).sum())
+            drawn = random.random((DRAWS, len(items))) < expit(np.sort(logits)[::-1])
+            counts = np.minimum(drawn.sum(axis=1) + missed, 10)
+            asked = counts > 0  # who buys nothing is not asked about
+            gained = drawn[:, :10] @ gains[: min(10, len(items))]
+            found[row] = (gained[asked] / best[counts[asked]]).mean() if asked.any() else 0.0
+    return found
+
+
+def _prepared(source: PlatformRows, backbone: Backbone) -> Prepared:
+    with tempfile.TemporaryDirectory() as folder:
+        return prepare(source, backbone, folder=Path(folder))
+
+
+def _from_fewer(source: PlatformRows, backbone: Backbone, name: str, share: float) -> Recommender:
+    """Numbers that learned from some of the shoppers; what the platform's statistics count stays."""
+    random = np.random.default_rng(source.config.seed)
+    kept = random.random(len(source.platform.dataset.users)) < share
+    anchors = [one.take(np.flatnonzero(kept[one.users])) for one in source.anchors]
+    parts = [
+        Rows.begin(one, snapshot, source.config, random)
+        for one, snapshot in zip(anchors, source.snapshots, strict=True)
+    ]
+    fewer = _prepared(replace(source, anchors=anchors, parts=parts), backbone)
+    found = numbers_alone(fewer, backbone)
+    found.name = f"from {name} of the shoppers"
+    return found
+
+
+if __name__ == "__main__":
+    main()
