@@ -120,17 +120,15 @@ def test_oracles_know_what_is_bought_and_how_much_others_buy_but_not_oneself(loa
     assert sum(map(len, bought.values())) == len(task.slices[0].relevant.values)
     blind = ceilings.Remembered(Uniform({}))
     first = ceilings.Told(blind, "first", lambda user, items, logits: logits + 1e3 * np.isin(items, bought[user]))
-    sold = ceilings.Told(blind, "sold", ceilings.demand(blind, task, bought))
-    result = evaluate([blind, first, sold], future, baselines=None, progress=False)
+    result = evaluate([blind, first], future, baselines=None, progress=False)
     assert result.value("first").value == pytest.approx(1)
     assert result.value("first", "auc").value == pytest.approx(1)
-    assert result.value("uniform").value < result.value("sold").value < 1
-    user = int(task.users[0])
-    lonely = {one: items for one, items in bought.items() if one != user}
-    others = np.bincount(np.concatenate(list(lonely.values())), minlength=len(past.catalog))
-    items = np.arange(len(past.catalog), dtype=np.int32)
-    told = ceilings.demand(blind, task, bought)(user, items, np.full(len(items), -12.0))
-    assert np.array_equal(np.argsort(-told, kind="stable"), np.argsort(-others, kind="stable"))
+    user, items = int(task.users[0]), np.arange(len(past.catalog), dtype=np.int32)
+    told = ceilings.demand(blind, task, bought)(user, items, np.zeros(len(items)))
+    others = np.concatenate([items for one, items in bought.items() if one % 10 != user % 10])
+    assert told == pytest.approx(np.log(np.bincount(others, minlength=len(items)) + 1), abs=1e-2)
+    without = ceilings.demand(blind, task, {**bought, user: np.empty(0, np.int32)})
+    assert np.array_equal(without(user, items, np.zeros(len(items))), told)
 
 
 def test_a_list_whose_chances_are_certain_would_be_perfect_were_they_true(load, board_shop: Dataset):
@@ -140,11 +138,17 @@ def test_a_list_whose_chances_are_certain_would_be_perfect_were_they_true(load, 
     bought = ceilings.purchases(task)
     sure = ceilings.Remembered(Uniform({int(user): np.arange(5) for user in task.users}))
     true = ceilings.were_chances_true(sure, task, bought, seed=0)
-    assert true == pytest.approx(np.ones(len(task.users)), abs=0.01)
-    even = ceilings.Remembered(Uniform({}))
-    even.system.score_catalog = lambda past, users: np.zeros((len(users), len(past.catalog)), np.float32)
-    half = ceilings.were_chances_true(even, task, bought, seed=0)
-    assert half.mean() == pytest.approx(0.5, abs=0.05)
+    even = ceilings.were_chances_true(ceilings.Remembered(Uniform({})), task, bought, seed=0)
+    few = np.array([len(bought[int(user)]) <= 5 for user in task.users])
+    assert few.any()
+    assert true[few].mean() > 0.9 > 0.8 > even.mean()
+    best = np.cumsum(1 / np.log2(np.arange(2, 12)))
+    counts = np.array([len(bought[int(user)]) for user in task.users])
+    expected = counts / len(task.past.catalog) * best[-1] / best[np.minimum(counts, 10) - 1]
+    assert even.mean() == pytest.approx(expected.mean(), abs=0.05)  # all are as likely, so that an order says nothing
+    raised = ceilings._raised(np.linspace(-3, 3, 16), 5)
+    assert (1 / (1 + np.exp(-raised))).sum() == pytest.approx(5)
+    assert np.ptp(raised) == pytest.approx(6)
 
 
 def test_results_tell_what_they_were_called_with_and_no_paths(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -47,8 +47,9 @@ class _Summed(torch.autograd.Function):
             with torch.autocast(value.device.type, enabled=False):
                 found = torch.autograd.grad(value, inputs, allow_unused=True)
             total = total + value.detach()
+            # Not in place: one tensor may be the gradient of several inputs.
             gradients = [
-                old if new is None else new if old is None else old.add_(new)
+                old if new is None else new if old is None else old + new
                 for old, new in zip(gradients, found, strict=True)
             ]
         ctx.gradients = gradients

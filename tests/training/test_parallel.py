@@ -64,7 +64,7 @@ def _told(out: Path, rank: int = 0) -> dict:
 @pytest.mark.parametrize("form", ["decoder", "cross_encoder"])
 def test_two_processes_have_the_loss_curve_of_one(form: str, tiny_bert_folder: Path, tmp_path: Path):
     for name, launcher in (("one", []), ("two", _torchrun(2))):
-        done = _run(tmp_path / name, tiny_bert_folder, form, *launcher, label_smoothing=0.1)
+        done = _run(tmp_path / name, tiny_bert_folder, form, *launcher, label_smoothing=0.1, batch_size=12)
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = _told(tmp_path / "one"), _told(tmp_path / "two")
     assert _told(tmp_path / "two", 1) == two  # every process ends in the same adapter
