@@ -1,7 +1,7 @@
 """A step's loss part by part: each part goes back as soon as it has gone forth.
 
-What waits for a backward pass is then that of a few rows instead of all: on two cores a step of 16 shoppers takes two fifths of
-the memory and, since little of a part of like rows is padding and more of it stays in the caches, five sixths of the time
+What waits for a backward pass is then that of a few rows instead of all: on two cores a step of 16 shoppers takes a third of
+the memory and, since little of a part of like rows is padding and more of it stays in the caches, seven eighths of the time
 (``benchmarks/training_step.py``). Gradients are those of the whole batch but for rounding.
 """
 
@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from peftrec.training.rows import Batch
 
 SIZE = 4
-"""Rows of a part. Of 2, 4 and 8 the fastest, groceries and gifts; two take less memory still."""
+"""Rows of a part: of 2, 4 and 8 the fastest on groceries and gifts (``benchmarks/LOG.md``)."""
 
 
 def alike(batch: Batch) -> Sequence[Tensor]:
