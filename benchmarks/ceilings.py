@@ -5,7 +5,7 @@ whoever wants to choose asks about the window before it (``--earlier``).
 
 - *bought candidates first*: the same candidates, ordered by who knows what is bought. What is missing to 1 no ranking can find.
 - *told how well each product will sell*: odds times how many of the others who are offered a product buy it in the window, over
-  how many the adapter expects. What a shop's own plans could tell at most. Others are nine tenths of the shoppers, without the
+  how many the adapter expects. One use of such knowledge, no bound. Others are nine tenths of the shoppers, without the
   one who is asked: one's own purchase left out of a count by itself would make it lower for what one buys.
 - *were its chances true*: purchases drawn from the adapter's own chances, as many as each shopper makes on average, and ordered
   by these chances. A ranking that knew as much as the adapter, and used it without a mistake, would do about as well: what
@@ -221,7 +221,7 @@ def _prepared(source: PlatformRows, backbone: Backbone) -> Prepared:
 
 def _from_fewer(source: PlatformRows, backbone: Backbone, name: str, share: float) -> Recommender:
     """Numbers that learned from some of the shoppers; what the platform's statistics count stays."""
-    random = np.random.default_rng(source.config.seed)
+    random = np.random.default_rng([source.config.seed, 1])  # another draw than who is held out
     kept = random.random(len(source.platform.dataset.users)) < share
     anchors = [one.take(np.flatnonzero(kept[one.users])) for one in source.anchors]
     parts = [

@@ -59,8 +59,8 @@ def steps_in_turns(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> dict
 def operations(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> dict[str, float]:
     """Each system's operations of a step in its matrix products, forth and back, but the cross-encoder's.
 
-    No processor and no precision that serves all alike can make the ratio of their times larger than that of these.
-    Attention that is fused is not counted, which is a hundredth where texts are short.
+    About the ratio of times that equal rates would give, and no bound: sums, norms and caches are left out, and so are fused
+    attention, mostly end to end, and the products that LoRA adds in place, mostly through the item table.
     """
     order = np.random.default_rng(prepared.source.config.seed).permutation(len(prepared.train))
     chosen = [prepared.train[at] for at in order[: prepared.source.config.batch_size].tolist()]

@@ -300,7 +300,7 @@ def section() -> str:
             " never bought where nothing is known of how products sell:",
             tuned(TUNERS),
             "What is saved where products are read through the item table, and not word by word in each step; 256 candidates a"
-            " shopper are the default:",
+            " shopper are the default. Memory is what a process grows by, which is little where it had freed some before:",
             referred(TUNERS),
         ]
     peers = FOLDER / "results" / "peers_online_retail.json"

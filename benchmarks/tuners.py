@@ -17,7 +17,8 @@ tunes with it, which encodes every product of a step anew; and the cross-encoder
 several times over.
 
 ``default`` times a step of the same three on the task as it is by default, all shoppers and 256 candidates each. Both count
-the operations of a step as well, through the item table and end to end: the most that can be saved. Run it alone on the machine::
+the operations of a step as well, through the item table and end to end: about what equal rates would save. Run it alone on the
+machine::
 
     python benchmarks/tuners.py --dataset completejourney
     python benchmarks/tuners.py --dataset online_retail --data invoices.parquet

@@ -94,7 +94,8 @@ class DecoderStage(nn.Module):
         parts = [partial(self._trained, batch.rows(at), labels[at], told[at], over) for at in alike(batch)]
         loss = summed(parts, [x for x in (*self.parameters(), *_vectors(batch)) if x.requires_grad])
         if self.auxiliary is not None and over.tasks is not None:
-            loss = loss + self.auxiliary.cost()
+            adversarial = self.settings.adversarial
+            loss = loss + self.auxiliary.cost() * (1 if adversarial is None else 1 + adversarial.weight)
         return {"loss": loss if self.penalty is None else loss + self.penalty()}
 
     def _over(self, batch: Batch, labels: Tensor) -> Over:
