@@ -1,8 +1,8 @@
 """What the purchase model is trained on: purchases, their order, and retrieval of first purchases.
 
 Where several processes train together, a loss divides by what all of them hold: the mean of their losses, and of their
-gradients, is that of one process with the whole batch. Where a batch is learned from part by part, ``over`` is what the loss of
-the whole batch is a mean over: the sum of the parts' losses is its loss.
+gradients, is that of one process with the whole batch. Where a batch is learned from part by part, ``over`` is the divisor of the
+whole batch (:func:`divisors`): the sum of the parts' losses is its loss, and processes talk once a step.
 """
 
 import torch
@@ -18,10 +18,10 @@ def purchase_loss(logits: Tensor, labels: Tensor, weight: Tensor, *, over: Tenso
         logits: Of any shape.
         labels: 1 where bought.
         weight: How many candidates each stands for, 0 for padding.
-        over: Sum of the weights; of these ones where it is None.
+        over: Divisor for the sum of the weights of a whole batch; None where these are all.
     """
     losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    return mean((losses * weight).sum(), weight.sum() if over is None else over)
+    return _mean((losses * weight).sum(), weight.sum(), over)
 
 
 def smoothed(labels: Tensor, weight: Tensor, *, share: float) -> Tensor:
@@ -35,15 +35,15 @@ def listwise_loss(logits: Tensor, labels: Tensor, weight: Tensor, *, over: Tenso
     """Softmax cross-entropy over a row's candidates (ListNet's top-one loss; Cao et al., 2007).
 
     Mean over a row's purchases, then over rows with any; (B, M) each. A candidate that stands for several counts as often
-    in the sum below the softmax: its logit is raised by the logarithm of its weight (log-Q correction). ``over``
-    counts rows with any purchase; these ones where it is None.
+    in the sum below the softmax: its logit is raised by the logarithm of its weight (log-Q correction). ``over`` is
+    the divisor for the rows with any purchase of a whole batch; None where these are all.
     """
     mask = weight > 0
     raised = logits + weight.clamp(min=1).log() * (1 - labels)
     chance = raised.masked_fill(~mask, -torch.inf).log_softmax(dim=1).masked_fill(~mask, 0)
     bought = labels.sum(dim=1)
     losses = -(chance * labels).sum(dim=1) / bought.clamp(min=1)
-    return mean(losses.sum(), (bought > 0).sum() if over is None else over)
+    return _mean(losses.sum(), (bought > 0).sum(), over)
 
 
 def retrieval_loss(
@@ -66,17 +66,26 @@ def retrieval_loss(
         mask: (B, P) bool.
         negatives: (K, H) unit item vectors drawn by popularity.
         sharpness: (1, 1) factor of the scores.
-        over: How many first purchases; these ones where it is None.
+        over: Divisor for the first purchases of a whole batch; None where these are all.
     """
     bought = (positives @ shopper[..., None])[..., 0] * sharpness  # (B, P)
     others = shopper @ negatives.T * sharpness  # (B, K)
     total = torch.logaddexp(bought, others.logsumexp(dim=1, keepdim=True))
-    return mean(((total - bought) * mask).sum(), mask.sum() if over is None else over)
+    return _mean(((total - bought) * mask).sum(), mask.sum(), over)
 
 
 def mean(total: Tensor, count: Tensor) -> Tensor:
     """``total / count``, at least 1 being counted; where processes train together, the count is the mean of theirs."""
-    return total / _of_all(count.to(total.dtype)).clamp(min=1 / processes())
+    return total / divisors(count.to(total.dtype))
+
+
+def divisors(counts: Tensor) -> Tensor:
+    """What sums over so many are divided by, at least 1; where processes train together, the mean of their counts."""
+    return _of_all(counts).clamp(min=1 / processes())
+
+
+def _mean(total: Tensor, count: Tensor, over: Tensor | None) -> Tensor:
+    return mean(total, count) if over is None else total / over
 
 
 def _of_all(value: Tensor) -> Tensor:

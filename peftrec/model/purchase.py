@@ -77,7 +77,7 @@ def score(layers: Sequence[Layer], extras: Extras, reading: Reading, vectors: Te
     summary, logits = ops.feature_path(extras, features)
     unsold = newcomers.are_told(extras, features)
     logits = _with_newcomers(logits, unsold, extras, reading, vectors)
-    new = are_read(extras, features)
+    new = never_bought(features) & ~unsold
     at = _places(new)
     if not at.shape[1]:
         return Scored(logits, at, vectors[:, :0])

@@ -17,7 +17,6 @@ from peftrec.data.columns import EVENT_TYPES
 from peftrec.data.histories import PURCHASE
 from peftrec.data.log import EventLog
 from peftrec.errors import ConfigError, TrainingError
-from peftrec.model import losses
 from peftrec.model.candidates import Candidates
 
 EVENTS = ("click", "favourite", "cart")
@@ -143,7 +142,7 @@ class AuxiliaryHeads(nn.Module):
             output: (B, W, H) of the decoder.
             targets: (B, W, tasks), NaN where unknown.
             weight: (B, W) how many candidates each stands for, 0 for padding.
-            over: (tasks,) from :func:`known` of the whole batch, of which these rows may be a part.
+            over: (tasks,) divisors for :func:`known` of the whole batch, of which these rows may be a part.
         """
         found, total = self.map(output).float(), output.new_zeros(())
         for column, one in enumerate(self.tasks):
@@ -153,7 +152,7 @@ class AuxiliaryHeads(nn.Module):
             each = F.binary_cross_entropy_with_logits if binary else F.mse_loss
             loss = (each(found[..., column], target.nan_to_num(), reduction="none") * there).sum()
             scale = (1.0 if binary else 0.5) * torch.exp(-self.log_variance[column])
-            total = total + one.weight * scale * losses.mean(loss, over[column])
+            total = total + one.weight * scale * loss / over[column]
         return total
 
     def cost(self) -> Tensor:

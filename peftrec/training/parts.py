@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from peftrec.training.rows import Batch
 
 SIZE = 4
-"""Rows of a part: of 2, 4 and 8 the fastest on groceries and gifts (``benchmarks/LOG.md``)."""
+"""Rows of a part: of 2, 4 and 8 the fastest on groceries and gifts, LoRA in fp32 (``benchmarks/LOG.md``)."""
 
 
 def alike(batch: Batch) -> Sequence[Tensor]:
@@ -32,9 +32,7 @@ def summed(losses: Sequence[Callable[[], Tensor]], inputs: Sequence[Tensor]) -> 
         losses: Each makes a scalar, which depends on ``inputs``.
         inputs: All that gradients are asked for, parameters included; those that no loss depends on get none.
     """
-    if torch.is_grad_enabled():
-        return _Summed.apply(losses, *inputs)
-    return torch.stack([loss() for loss in losses]).sum()
+    return _Summed.apply(losses, *inputs)
 
 
 class _Summed(torch.autograd.Function):
@@ -47,9 +45,9 @@ class _Summed(torch.autograd.Function):
             with torch.autocast(value.device.type, enabled=False):
                 found = torch.autograd.grad(value, inputs, allow_unused=True)
             total = total + value.detach()
-            # Not in place: one tensor may be the gradient of several inputs.
+            # Into copies: one tensor may be the gradient of several inputs.
             gradients = [
-                old if new is None else new if old is None else old + new
+                old if new is None else new.clone() if old is None else old.add_(new)
                 for old, new in zip(gradients, found, strict=True)
             ]
         ctx.gradients = gradients

@@ -52,19 +52,19 @@ class FeatureStage(nn.Module):
 
 
 class Over(NamedTuple):
-    """What a batch's losses are means over, so that each part of it can be learned from by itself.
+    """Divisors of a batch's losses, so that each part of it can be learned from by itself.
 
     Attributes:
-        purchases: How many candidates those that nobody of their shoppers bought before stand for.
-        lists: Rows with a purchase of such a product.
-        first: First purchases that the retrieval loss asks for.
-        tasks: (tasks,) candidates of each auxiliary task, None without any.
+        purchases: For candidates that their shoppers never bought, by how many each stands for.
+        lists: For rows with a purchase of such a product.
+        first: For first purchases that the retrieval loss asks for.
+        tasks: (tasks,) for candidates of each auxiliary task, none of them in evaluation.
     """
 
     purchases: Tensor
     lists: Tensor
     first: Tensor
-    tasks: Tensor | None
+    tasks: Tensor
 
 
 class DecoderStage(nn.Module):
@@ -88,22 +88,25 @@ class DecoderStage(nn.Module):
         """The weighted sum while training; the purchase loss alone in evaluation, where stopping is decided."""
         if not self.training:
             return {"loss": self._loss(batch, labels, labels, self._over(batch, labels))}
-        batch = replace(self._with_numbers_hidden(batch), negatives=losses.gathered(batch.negatives))
-        over = self._over(batch, labels)
+        batch, over = self._with_numbers_hidden(batch), self._over(batch, labels)
+        if self.settings.retrieval_weight:
+            batch = replace(batch, negatives=losses.gathered(batch.negatives))
         told = losses.smoothed(labels, _new(batch), share=self.settings.label_smoothing)
         parts = [partial(self._trained, batch.rows(at), labels[at], told[at], over) for at in alike(batch)]
         loss = summed(parts, [x for x in (*self.parameters(), *_vectors(batch)) if x.requires_grad])
-        if self.auxiliary is not None and over.tasks is not None:
-            adversarial = self.settings.adversarial
+        if self.auxiliary is not None and len(over.tasks):
+            adversarial = self.settings.adversarial  # bears the cost as well, as every pass does
             loss = loss + self.auxiliary.cost() * (1 if adversarial is None else 1 + adversarial.weight)
         return {"loss": loss if self.penalty is None else loss + self.penalty()}
 
     def _over(self, batch: Batch, labels: Tensor) -> Over:
-        new, tasks = _new(batch), None
+        new, tasks = _new(batch), labels.new_zeros(0)
         if self.training and self.auxiliary is not None and batch.targets is not None:
             tasks = known(batch.targets, batch.weight * are_read(self.model.extras, batch.features))
         lists = (labels * (new > 0)).any(dim=1).sum()
-        return Over(new.sum(), lists, batch.first_mask.sum(), tasks)
+        counts = torch.stack([new.sum(), lists.to(new.dtype), batch.first_mask.sum().to(new.dtype), *tasks])
+        found = losses.divisors(counts)
+        return Over(found[0], found[1], found[2], found[3:])
 
     def _trained(self, batch: Batch, labels: Tensor, told: Tensor, over: Over) -> Tensor:
         """What some rows add to the loss, by their labels (B, M or more); in adversarial training on changed inputs as well."""
@@ -123,7 +126,7 @@ class DecoderStage(nn.Module):
         logits = scored.logits.float()
         # Where all candidates were bought before, nothing else ties the loss to what is trained.
         loss = losses.purchase_loss(logits, told, new, over=over.purchases) + 0 * reading.vector.float().sum()
-        if self.training and self.auxiliary is not None and batch.targets is not None and over.tasks is not None:
+        if self.auxiliary is not None and batch.targets is not None and len(over.tasks):
             there = scored.at[..., None].expand(-1, -1, batch.targets.shape[-1])
             read = batch.weight * are_read(model.extras, batch.features)
             targets, weight = batch.targets.gather(1, there), read.gather(1, scored.at)
@@ -159,7 +162,8 @@ def _new(batch: Batch) -> Tensor:
 
 def _vectors(batch: Batch) -> tuple[Tensor, ...]:
     """What an encoder that is trained as well would have made."""
-    return batch.shoppers.vectors, batch.vectors, batch.first, batch.negatives
+    told = batch.shoppers
+    return told.vectors, told.profile, told.scene, batch.vectors, batch.first, batch.negatives
 
 
 def _reading(batch: Batch, vectors: Sequence[Tensor]) -> Batch:

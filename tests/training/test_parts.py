@@ -1,23 +1,26 @@
 """Learning from a batch part by part: the gradients of the whole batch, for the memory of a part."""
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from peftrec import Backbone, LoRAConfig, TrainConfig
+from peftrec import TrainConfig
 from peftrec.data import Dataset
-from peftrec.model import Platform, losses
-from peftrec.model import extras as ops
+from peftrec.data.browsing import FAR
+from peftrec.model import losses
+from peftrec.model.newcomers import NEVER_SOLD, TOUCHED
 from peftrec.model.purchase import NEVER, PurchaseModel
 from peftrec.training import Adversarial, parts
 from peftrec.training.objectives import Auxiliary
-from peftrec.training.platform_rows import PlatformRows
 from peftrec.training.rows import Batch
 from peftrec.training.stages import DecoderStage
+from tests.training.boards import loud
 
 PLAIN = TrainConfig(horizon_days=7, anchors=1, sampled_candidates=40, batch_size=11, precision="fp32")
 TASKS = (Auxiliary(task="quantity", weight=0.5), Auxiliary(task="cart", weight=0.3))
@@ -25,31 +28,18 @@ TASKS = (Auxiliary(task="quantity", weight=0.5), Auxiliary(task="cart", weight=0
 
 @pytest.fixture(scope="module")
 def ragged(board_shop: Dataset, tiny_bert_folder) -> tuple[PurchaseModel, Batch, Tensor]:
-    """A loud decoder, and eleven rows of different lengths, one of them with nothing to read."""
-    backbone = Backbone.load(tiny_bert_folder)
-    source = PlatformRows.of(Platform.of(board_shop, backbone, progress=False), PLAIN)
-    decoder, random = backbone.decoder(), torch.Generator().manual_seed(0)
-    LoRAConfig(rank=4, dropout=0.0).attach(decoder, seed=0, steps=1)
-    for name, value in decoder.named_parameters():
+    """A loud decoder, and eleven rows of different lengths, one of them with nothing to read, some candidates never sold."""
+    model, batch, labels = loud(board_shop, tiny_bert_folder, PLAIN, rows=11)
+    random = torch.Generator().manual_seed(0)
+    for name, value in model.decoder.named_parameters():
         if "lora_B" in name:
             value.data.normal_(std=0.2, generator=random)
-    extras = ops.initial(backbone.hidden, gain=8.0, generator=random)
-    for name in ("head_1", "head_2", "shopper_gate", "event_2"):
-        extras[name].normal_(std=0.3, generator=random)
-    offered = [
-        part.offered(one, snapshot, PLAIN, nearest=None, rng=source.rng)
-        for one, snapshot, part in zip(source.anchors, source.snapshots, source.parts, strict=True)
-    ]
-    rows = source.rows(offered)
-    found = rows.collate([rows[at] for at in range(11)])
-    batch, labels = found["batch"], found["labels"]
-    assert isinstance(batch, Batch)
-    assert isinstance(labels, Tensor)
+    model.extras["newcomer"].data = torch.tensor([[-3.0, 2.0, 1.0]])
     size, most = batch.weight.shape
     there = torch.arange(most) < torch.randint(1, most + 1, (size, 1), generator=random)
     there[3] = False
     features = batch.features.clone()
-    features[..., ops.FEATURES.index("never_bought")] = 1  # so that the decoder is asked about all
+    features[:, ::3, NEVER_SOLD], features[:, ::3, TOUCHED] = 1, np.log1p(FAR)  # the decoder does not read these
     history = batch.shoppers.mask.shape[1]
     words = batch.shoppers.mask & (torch.arange(history) < torch.randint(1, history + 1, (size, 1), generator=random))
     targets = torch.rand(size, most, 2, generator=random)
@@ -59,20 +49,28 @@ def ragged(board_shop: Dataset, tiny_bert_folder) -> tuple[PurchaseModel, Batch,
     labels = (torch.rand(size, most, generator=random) < 0.2).float() * there
     told = replace(batch.shoppers, mask=words)
     return (
-        PurchaseModel(decoder, extras),
+        model,
         replace(batch, shoppers=told, weight=weight, features=features * there[..., None], targets=targets),
         labels,
     )
 
 
 def learned(
-    model: PurchaseModel, batch: Batch, labels: Tensor, *, size: int, patch: pytest.MonkeyPatch, **settings: Any
+    model: PurchaseModel,
+    batch: Batch,
+    labels: Tensor,
+    *,
+    size: int,
+    patch: pytest.MonkeyPatch,
+    bf16: bool = False,
+    **settings: Any,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and gradients with so many rows in a part."""
     patch.setattr(parts, "SIZE", size)
     stage = DecoderStage(model, replace(PLAIN, **settings)).train()
     stage.zero_grad()
-    loss = stage(batch, labels)["loss"]
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        loss = stage(batch, labels)["loss"]
     (3 * loss).backward()
     return loss.detach(), {
         name: value.grad.clone() for name, value in stage.named_parameters() if value.grad is not None
@@ -127,17 +125,52 @@ def test_gradients_are_those_of_the_whole_batch(
 
 def test_an_encoder_below_learns_as_well(ragged: tuple[PurchaseModel, Batch, Tensor], monkeypatch: pytest.MonkeyPatch):
     model, batch, labels = ragged
-    of: dict[int, list[Tensor]] = {}
-    for size in (100, 4):
+    of: dict[int | None, list[Tensor]] = {}
+    for size in (None, 4):
         told = {name: getattr(batch, name).clone().requires_grad_() for name in ("vectors", "first", "negatives")}
-        history = batch.shoppers.vectors.clone().requires_grad_()
-        made = replace(batch, shoppers=replace(batch.shoppers, vectors=history), **told)
-        learned(model, made, labels, size=size, patch=monkeypatch)
-        of[size] = [one.grad for one in (history, *told.values()) if one.grad is not None]
-    assert len(of[4]) == len(of[100]) == 4
-    for found, expected in zip(of[4], of[100], strict=True):
+        own = {name: getattr(batch.shoppers, name) + 0.1 for name in ("vectors", "profile", "scene")}
+        own = {name: value.requires_grad_() for name, value in own.items()}
+        made = replace(batch, shoppers=replace(batch.shoppers, **own), **told)
+        if size is None:
+            plainly(model, made, labels)
+        else:
+            learned(model, made, labels, size=size, patch=monkeypatch)
+        of[size] = [one.grad for one in (*own.values(), *told.values()) if one.grad is not None]
+    assert len(of[4]) == len(of[None]) == 6
+    for found, expected in zip(of[4], of[None], strict=True):
         assert expected.abs().max() > 0
         torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-3)
+
+
+def test_in_bfloat16_parts_differ_no_more_than_bfloat16_does(
+    ragged: tuple[PurchaseModel, Batch, Tensor], monkeypatch: pytest.MonkeyPatch
+):
+    _, exact = plainly(*ragged)
+    _, found = learned(*ragged, size=4, patch=monkeypatch, bf16=True)
+    assert found.keys() == exact.keys()
+    for name, gradient in exact.items():
+        if gradient.abs().max() > 1e-6:
+            assert torch.cosine_similarity(found[name].flatten(), gradient.flatten(), dim=0) > 0.99, name
+
+
+def test_auxiliary_tasks_do_not_ask_about_what_the_decoder_does_not_read(ragged: tuple[PurchaseModel, Batch, Tensor]):
+    model, batch, labels = ragged
+    stage = DecoderStage(model, replace(PLAIN, auxiliary=TASKS)).train()
+    assert batch.targets is not None
+    never_sold = batch.features[..., NEVER_SOLD, None] > 0
+    asked = {
+        name: stage(replace(batch, targets=batch.targets.masked_fill(mask, torch.nan)), labels)["loss"].detach()
+        for name, mask in (("as it is", torch.tensor(False)), ("never sold", never_sold), ("sold", ~never_sold))
+    }
+    assert asked["never sold"] == asked["as it is"] != asked["sold"]
+
+
+def test_inputs_whose_gradients_are_one_tensor_each_get_their_own():
+    a, b = torch.zeros(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+    parts.summed([lambda: (a + b).sum(), lambda: (2 * (a + b)).sum()], [a, b]).backward()
+    assert a.grad is not None
+    assert b.grad is not None
+    assert a.grad.tolist() == b.grad.tolist() == [3.0] * 3
 
 
 def test_what_waits_for_the_backward_pass_is_a_part(
@@ -178,8 +211,11 @@ def test_parts_hold_like_rows(ragged: tuple[PurchaseModel, Batch, Tensor], monke
     assert sorted(torch.cat(list(found)).tolist()) == list(range(11))
     assert [len(at) for at in found] == [4, 4, 3]
     words = batch.shoppers.mask.sum(dim=1)
-    area = sum(len(at) * int(words[at].max() + batch.counts[at].max()) for at in found)
-    assert area < 11 * int(words.max() + batch.counts.max())
+
+    def area(of: Sequence[Tensor]) -> int:
+        return sum(len(at) * int(words[at].max() + batch.counts[at].max()) for at in of)
+
+    assert area(found) < 0.95 * area(torch.arange(11).split(4))
     cut = batch.rows(found[0])
     assert cut.weight.shape[1] >= int(batch.counts[found[0]].max())
     torch.testing.assert_close(cut.weight.sum(dim=1), batch.weight[found[0]].sum(dim=1))

@@ -11,16 +11,13 @@ from torch import Tensor, nn
 from peftrec.backbone import Backbone
 from peftrec.data import Dataset
 from peftrec.errors import ConfigError
-from peftrec.model import extras as ops
 from peftrec.model import losses
-from peftrec.model.platform import Platform
 from peftrec.model.purchase import PurchaseModel
 from peftrec.training import Adversarial, TrainConfig, train_adapter
 from peftrec.training.adversarial import worst
-from peftrec.training.platform_rows import PlatformRows
 from peftrec.training.rows import Batch
 from peftrec.training.stages import DecoderStage, FeatureStage
-from peftrec.tuners import LoRAConfig
+from tests.training.boards import loud
 from tests.training.stages import train_on
 
 PLAIN = TrainConfig(horizon_days=7, anchors=1, sampled_candidates=12, negatives=8, precision="fp32")
@@ -62,25 +59,7 @@ def test_fgm_goes_along_the_gradient_and_pgd_finds_worse():
 @pytest.fixture(scope="module")
 def board(board_shop: Dataset, tiny_bert_folder) -> tuple[PurchaseModel, Batch, Tensor]:
     """A model with a loud decoder, and a batch of the board shop's rows."""
-    backbone = Backbone.load(tiny_bert_folder)
-    source = PlatformRows.of(Platform.of(board_shop, backbone, progress=False), PLAIN)
-    decoder, random = backbone.decoder(), torch.Generator().manual_seed(0)
-    LoRAConfig(rank=4, dropout=0.0).attach(decoder, seed=0, steps=1)
-    extras = ops.initial(backbone.hidden, gain=8.0, generator=random)
-    for name in ("head_1", "head_2", "shopper_gate", "event_2"):
-        extras[name].normal_(std=0.3, generator=random)
-    model = PurchaseModel(decoder, extras)
-    parts = [
-        part.offered(one, snapshot, PLAIN, nearest=None, rng=source.rng)
-        for one, snapshot, part in zip(source.anchors, source.snapshots, source.parts, strict=True)
-    ]
-    for part in parts:
-        part.candidates.features[:, ops.FEATURES.index("never_bought")] = 1  # so that the decoder is asked about all
-    rows = source.rows(parts)
-    found = rows.collate([rows[at] for at in range(8)])
-    batch, labels = found["batch"], found["labels"]
-    assert isinstance(batch, Batch)
-    return model, batch, labels
+    return loud(board_shop, tiny_bert_folder, PLAIN, rows=8)
 
 
 def loss_of(board: tuple[PurchaseModel, Batch, Tensor], *, training: bool = True, **settings: object) -> Tensor:
