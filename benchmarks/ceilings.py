@@ -7,10 +7,8 @@ whoever wants to choose asks about the window before it (``--earlier``).
 - *told how well each product will sell*: odds times how many of the others who are offered a product buy it in the window, over
   how many the adapter expects. One use of such knowledge, no bound. Others are nine tenths of the shoppers, without the
   one who is asked: one's own purchase left out of a count by itself would make it lower for what one buys.
-- *were its chances true*: purchases drawn from the adapter's own chances, as many as each shopper makes on average, and ordered
-  by these chances. A ranking that knew as much as the adapter, and used it without a mistake, would do about as well: what
-  really came out may lie above, since purchases that come together are not drawn together here.
-- *from a half of the shoppers*, and so on: numbers learned from fewer rows; if more rows taught more, it would show.
+- *numbers from a half of the shoppers*, and so on: what is learned without a decoder from fewer rows, drawn several times, beside
+  the same from all of them. If more rows taught more, it would show.
 
 Run it alone on the machine::
 
@@ -37,7 +35,6 @@ from tuners import CUTS, WEEKS, numbers_alone
 from peftrec import Backbone, LoRAConfig, TrainConfig, evaluate, load_dataset
 from peftrec.data import Dataset
 from peftrec.evaluation import Recommender
-from peftrec.evaluation.bootstrap import paired_bootstrap
 from peftrec.evaluation.protocol import Task
 from peftrec.evaluation.run import chunks
 from peftrec.model import Platform
@@ -47,9 +44,9 @@ from peftrec.training.train import Prepared, prepare, tune
 
 SHARES = {"an eighth": 1 / 8, "a half": 1 / 2}
 PARTS = ("repeat", "head", "tail", "light_shoppers", "heavy_shoppers")
-DRAWS = 50
+DRAWS = 2
 TENTHS = 10
-TRUE_CHANCES = "were its chances true"
+NUMBERS = "numbers from all shoppers"
 
 Change = Callable[[int, NDArray[np.int32], NDArray[np.floating]], NDArray[np.floating]]
 """From a shopper, products and their logits to other logits."""
@@ -71,23 +68,24 @@ def main() -> None:
         adapter = tune(prepared, backbone, LoRAConfig(), folder=Path(folder))
     task = Task.from_split(future)
     own, bought = Remembered(adapter.recommender()), purchases(task)
+    numbers = numbers_alone(prepared, backbone)
+    numbers.name = NUMBERS
+    fewer = [_from_fewer(source, backbone, name, draw) for name in SHARES for draw in range(1, DRAWS + 1)]
     systems: list[Recommender] = [
         own,
         Told(own, "bought candidates first", lambda user, items, logits: logits + 1e3 * np.isin(items, bought[user])),
         Told(own, "told how well each product will sell", demand(own, task, bought)),
-        *(_from_fewer(source, backbone, name, share) for name, share in SHARES.items()),
+        numbers,
+        *fewer,
     ]
     result = evaluate(systems, future, baselines=None, parts=PARTS, seed=options.seed)
     print(result)
     rows = [dict(row) | {"dataset": options.dataset} for row in result.rows()]
-    true = were_chances_true(own, task, bought, seed=options.seed)
-    found = paired_bootstrap(true, result.vectors[own.name, "all", "ndcg@10"], seed=options.seed)
-    print(f"{TRUE_CHANCES}: {true.mean():.3f}, {found:+.4f} than {own.name}")
-    row = {"system": TRUE_CHANCES, "dataset": options.dataset, "slice": "all", "metric": "ndcg@10", "unit": "0..1"}
-    rows += [
-        row | {"value": float(true.mean()), "low": None, "high": None},
-        row | {"against": own.name, "value": found.value, "low": found.low, "high": found.high},
-    ]
+    for part in result.slices:
+        for name in (one.name for one in fewer):
+            found = result.compare(name, NUMBERS, "ndcg@10", part)
+            row = {"system": name, "against": NUMBERS, "dataset": options.dataset, "slice": part, "metric": "ndcg@10"}
+            rows.append(row | {"value": found.value, "low": found.low, "high": found.high, "unit": "0..1"})
     if not options.earlier:
         write(f"ceilings_{options.dataset}", rows, seed=options.seed)
 
@@ -180,49 +178,16 @@ def demand(system: Remembered, task: Task, bought: Mapping[int, NDArray[np.int32
     return change
 
 
-def were_chances_true(
-    system: Remembered, task: Task, bought: Mapping[int, NDArray[np.int32]], *, seed: int
-) -> NDArray[np.float64]:
-    """(U,) NDCG@10 that each shopper's list has on average where purchases are drawn from the list's own chances.
-
-    A shopper's odds are all raised or lowered alike, which changes no order, until as many purchases are expected as there are;
-    purchases of products that are no candidates stay out of reach.
-    """
-    random, gains = np.random.default_rng(seed), 1 / np.log2(np.arange(2, 12))
-    best = np.concatenate([[0.0], np.cumsum(gains)])
-    found = np.zeros(len(task.users))
-    for rows in chunks(len(task.users), len(task.past.catalog)):
-        lists = system.candidates(task.past, task.users[rows])
-        for row, (items, logits) in zip(rows.tolist(), lists, strict=True):
-            own = bought[int(task.users[row])]
-            within = int(np.isin(own, items).sum())
-            missed = len(own) - within
-            drawn = random.random((DRAWS, len(items))) < expit(_raised(np.sort(logits)[::-1], within))
-            counts = np.minimum(drawn.sum(axis=1) + missed, 10)
-            asked = counts > 0  # who buys nothing is not asked about
-            gained = drawn[:, :10] @ gains[: min(10, len(items))]
-            found[row] = (gained[asked] / best[counts[asked]]).mean() if asked.any() else 0.0
-    return found
-
-
-def _raised(logits: NDArray[np.floating], purchases: int) -> NDArray[np.floating]:
-    """Logits raised alike until so many purchases are expected, by bisection; without any, as low as may be."""
-    low, high = -40.0, 40.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if expit(logits + middle).sum() < purchases else (low, middle)
-    return logits + low
-
-
 def _prepared(source: PlatformRows, backbone: Backbone) -> Prepared:
     with tempfile.TemporaryDirectory() as folder:
         return prepare(source, backbone, folder=Path(folder))
 
 
-def _from_fewer(source: PlatformRows, backbone: Backbone, name: str, share: float) -> Recommender:
+def _from_fewer(source: PlatformRows, backbone: Backbone, name: str, draw: int) -> Recommender:
     """Numbers that learned from some of the shoppers; what the platform's statistics count stays."""
-    random = np.random.default_rng([source.config.seed, 1])  # another draw than who is held out
-    kept = random.random(len(source.platform.dataset.users)) < share
+    # Not the seed alone: its first draw says who is held out, and all of those would be kept.
+    random = np.random.default_rng([source.config.seed, draw])
+    kept = random.random(len(source.platform.dataset.users)) < SHARES[name]
     anchors = [one.take(np.flatnonzero(kept[one.users])) for one in source.anchors]
     parts = [
         Rows.begin(one, snapshot, source.config, random)
@@ -230,7 +195,7 @@ def _from_fewer(source: PlatformRows, backbone: Backbone, name: str, share: floa
     ]
     fewer = _prepared(replace(source, anchors=anchors, parts=parts), backbone)
     found = numbers_alone(fewer, backbone)
-    found.name = f"from {name} of the shoppers"
+    found.name = f"numbers from {name} of the shoppers, draw {draw}"
     return found
 
 
