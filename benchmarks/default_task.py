@@ -13,7 +13,8 @@ import torch
 from end_to_end import decoder_stage, end_to_end_stage, places_of
 from timing import growth
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode, addmm_flop, baddbmm_flop, sdpa_backward_flop, sdpa_flop
 
 from peftrec import Backbone
 from peftrec.model import cross
@@ -27,6 +28,15 @@ from peftrec.tuners import Tuner
 
 TABLE, ANEW, CROSS = "lora, default task", "end_to_end_peft", "cross_encoder"
 TURNS = 4
+ROWS, TRIES = 4096, 50
+
+FURTHER = {
+    torch.ops.aten.addmm_: addmm_flop,
+    torch.ops.aten.baddbmm_: baddbmm_flop,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+}
+"""Products that torch's counter leaves out: LoRA's, added in place, and fused attention on a CPU."""
 
 Losses = Callable[[list[tuple[int, int]]], Iterator[Tensor]]
 """From (anchor, row) of a step's shoppers to what it sums the gradients of."""
@@ -57,20 +67,27 @@ def steps_in_turns(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> dict
 
 
 def operations(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> dict[str, float]:
-    """Each system's operations of a step in its matrix products, forth and back, but the cross-encoder's.
-
-    About the ratio of times that equal rates would give, and no bound: sums, norms and caches are left out, and so are fused
-    attention, mostly end to end, and the products that LoRA adds in place, mostly through the item table.
-    """
+    """Each system's operations of a step in all its matrix products, forth and back, but the cross-encoder's."""
     order = np.random.default_rng(prepared.source.config.seed).permutation(len(prepared.train))
     chosen = [prepared.train[at] for at in order[: prepared.source.config.batch_size].tolist()]
     counted: dict[str, float] = {}
     for name, system in ((TABLE, _through_table), (ANEW, _encoding_anew)):
         stage, losses = system(prepared, backbone, tuner)
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=FURTHER) as counter:
             _step(stage, losses(chosen), bf16=False)
         counted[name] = float(counter.get_total_flops())
     return counted
+
+
+def rate(backbone: Backbone) -> float:
+    """Operations a second of the decoder's largest matrix product on this machine, in single precision, at best."""
+    within = max((weight for weight in backbone.upper_layers().parameters()), key=Tensor.numel).detach()
+    rows, taken = torch.randn(ROWS, within.shape[1]), list[float]()
+    for _ in range(TRIES):
+        begun = time.perf_counter()
+        functional.linear(rows, within)
+        taken.append(time.perf_counter() - begun)
+    return 2 * ROWS * within.numel() / min(taken)
 
 
 def _step(stage: nn.Module, losses: Iterator[Tensor], *, bf16: bool) -> None:

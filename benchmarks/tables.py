@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from detail_tables import ablations, ceilings, cell, new_products, segments
+from detail_tables import ITEM_TABLE, TASKS, ablations, ceilings, cell, new_products, possible, segments
 
 FOLDER = Path(__file__).parent
 README = FOLDER.parent / "README.md"
@@ -146,12 +146,12 @@ def referred(path: Path) -> str:
     """What the item table saves, a line for each shop and size of task; what lists gain where all three were trained."""
     result, anew, pairs = json.loads(path.read_text(encoding="utf-8")), "end_to_end_peft", "cross_encoder"
     lines = [
-        "| through the item table, compared | peft's LoRA on the whole BERT takes | its matrix products alone | and memory"
-        " | lead, NDCG@10 | a cross-encoder takes | lead, NDCG@10 | measured on |",
-        "|---|--:|--:|--:|--:|--:|--:|---|",
+        "| through the item table, compared | peft's LoRA on the whole BERT takes | and memory | lead, NDCG@10"
+        " | a cross-encoder takes | lead, NDCG@10 | measured on |",
+        "|---|--:|--:|--:|--:|--:|---|",
     ]
-    for dataset, name in (("completejourney", "groceries"), ("online_retail", "gifts, whose texts are short")):
-        for part, task in (("references", "an epoch, 32 candidates"), ("default", "a step, 256 candidates")):
+    for dataset, name in ITEM_TABLE.items():
+        for part, task in TASKS.items():
             mine = [
                 row for row in result["rows"] if (row["dataset"], row["part"]) == (dataset, part) and "against" in row
             ]
@@ -161,8 +161,7 @@ def referred(path: Path) -> str:
             times = {metric: f"{row['value']:.0f} times" for (metric, _), row in of.items()}
             leads = [cell(of.get(("ndcg@10", other)), signed=True) for other in (anew, pairs)]
             lines.append(
-                f"| {name}: {task} | {times[f'speedup_over_{anew}']} | {times.get(f'operations_ratio_to_{anew}', '')} |"
-                f" {times[f'memory_ratio_to_{anew}']} | {leads[0]} |"
+                f"| {name}: {task} | {times[f'speedup_over_{anew}']} | {times[f'memory_ratio_to_{anew}']} | {leads[0]} |"
                 f" {times[f'speedup_over_{pairs}']} | {leads[1]} | {mine[0].get('machine') or result['machine']} |"
             )
     return "\n".join(lines)
@@ -324,6 +323,8 @@ def details() -> str:
     """What stands between the markers of this folder's README."""
     kinds = (("segments", segments), ("ablations", ablations), ("ceilings", ceilings), ("new_products", new_products))
     parts = [make(path) for name, make in kinds for path in sorted((FOLDER / "results").glob(f"{name}_*.json"))]
+    if TUNERS.exists():
+        parts.append(possible(TUNERS))
     if WITHOUT_TILES.exists():
         parts.append(served(WITHOUT_TILES))
     return "\n\n".join(parts)

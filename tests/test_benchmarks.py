@@ -10,6 +10,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from peftrec.backbone import Backbone
 from peftrec.data import Dataset
@@ -147,3 +150,14 @@ def test_rows_that_a_run_does_not_measure_keep_the_commit_of_the_run_that_did(lo
     (tmp_path / "some.json").write_text(json.dumps({"commit": "old", "machine": "this", "rows": rows}))
     assert results.kept("some", lambda row: row["system"] == "a") == [{**rows[0], "commit": "old", "machine": "this"}]
     assert results.kept("some", lambda row: row["system"] == "b") == [rows[1]]
+
+
+def test_products_added_in_place_and_fused_attention_count_as_operations(load):
+    found, words = torch.zeros(5, 7, requires_grad=True), torch.ones(1, 2, 3, 8, requires_grad=True)
+    with FlopCounterMode(display=False, custom_mapping=load("default_task").FURTHER) as counter:
+        found.clone().addmm_(torch.ones(5, 2), torch.ones(2, 7))
+        torch.zeros(4, 5, 7).baddbmm_(torch.ones(4, 5, 2), torch.ones(4, 2, 7))
+        assert counter.get_total_flops() == 2 * 5 * 2 * 7 * (1 + 4)
+        functional.scaled_dot_product_attention(words, words, words).sum().backward()
+    # two products of 3 x 3 x 8 for each of two heads, forth; back, the first of them anew and four more
+    assert counter.get_total_flops() == 2 * 5 * 2 * 7 * (1 + 4) + 2 * (2 + 5) * 2 * 3 * 3 * 8

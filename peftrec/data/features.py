@@ -43,6 +43,7 @@ CROSS_FEATURES = (
     "together",
     "coupon",
     "coupon_days",
+    "explained",
 )
 FEATURES = (*PAIR_FEATURES, *GROUP_FEATURES, *SHOPPER_FEATURES, *ITEM_FEATURES, *CROSS_FEATURES)
 """Names of the columns of :func:`pair_features`, in order."""
@@ -83,7 +84,9 @@ def pair_features(
     Returns:
         (C, len(FEATURES)) float32, finite, compressed by logarithms, not yet standardised.
     """
-    if pairs.n_items != snapshot.n_items or len(pairs.bounds) != len(candidates.offsets):
+    if not pairs.n_items == snapshot.n_items == len(snapshot.panel.factors) or len(pairs.bounds) != len(
+        candidates.offsets
+    ):
         raise ValueError("pairs of other shoppers or of another catalogue")  # machine code looks at no bounds
     row, item = candidates.rows, candidates.values
     own, there = pairs.find(row * snapshot.n_items + item)
@@ -111,6 +114,7 @@ def pair_features(
         np.log1p(100 * np.maximum(together, 0)),
         coupon > 0,
         np.log1p(coupon),
+        np.arcsinh(100 * _explained(pairs, candidates, snapshot.panel.factors, own, there)),
     ]
     kin = [_kin(pairs, candidates, own, there, codes) for codes in snapshot.groups]
     return np.concatenate([pair, *kin, np.log1p(shopper), items, np.stack(cross, axis=1)], axis=1, dtype=np.float32)
@@ -199,6 +203,59 @@ def _habits(
         for pair in range(bounds[row], bounds[row + 1]):
             if codes[product[pair]] >= 0:
                 sums[:, codes[product[pair]]] = 0
+
+
+def _explained(
+    pairs: Pairs,
+    candidates: Ragged,
+    factors: NDArray[np.float32],
+    own: NDArray[np.int64],
+    there: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """(C,) each candidate's purchases as all other products of its shopper tell them, log of decayed ones.
+
+    A regression of each product on all others (EASE; Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019),
+    kept to the strongest singular vectors: what a product tells of itself is left out, and the rest scaled to make up for it.
+    """
+    weight, found = np.where(pairs.times > 0, np.log1p(pairs.lasting), 0), np.zeros(len(own))
+    reading = np.zeros(factors.shape[1])
+    _explain(
+        pairs.bounds, pairs.item, weight, factors, candidates.offsets, candidates.values, own, there, reading, found
+    )
+    return found
+
+
+@compiled(
+    "void(int64[::1], int32[::1], float64[::1], float32[:, ::1], int64[::1], int32[::1], int64[::1], boolean[::1],"
+    " float64[::1], float64[::1])"
+)
+def _explain(
+    bounds: NDArray[np.int64],
+    product: NDArray[np.int32],
+    weight: NDArray[np.float64],
+    factors: NDArray[np.float32],
+    offsets: NDArray[np.int64],
+    item: NDArray[np.int32],
+    own: NDArray[np.int64],
+    there: NDArray[np.bool_],
+    reading: NDArray[np.float64],
+    found: NDArray[np.float64],
+) -> None:
+    """Fills in what :func:`_explained` tells; ``reading`` is room for one shopper."""
+    for row in range(len(offsets) - 1):
+        reading[:] = 0
+        for pair in range(bounds[row], bounds[row + 1]):
+            if weight[pair] > 0:
+                for place in range(len(reading)):
+                    reading[place] += weight[pair] * factors[product[pair], place]
+        for at in range(offsets[row], offsets[row + 1]):
+            told, itself = 0.0, 0.0
+            for place in range(len(reading)):
+                factor = factors[item[at], place]
+                told += reading[place] * factor
+                itself += factor * factor
+            mine = weight[own[at]] if there[at] else 0.0
+            found[at] = (told - mine * itself) / (1 - itself)
 
 
 def coupon_days(histories: Histories, row: NDArray[np.int64], item: NDArray[np.integer]) -> NDArray[np.float32]:

@@ -9,12 +9,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.sparse.linalg import svds
 
 PANEL_LIMIT = 20_000
 """Shoppers kept for collaborative scores, the latest ones: their cost per request grows with the panel, not the platform."""
 
 LONG = 84.0
 """Half-life, in days, of a lasting habit."""
+
+RANK = 64
+"""Strongest singular vectors of the panel's purchases that products are known by."""
+
+DAMPING = 200.0
+"""Added to the squared singular values, against chance."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,16 @@ class Panel:
         recent: (U, n_items) decayed purchases, half-life 28 days.
         affinity: (U, n_items) log of decayed purchases (half-life 84 days), columns scaled to damp the popular.
         scale: (n_items,) that scaling.
+        factors: (n_items, up to ``RANK``) float32, C-contiguous, such that the products of two rows are the weights by which the
+            panel's purchases (log of decayed ones, as above) of one product tell those of the other, ridge regression in the
+            space of the strongest singular vectors.
     """
 
     frequency: sparse.csr_matrix
     recent: sparse.csr_matrix
     affinity: sparse.csr_matrix
     scale: NDArray[np.float32]
+    factors: NDArray[np.float32]
 
     def widened(self, columns: int) -> "Panel":
         """The same shoppers, products behind the last one that nobody has bought; what is known by item goes along."""
@@ -39,6 +50,7 @@ class Panel:
         panel = Panel(
             *(widened(matrix, columns) for matrix in (self.frequency, self.recent, self.affinity)),
             scale=np.concatenate([self.scale, np.zeros(new, np.float32)]),
+            factors=np.concatenate([self.factors, np.zeros((new, self.factors.shape[1]), np.float32)]),
         )
         if "by_item" in self.__dict__:
             panel.__dict__["by_item"] = tuple(_taller(matrix, new) for matrix in self.by_item)
@@ -83,7 +95,21 @@ def panel_of(lines: pl.DataFrame, pairs: pl.DataFrame, n_items: int) -> Panel:
         recent=matrix_of(pairs["short"].to_numpy(), rows, cols, shape),
         affinity=sparse.csr_matrix(affinity @ sparse.diags(scale), dtype=np.float32),
         scale=scale,
+        factors=factors_of(affinity),
     )
+
+
+def factors_of(purchases: sparse.csr_matrix) -> NDArray[np.float32]:
+    """See :class:`Panel`; ``purchases`` (U, n_items) are not scaled."""
+    least = min(purchases.shape)
+    if least > 2 * RANK:
+        # ARPACK begins with a vector of its own making, unless it is given one, and then says the same each time.
+        _, strength, vectors = svds(purchases, k=RANK, v0=np.ones(least, np.float32))
+    else:
+        _, strength, vectors = np.linalg.svd(purchases.toarray(), full_matrices=False)
+        strength, vectors = strength[:RANK], vectors[:RANK]
+    damped = strength / np.sqrt(strength**2 + DAMPING)
+    return np.ascontiguousarray((damped[:, None] * vectors).T, np.float32)
 
 
 def row_norms(matrix: sparse.csr_matrix) -> NDArray[np.float32]:

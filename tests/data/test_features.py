@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
+from scipy import sparse
 
 from peftrec.data import Catalog, Dataset, Events
 from peftrec.data.collaborative import collaborative
 from peftrec.data.features import FEATURES, pair_features
 from peftrec.data.histories import Histories, Ragged
 from peftrec.data.pairs import PAIR_FEATURES, pairs_of
+from peftrec.data.panel import DAMPING, RANK, factors_of
 from peftrec.data.snapshot import ITEM_FEATURES, Snapshot
 from peftrec.data.tokens import EVENT_FEATURES, history_tokens
 
@@ -164,3 +166,35 @@ def test_a_shopper_is_no_neighbour_of_itself():
     neighbours, together = collaborative(pairs_of(histories, 3), Snapshot.at(shop, MOMENT))
     assert neighbours.sum() == 0  # nobody else is like u
     assert together[0, 2] == 0
+
+
+def test_explained_is_what_a_regression_on_all_other_products_says():
+    random = np.random.default_rng(0)
+    lines = [
+        (f"u{user:02}", "abc"[item], float(random.integers(1, 99)), f"{user}{at}")
+        for user in range(30)
+        for at, item in enumerate(random.integers(0, 3, 6))
+    ]
+    shop, decayed = world(*lines), np.zeros((30, 3))
+    for user, item, day, _ in dict.fromkeys(lines):
+        decayed[int(user[1:]), "abc".index(item)] += 2 ** (-(100 - day) / 84)
+    weights = np.log1p(decayed)
+    inverse = np.linalg.inv(weights.T @ weights + DAMPING * np.eye(3))
+    between = -inverse / np.diag(inverse)
+    np.fill_diagonal(between, 0)
+    for user in (0, 7):
+        assert np.sinh(described(shop, user, [0, 1, 2])["explained"]) / 100 == pytest.approx(
+            weights[user] @ between, rel=1e-4
+        )
+
+
+def test_strongest_vectors_of_a_large_panel_are_those_of_all():
+    random = np.random.default_rng(0)
+    loud = random.random((200, RANK)) @ random.random((RANK, 300)) + 0.01 * random.random((200, 300))
+    _, strength, vectors = np.linalg.svd(loud, full_matrices=False)
+    damped = strength**2 / (strength**2 + DAMPING)
+    expected = (vectors[:RANK].T * damped[:RANK]) @ vectors[:RANK]
+    found = factors_of(sparse.csr_matrix(loud.astype(np.float32)))
+    assert found.shape == (300, RANK)
+    np.testing.assert_allclose(found @ found.T, expected, atol=2e-4)
+    assert np.array_equal(found, factors_of(sparse.csr_matrix(loud.astype(np.float32))))

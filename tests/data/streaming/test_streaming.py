@@ -162,6 +162,8 @@ def equal(found: Snapshot, expected: Snapshot) -> None:
     for one, other in pairs:
         np.testing.assert_allclose(one.todense(), other.todense(), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found.panel.scale, expected.panel.scale, rtol=1e-5)
+    alike, same = (one.panel.factors @ one.panel.factors.T for one in (found, expected))  # whatever their signs
+    np.testing.assert_allclose(alike, same, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("shards", [1, 3, 60])
