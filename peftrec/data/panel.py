@@ -1,4 +1,4 @@
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalSubscript=false
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalSubscript=false, reportOptionalMemberAccess=false
 # scipy has no types; the rest of the package is checked strictly.
 """A panel of anonymous baskets as of a moment; :mod:`peftrec.data.collaborative` says who of them buys alike."""
 
@@ -101,15 +101,18 @@ def panel_of(lines: pl.DataFrame, pairs: pl.DataFrame, n_items: int) -> Panel:
 
 def factors_of(purchases: sparse.csr_matrix) -> NDArray[np.float32]:
     """See :class:`Panel`; ``purchases`` (U, n_items) are not scaled."""
-    least = min(purchases.shape)
+    sold = np.unique(purchases.indices)
+    some = purchases[:, sold]
+    least = min(some.shape)
     if least > 2 * RANK:
         # ARPACK begins with a vector of its own making, unless it is given one, and then says the same each time.
-        _, strength, vectors = svds(purchases, k=RANK, v0=np.ones(least, np.float32))
+        _, strength, vectors = svds(some, k=RANK, v0=np.ones(least, np.float32))
     else:
-        _, strength, vectors = np.linalg.svd(purchases.toarray(), full_matrices=False)
+        _, strength, vectors = np.linalg.svd(some.toarray(), full_matrices=False)
         strength, vectors = strength[:RANK], vectors[:RANK]
-    damped = strength / np.sqrt(strength**2 + DAMPING)
-    return np.ascontiguousarray((damped[:, None] * vectors).T, np.float32)
+    found = np.zeros((purchases.shape[1], len(strength)), np.float32)
+    found[sold] = vectors.T * (strength / np.sqrt(strength**2 + DAMPING))
+    return found
 
 
 def row_norms(matrix: sparse.csr_matrix) -> NDArray[np.float32]:
