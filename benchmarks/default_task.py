@@ -7,6 +7,7 @@ sentence for each candidate, and a step's sentences do not fit in memory at once
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from inspect import unwrap
 
 import numpy as np
 import torch
@@ -31,10 +32,10 @@ TURNS = 4
 ROWS, TRIES = 4096, 50
 
 FURTHER = {
-    torch.ops.aten.addmm_: addmm_flop,
-    torch.ops.aten.baddbmm_: baddbmm_flop,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+    torch.ops.aten.addmm_: unwrap(addmm_flop),
+    torch.ops.aten.baddbmm_: unwrap(baddbmm_flop),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: unwrap(sdpa_flop),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: unwrap(sdpa_backward_flop),
 }
 """Products that torch's counter leaves out: LoRA's, added in place, and fused attention on a CPU."""
 

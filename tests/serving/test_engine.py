@@ -60,6 +60,11 @@ def engine(backbone: Backbone, registry: Registry, grocery: Dataset) -> Engine:
     return _engine(backbone, registry, grocery)
 
 
+@pytest.fixture(scope="module")
+def exact(backbone: Backbone, registry: Registry, grocery: Dataset) -> Engine:
+    return _engine(backbone, registry, grocery, precision="fp32")
+
+
 def test_recommends_with_probabilities_best_first(engine: Engine, grocery: Dataset):
     found = engine.recommend("grocery", user=grocery.users[0], k=10)
     chances = [entry.probability for entry in found]
@@ -187,8 +192,9 @@ def test_scores_of_a_mixed_batch_are_those_of_each_request_alone(engine: Engine,
 
 @pytest.mark.parametrize("names", [("grocery", "other"), ("grocery",), ("grocery", "grocery", "grocery", "other")])
 def test_a_batch_that_is_read_in_parts_gives_each_request_its_own_answer(
-    engine: Engine, grocery: Dataset, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+    exact: Engine, grocery: Dataset, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
 ):
+    engine = exact  # int8 rounds by what a batch holds, and one of the adapters is loud
     monkeypatch.setattr(decoding, "TOGETHER", 3)
     requests = [
         Request(adapter=name, user=user, k=5, exclude_bought=True)
@@ -200,8 +206,8 @@ def test_a_batch_that_is_read_in_parts_gives_each_request_its_own_answer(
     for at, request in enumerate(requests):
         alone = engine.recommend_batch([request])[0]
         assert [entry.item_id for entry in alone] == [entry.item_id for entry in together[at]]
-        np.testing.assert_allclose([e.probability for e in alone], [e.probability for e in together[at]], atol=2e-3)
-        np.testing.assert_allclose(scores[at], engine.score_batch([request], [items[at]])[0], atol=2e-3)
+        np.testing.assert_allclose([e.probability for e in alone], [e.probability for e in together[at]], atol=1e-5)
+        np.testing.assert_allclose(scores[at], engine.score_batch([request], [items[at]])[0], atol=1e-5)
     assert len({tuple(entry.item_id for entry in answer) for answer in together}) == len(requests)
 
 

@@ -136,7 +136,9 @@ def test_an_adapter_that_learned_carts_and_quantities_too(board_shop: Dataset, t
             "quantity": [1.0] * size + [float(1 + at % 3) for at in range(size)],
         },
     )
-    config = TrainConfig(horizon_days=7, anchors=2, epochs=4, feature_epochs=0.5, batch_size=8, precision="fp32")
+    config = TrainConfig(
+        horizon_days=7, anchors=2, epochs=4, feature_epochs=0.5, batch_size=8, patience=100, precision="fp32"
+    )
     plain = train_adapter(shop, tiny_backbone, config=config, progress=False)
     tasks = (Auxiliary(task="cart"), Auxiliary(task="quantity"))
     both = replace(config, auxiliary=tasks, auxiliary_weighting="uncertainty")
