@@ -80,10 +80,11 @@ def operations(prepared: Prepared, backbone: Backbone, tuner: Tuner) -> dict[str
     return counted
 
 
-def rate(backbone: Backbone) -> float:
-    """Operations a second of the decoder's largest matrix product on this machine, in single precision, at best."""
+def rate(backbone: Backbone, precision: str) -> float:
+    """Operations a second of the decoder's largest matrix product on this machine, in a training's precision, at best."""
     within = max((weight for weight in backbone.upper_layers().parameters()), key=Tensor.numel).detach()
-    rows, taken = torch.randn(ROWS, within.shape[1]), list[float]()
+    within = within.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    rows, taken = torch.randn(ROWS, within.shape[1]).to(within), list[float]()
     for _ in range(TRIES):
         begun = time.perf_counter()
         functional.linear(rows, within)

@@ -82,11 +82,12 @@ def new_products(path: Path) -> str:
 
 def possible(path: Path) -> str:
     """How far the item table's saving can go: operations that it spares, and the rate at which others would have to be done."""
-    lines = [
+    head = [
         "| through the item table, compared with end to end | time saved | operations saved | 20 times would take"
         " | the machine does at best |",
         "|---|--:|--:|--:|--:|",
     ]
+    lines: list[str] = []
     for (dataset, shop), (part, task) in product(ITEM_TABLE.items(), TASKS.items()):
         of = {
             row["metric"]: row["value"] for row in _rows(path) if (row["dataset"], row.get("part")) == (dataset, part)
@@ -95,7 +96,7 @@ def possible(path: Path) -> str:
             saved = [f"{of[f'{name}_end_to_end_peft']:.1f} times" for name in ("speedup_over", "operations_ratio_to")]
             rates = [f"{of[name] / 1e9:,.0f} GFLOP/s" for name in ("rate_for_20_times", "rate_of_products")]
             lines.append(f"| {shop}: {task} | {' | '.join(saved + rates)} |")
-    return "\n".join(lines)
+    return "\n".join(head + lines) if lines else ""
 
 
 def _rows(path: Path) -> list[Row]:

@@ -327,7 +327,7 @@ def details() -> str:
         parts.append(possible(TUNERS))
     if WITHOUT_TILES.exists():
         parts.append(served(WITHOUT_TILES))
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def _between(path: Path, new: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ several times over.
 ``default`` times a step of the same three on the task as it is by default, all shoppers and 256 candidates each. Both count
 the operations of a step as well, through the item table and end to end: about what equal rates would save. They also tell how
 many of the decoder's own operations a second would make it 20 times as fast as end to end, beside those that the machine does
-at best: where more would be needed, no way to run this decoder gets there. Run it alone on the machine::
+at best in the same precision: where more would be needed, this decoder cannot get there in it. Run it alone on the machine::
 
     python benchmarks/tuners.py --dataset completejourney
     python benchmarks/tuners.py --dataset online_retail --data invoices.parquet
@@ -238,7 +238,7 @@ def _operation_rows(
     prepared: Prepared, backbone: Backbone, dataset: str, name: str, *, anew_step: float
 ) -> list[dict[str, object]]:
     """Operations of a step, and how many a second were needed and can be had; ``anew_step`` in seconds."""
-    counted, possible = operations(prepared, backbone, LoRAConfig()), rate(backbone)
+    counted, possible = operations(prepared, backbone, LoRAConfig()), rate(backbone, prepared.source.config.precision)
     ratio, needed = counted[ANEW] / counted[TABLE], WANTED * counted[TABLE] / anew_step
     print(f"operations of a step: {counted[TABLE]:.3g}, end to end {counted[ANEW]:.3g}, {ratio:.1f} times")
     print(f"{WANTED} times would take {needed / 1e9:.0f} GFLOP/s; the machine does {possible / 1e9:.0f}")

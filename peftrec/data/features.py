@@ -84,9 +84,7 @@ def pair_features(
     Returns:
         (C, len(FEATURES)) float32, finite, compressed by logarithms, not yet standardised.
     """
-    if not pairs.n_items == snapshot.n_items == len(snapshot.panel.factors) or len(pairs.bounds) != len(
-        candidates.offsets
-    ):
+    if pairs.n_items != snapshot.n_items or len(pairs.bounds) != len(candidates.offsets):
         raise ValueError("pairs of other shoppers or of another catalogue")  # machine code looks at no bounds
     row, item = candidates.rows, candidates.values
     own, there = pairs.find(row * snapshot.n_items + item)
@@ -216,6 +214,7 @@ def _explained(
 
     A regression of each product on all others (EASE; Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019),
     kept to the strongest singular vectors: what a product tells of itself is left out, and the rest scaled to make up for it.
+    Shoppers of the panel, as those of training are, took part in that regression; others did not.
     """
     weight, found = np.where(pairs.times > 0, np.log1p(pairs.lasting), 0), np.zeros(len(own))
     reading = np.zeros(factors.shape[1])
@@ -245,13 +244,15 @@ def _explain(
     for row in range(len(offsets) - 1):
         reading[:] = 0
         for pair in range(bounds[row], bounds[row + 1]):
-            if weight[pair] > 0:
+            if weight[pair] > 0 and product[pair] < len(factors):
                 for place in range(len(reading)):
                     reading[place] += weight[pair] * factors[product[pair], place]
         for at in range(offsets[row], offsets[row + 1]):
+            if item[at] >= len(factors):
+                continue
             told, itself = 0.0, 0.0
             for place in range(len(reading)):
-                factor = factors[item[at], place]
+                factor = np.float64(factors[item[at], place])
                 told += reading[place] * factor
                 itself += factor * factor
             mine = weight[own[at]] if there[at] else 0.0

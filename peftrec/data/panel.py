@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.linalg import svds
+from sklearn.utils.extmath import randomized_svd
 
 PANEL_LIMIT = 20_000
 """Shoppers kept for collaborative scores, the latest ones: their cost per request grows with the panel, not the platform."""
@@ -33,9 +33,9 @@ class Panel:
         recent: (U, n_items) decayed purchases, half-life 28 days.
         affinity: (U, n_items) log of decayed purchases (half-life 84 days), columns scaled to damp the popular.
         scale: (n_items,) that scaling.
-        factors: (n_items, up to ``RANK``) float32, C-contiguous, such that the products of two rows are the weights by which the
-            panel's purchases (log of decayed ones, as above) of one product tell those of the other, ridge regression in the
-            space of the strongest singular vectors.
+        factors: (up to n_items, up to ``RANK``) float32, C-contiguous; products behind the last row have none. The product of two
+            rows is the weight by which purchases of one product (log of decayed ones, as above) tell those of the other, or of
+            itself: ridge regression on the panel, kept to the strongest singular vectors. Zeros where nobody of the panel bought.
     """
 
     frequency: sparse.csr_matrix
@@ -50,7 +50,7 @@ class Panel:
         panel = Panel(
             *(widened(matrix, columns) for matrix in (self.frequency, self.recent, self.affinity)),
             scale=np.concatenate([self.scale, np.zeros(new, np.float32)]),
-            factors=np.concatenate([self.factors, np.zeros((new, self.factors.shape[1]), np.float32)]),
+            factors=self.factors,
         )
         if "by_item" in self.__dict__:
             panel.__dict__["by_item"] = tuple(_taller(matrix, new) for matrix in self.by_item)
@@ -103,10 +103,9 @@ def factors_of(purchases: sparse.csr_matrix) -> NDArray[np.float32]:
     """See :class:`Panel`; ``purchases`` (U, n_items) are not scaled."""
     sold = np.unique(purchases.indices)
     some = purchases[:, sold]
-    least = min(some.shape)
-    if least > 2 * RANK:
-        # ARPACK begins with a vector of its own making, unless it is given one, and then says the same each time.
-        _, strength, vectors = svds(some, k=RANK, v0=np.ones(least, np.float32))
+    if min(some.shape) > 2 * RANK:
+        # Drawn with a seed: the same each time, and whatever the rank, which Lanczos' method is not sure of.
+        _, strength, vectors = randomized_svd(some, RANK, n_iter=7, random_state=0)
     else:
         _, strength, vectors = np.linalg.svd(some.toarray(), full_matrices=False)
         strength, vectors = strength[:RANK], vectors[:RANK]

@@ -188,6 +188,33 @@ def test_explained_is_what_a_regression_on_all_other_products_says():
         )
 
 
+def test_new_products_and_an_empty_panel_explain_nothing():
+    shop = world(("u", "a", 80, "1"), ("u", "b", 90, "2"), ("v", "a", 70, "3"))
+    histories, snapshot = Histories.of(shop, np.array([0]), moment=MOMENT), Snapshot.at(shop, MOMENT).with_new(2)
+    histories = replace(histories, item=np.array([0, 4], np.int32))  # the second is new as well
+    for known in (snapshot, replace(snapshot, panel=replace(snapshot.panel, factors=np.zeros((5, 0), np.float32)))):
+        every, none = Ragged.join([np.arange(5, dtype=np.int32)]), np.zeros(5, np.float32)
+        values = pair_features(histories, every, known, pairs=pairs_of(histories, 5), neighbours=none, together=none)
+        explained = values[:, FEATURES.index("explained")]
+        assert explained[[0, 2, 3, 4]].tolist() == [0, 0, 0, 0]  # a tells nothing of itself
+        assert (explained[1] > 0) == (known is snapshot)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_a_panel_of_few_habits_gives_finite_factors_and_the_same_each_time(rank: int):
+    random = np.random.default_rng(0)
+    alike = sparse.csr_matrix((random.random((200, rank)) @ random.random((rank, 300))).astype(np.float32))
+    single = sparse.csr_matrix(np.eye(300, dtype=np.float32))  # one purchase a shopper: all singular values equal
+    for purchases in (alike, single):
+        found = factors_of(purchases)
+        assert np.isfinite(found).all()
+        assert np.array_equal(found, factors_of(purchases))
+    _, strength, vectors = np.linalg.svd(alike.toarray(), full_matrices=False)
+    damped = strength**2 / (strength**2 + DAMPING)
+    found = factors_of(alike)
+    np.testing.assert_allclose(found @ found.T, (vectors.T * damped) @ vectors, atol=1e-4)
+
+
 def test_strongest_vectors_of_a_large_panel_are_those_of_all():
     random = np.random.default_rng(0)
     loud = random.random((200, RANK)) @ random.random((RANK, 300)) + 0.01 * random.random((200, 300))

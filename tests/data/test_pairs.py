@@ -189,10 +189,8 @@ def test_standing_is_the_place_among_all_that_a_shopper_dealt_with(seed: int):
 def test_pairs_of_others_are_refused():
     """Machine code looks at no bounds, so this must not reach it."""
     every, _ = candidates_of(3)
-    zeros = np.zeros(3 * ITEMS, np.float32)
-    fitting, others = pairs_of(drawn(0, shoppers=3), ITEMS), pairs_of(drawn(0, shoppers=3), ITEMS + 1)
-    for pairs, known in ((pairs_of(drawn(0, shoppers=2), ITEMS), ITEMS), (others, ITEMS), (fitting, ITEMS - 1)):
-        snapshot = SimpleNamespace(n_items=ITEMS, panel=SimpleNamespace(factors=np.zeros((known, 2), np.float32)))
+    zeros, snapshot = np.zeros(3 * ITEMS, np.float32), SimpleNamespace(n_items=ITEMS)
+    for pairs in (pairs_of(drawn(0, shoppers=2), ITEMS), pairs_of(drawn(0, shoppers=3), ITEMS + 1)):
         with pytest.raises(ValueError, match="other shoppers or of another catalogue"):
             pair_features(drawn(0, shoppers=3), every, snapshot, pairs=pairs, neighbours=zeros, together=zeros)  # pyright: ignore[reportArgumentType]
 

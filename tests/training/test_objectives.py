@@ -139,6 +139,7 @@ def test_an_adapter_that_learned_carts_and_quantities_too(board_shop: Dataset, t
     config = TrainConfig(
         horizon_days=7, anchors=2, epochs=4, feature_epochs=0.5, batch_size=8, patience=100, precision="fp32"
     )
+    # numbers know this world so well that an impatient training would stop where it began, with or without tasks
     plain = train_adapter(shop, tiny_backbone, config=config, progress=False)
     tasks = (Auxiliary(task="cart"), Auxiliary(task="quantity"))
     both = replace(config, auxiliary=tasks, auxiliary_weighting="uncertainty")

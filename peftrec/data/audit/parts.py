@@ -16,6 +16,7 @@ from peftrec.data.events import Events
 from peftrec.data.histories import EVENT_ARRAYS, Histories
 from peftrec.data.index import Index
 from peftrec.data.log import EventLog
+from peftrec.data.panel import Panel
 from peftrec.data.promotions import Promotions
 from peftrec.data.snapshot import ITEM_FEATURES, Snapshot
 
@@ -171,7 +172,15 @@ def _snapshots(one: Dataset, two: Dataset, moment: float) -> list[str]:
         f"panel {name}": (getattr(ours.panel, name), getattr(theirs.panel, name))
         for name in ("frequency", "recent", "affinity")
     }
+    if not _same(_weights(ours.panel), _weights(theirs.panel)):
+        different.append("panel factors")
     return [*different, *(name for name, matrices in pairs.items() if not _same_matrix(*matrices))]
+
+
+def _weights(panel: Panel) -> NDArray[np.float32]:
+    """By which the products with most told of themselves tell of each other: signs of factors mean nothing."""
+    most = panel.factors[np.sort(np.argsort(-np.square(panel.factors).sum(axis=1), kind="stable")[:100])]
+    return most @ most.T
 
 
 _HISTORY = tuple(name for name in (*EVENT_ARRAYS, "channel") if name != "session")
