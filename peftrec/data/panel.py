@@ -105,7 +105,7 @@ def factors_of(purchases: sparse.csr_matrix) -> NDArray[np.float32]:
     some = purchases[:, sold]
     if min(some.shape) > 2 * RANK:
         # Drawn with a seed: the same each time, and whatever the rank, which Lanczos' method is not sure of.
-        _, strength, vectors = randomized_svd(some, RANK, n_iter=7, random_state=0)
+        _, strength, vectors = randomized_svd(some, RANK, n_oversamples=RANK, n_iter=7, random_state=0)
     else:
         _, strength, vectors = np.linalg.svd(some.toarray(), full_matrices=False)
         strength, vectors = strength[:RANK], vectors[:RANK]
